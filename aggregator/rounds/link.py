@@ -1,0 +1,92 @@
+"""Requests to devices over Flower's `Grid`, with deadlines of our own.
+
+Flower's `send_and_receive` sleeps seconds between polls and waits up to an hour for a slow node. Here a request is pushed,
+and replies are pulled with a short poll until everyone answered or the deadline passed: who has not answered by then is
+absent, and the protocol decides whether it can go on without. Nothing is ever unpickled; replies are bytes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+PAYLOAD = "payload"
+VECTOR = "vector"
+MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one device answered: a serialized protocol message and, in the masked-input step, the vector's raw bytes."""
+
+    payload: bytes
+    vector: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to many devices: replies by node, and why a node that answered without content did so."""
+
+    replies: Mapping[int, Reply]
+    failures: Mapping[int, str]
+    bytes_down: int
+    bytes_up: int
+
+
+class DeviceLink:
+    """Sends one action to many nodes and gathers the replies that arrive in time.
+
+    ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one.
+    """
+
+    def __init__(self, grid: Grid, *, clock: Callable[[], float], sleep: Callable[[float], None], poll_s: float = 0.05) -> None:
+        self._grid = grid
+        self._clock = clock
+        self._sleep = sleep
+        self._poll_s = poll_s
+
+    def nodes(self) -> list[int]:
+        """Nodes that are connected now, ascending."""
+        return sorted(self._grid.get_node_ids())
+
+    def exchange(self, action: str, requests: Mapping[int, bytes], *, group: str, timeout_s: float) -> Exchange:
+        """Send ``requests`` (by node) as message type ``action`` and wait for the replies, at most ``timeout_s``."""
+        messages = [
+            Message(RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})}), node, action, group_id=group, ttl=timeout_s + 60.0)
+            for node, payload in requests.items()
+        ]
+        pending = {identifier for identifier in self._grid.push_messages(messages) if identifier}
+        deadline = self._clock() + timeout_s
+        replies: dict[int, Reply] = {}
+        failures: dict[int, str] = {}
+        while pending:
+            for message in self._grid.pull_messages(pending):
+                pending.discard(message.metadata.reply_to_message_id)
+                node = message.metadata.src_node_id
+                if message.has_error():
+                    failures[node] = message.error.reason or f"Flower error {message.error.code}"
+                    continue
+                reply = _read_reply(message)
+                if isinstance(reply, Reply):
+                    replies[node] = reply
+                else:
+                    failures[node] = reply
+            if not pending or self._clock() >= deadline:
+                break
+            self._sleep(self._poll_s)
+        up = sum(len(reply.payload) + len(reply.vector or b"") for reply in replies.values())
+        return Exchange(replies, failures, bytes_down=sum(map(len, requests.values())), bytes_up=up)
+
+
+def _read_reply(message: Message) -> Reply | str:
+    """The reply's bytes, or one line that says what is wrong with them."""
+    config = message.content.config_records.get(PAYLOAD)
+    payload = config.get(PAYLOAD) if config is not None else None
+    if not isinstance(payload, bytes):
+        return "the reply carries no payload"
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return f"the reply's payload has {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}"
+    arrays = message.content.array_records.get(VECTOR)
+    vector = arrays.get(VECTOR) if arrays is not None else None
+    return Reply(payload, None if vector is None else vector.data)

@@ -1,0 +1,43 @@
+"""Entry point of the `fedge` command.
+
+Exit codes: 0, or 1 with one clear line on standard error, or 2 for a usage error.
+"""
+
+import sys
+
+import typer
+
+from cli import costs, rounds, simulate
+from fedge.errors import FedgeError
+
+app = typer.Typer(
+    name="fedge",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Small quantized models on edge devices answer most queries, learn together through secure aggregation, and fall back "
+    "to a central server for the hard ones. The ledger shows what that moves.\n\n"
+    "Try first: `fedge sim run --out runs/digits`",
+)
+app.add_typer(simulate.app, name="sim")
+app.add_typer(rounds.app, name="rounds")
+app.add_typer(costs.app, name="costs")
+
+
+@app.callback()
+def root() -> None:
+    """Keep `fedge` a group of commands."""
+
+
+def main() -> None:
+    """Run the command line; errors raised on purpose become one line and exit code 1."""
+    try:
+        app()
+    except FedgeError as error:
+        print(f"fedge: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

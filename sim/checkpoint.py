@@ -1,0 +1,97 @@
+"""Checkpoints of a simulated run: after each round the whole state, written beside the last one and then renamed.
+
+A checkpoint folder holds what a real fleet would have on its disks (each device's SQLite database, the aggregator's state)
+and the summary so far. A kill at any moment leaves either the old or the new checkpoint, never half of one.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedge.errors import InputError
+
+STATE = "state"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One round's end: the aggregator's state, every device's database, and the rounds of the summary so far."""
+
+    config: str
+    round_number: int
+    clock: float
+    aggregator: bytes
+    devices: tuple[bytes, ...]
+    rounds: list[dict[str, object]]
+    extra: dict[str, object]
+
+
+def save(out: Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` into ``out``, replacing an older one only once the new one is complete on the disk."""
+    root = out / STATE
+    root.mkdir(parents=True, exist_ok=True)
+    name = f"round-{checkpoint.round_number:05d}"
+    temporary = root / f".{name}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    (temporary / "aggregator.bin").write_bytes(checkpoint.aggregator)
+    with (temporary / "devices.bin").open("wb") as stream:
+        for device in checkpoint.devices:
+            stream.write(len(device).to_bytes(8, "big") + device)
+    head = {
+        "format": FORMAT,
+        "config": checkpoint.config,
+        "round": checkpoint.round_number,
+        "clock": checkpoint.clock,
+        "rounds": checkpoint.rounds,
+        "extra": checkpoint.extra,
+    }
+    (temporary / "checkpoint.json").write_text(json.dumps(head), encoding="utf-8")
+    for path in temporary.iterdir():
+        _sync(path)
+    final = root / name
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _sync(root)
+    for old in root.glob("round-*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def load(out: Path) -> Checkpoint | None:
+    """The newest complete checkpoint in ``out``, or None."""
+    found = sorted((out / STATE).glob("round-*"))
+    if not found:
+        return None
+    folder = found[-1]
+    try:
+        head = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        stream = (folder / "devices.bin").read_bytes()
+        aggregator = (folder / "aggregator.bin").read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError(f"the checkpoint {folder} cannot be read ({error}): start the run anew without --resume") from error
+    if head.get("format") != FORMAT:
+        raise InputError(f"the checkpoint {folder} has format {head.get('format')}, this version reads {FORMAT}: start anew")
+    devices = []
+    position = 0
+    while position < len(stream):
+        length = int.from_bytes(stream[position : position + 8], "big")
+        devices.append(stream[position + 8 : position + 8 + length])
+        position += 8 + length
+    return Checkpoint(head["config"], head["round"], head["clock"], aggregator, tuple(devices), head["rounds"], head["extra"])
+
+
+def clear(out: Path) -> None:
+    """Forget any checkpoint in ``out``."""
+    shutil.rmtree(out / STATE, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""The parameters of a simulated run, checked once at the edge, and their canonical JSON.
+
+The JSON is stored with a run's checkpoints: `--resume` continues only a run that was started with the same parameters.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from fedge.errors import InputError
+
+WORKLOADS = ("digits", "home", "clinc150", "csv")
+# Secure aggregation is checked for cohorts of at most this many devices (complete graph).
+COHORT_MAX = 128
+# Hard floor of a private cohort; below it a run is a demonstration and says so.
+COHORT_FLOOR = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """What `fedge sim run` was asked to do. Rates and shares are fractions in [0, 1]."""
+
+    workload: str = "digits"
+    devices: int = 30
+    rounds: int = 8
+    seed: int = 1
+    out: Path = Path("run")
+    data: Path | None = None
+    secagg: bool = True
+    dropout: float = 0.0
+    alpha: float = 0.3
+    queries_per_round: int | None = None
+    max_risk: float = 0.05
+    confidence: float = 0.95
+    cohort: int = 32
+    central: Literal["inprocess", "grpc"] = "inprocess"
+    warm_start: bool = False
+    prices: Path | None = None
+    policy: Path | None = None
+    profile: str = "raspberry-pi-4"
+    insecure_small_cohort: bool = False
+
+    def checked(self) -> "SimulationConfig":
+        """This configuration, or an `InputError` that names the value and the remedy."""
+        _require(self.workload in WORKLOADS, f"--workload {self.workload} is unknown: choose one of {', '.join(WORKLOADS)}")
+        _require(self.devices >= 1, f"--devices {self.devices}: at least 1 device is needed")
+        _require(self.rounds >= 1, f"--rounds {self.rounds}: at least 1 round is needed")
+        _require(0.0 <= self.dropout < 1.0, f"--dropout {self.dropout}: give a probability of at least 0 and below 1")
+        _require(self.alpha > 0.0, f"--alpha {self.alpha}: the Dirichlet parameter must be above 0 (0.1 very skewed, 100 even)")
+        _require(0.0 < self.max_risk < 1.0, f"--max-risk {self.max_risk}: give a share above 0 and below 1")
+        _require(0.5 <= self.confidence < 1.0, f"--confidence {self.confidence}: give a level of at least 0.5 and below 1")
+        _require(2 <= self.cohort <= COHORT_MAX, f"--cohort {self.cohort}: a cohort has 2 to {COHORT_MAX} devices")
+        queries = self.queries_per_round
+        _require(queries is None or queries >= 1, f"--queries-per-round {queries}: each device needs at least 1 query a round")
+        _require(self.workload != "csv" or self.data is not None, "--workload csv needs --data FILE (columns text,label[,user])")
+        _require(self.workload == "csv" or self.data is None, f"--data is for --workload csv; {self.workload} brings its own data")
+        small = min(self.cohort, self.devices)
+        _require(
+            not self.secagg or small >= COHORT_FLOOR or self.insecure_small_cohort,
+            f"a cohort of {small} devices hides nothing: use at least {COHORT_FLOOR} devices, "
+            "or --insecure-small-cohort for a demonstration whose sums are not private",
+        )
+        _require(min(self.cohort, self.devices) >= 2, "--devices 1: federated learning needs at least 2 devices")
+        return self
+
+    @property
+    def secagg_label(self) -> bool | str:
+        """What the summary says: secure aggregation, a demonstration of it, or none."""
+        if not self.secagg:
+            return False
+        return "demo" if min(self.cohort, self.devices) < COHORT_FLOOR else True
+
+    def parameters(self) -> dict[str, object]:
+        """All parameters that shape the result, JSON-ready; where the result is written is not one of them."""
+        values = asdict(replace(self, out=Path()))
+        del values["out"]
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    def to_json(self) -> str:
+        """Canonical JSON of `parameters`."""
+        return json.dumps(self.parameters(), sort_keys=True)
+
+    def differences(self, stored: str) -> list[str]:
+        """Names of the parameters in which a stored configuration differs from this one. More rounds are no difference."""
+        mine, theirs = self.parameters(), json.loads(stored)
+        names = {field.name for field in fields(self)} - {"out", "rounds"}
+        return sorted(name for name in names if mine.get(name) != theirs.get(name))
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(message)

@@ -1,0 +1,138 @@
+"""Starts and stops the fallback service on a port: mutual TLS, or no TLS on loopback only; health; reflection; size caps.
+
+TLS: gRPC's Python server offers 1.2 and 1.3 and has no switch for the minimum; two gRPC ends agree on 1.3.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any, Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from aggregator.central.batching import MicroBatcher
+from aggregator.central.service import CentralService
+from aggregator.central.servicer import CentralServicer
+from fedge.errors import InputError
+from fedge.wire import is_loopback
+from protos.fedge.central.v1 import central_pb2_grpc
+from protos.fedge.central.v1.central_pb2 import DESCRIPTOR
+
+SERVICE_NAME = DESCRIPTOR.services_by_name["Central"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """PEM files for mutual TLS: the server's certificate chain and key, and the authority that signs devices."""
+
+    certificate: Path
+    private_key: Path
+    client_authority: Path
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials that demand a client certificate. Raises InputError when a file cannot be read."""
+        try:
+            pair = (self.private_key.read_bytes(), self.certificate.read_bytes())
+            authority = self.client_authority.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read the TLS file {error.filename}: {error.strerror}") from error
+        return grpc.ssl_server_credentials([pair], root_certificates=authority, require_client_auth=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Bounds of the server: what one message may weigh, one call of the model may hold, and how many may wait for it."""
+
+    max_message_bytes: int = 1 << 20
+    max_batch: int = 64
+    max_waiting: int = 1024
+    reflection: bool = True
+
+
+class _Health(Protocol):
+    async def enter_graceful_shutdown(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CentralServer:
+    """A running server. Belongs to the event loop it was started on."""
+
+    port: int
+    _server: grpc.aio.Server
+    _health: _Health
+    _batcher: MicroBatcher
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Says NOT_SERVING, takes no new call, gives running ones `grace_s` to end, then cuts them off."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        self._batcher.close()
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+def _nobody(device_id: str) -> bool:
+    return False
+
+
+async def serve(
+    service: CentralService,
+    *,
+    address: str = "127.0.0.1:0",
+    tls: ServerTls | None = None,
+    options: ServerOptions | None = None,
+    is_revoked: Callable[[str], bool] = _nobody,
+) -> CentralServer:
+    """Serves on `host:port` (port 0: any free one).
+
+    Raises InputError for an address that cannot be had, for one beyond loopback without TLS, and for unusable TLS files.
+    """
+    bounds = options or ServerOptions()
+    if tls is None and not is_loopback(address):
+        raise InputError(f"refusing to serve on {address} without TLS: give certificates, or listen on 127.0.0.1")
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", bounds.max_message_bytes),
+            ("grpc.max_send_message_length", bounds.max_message_bytes),
+            ("grpc.so_reuseport", 0),  # two servers on one port would share the calls and neither know all answers given
+        ]
+    )
+    batcher = MicroBatcher(service.answer_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
+    servicer = CentralServicer(service, batcher, is_revoked=is_revoked)
+    central_pb2_grpc.add_CentralServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated code
+    status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs knows the synchronous one only
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    if bounds.reflection:
+        reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    try:
+        port = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, tls.credentials())
+    except RuntimeError as error:
+        raise InputError(f"cannot listen on {address}: is the port taken, or the TLS key not the certificate's?") from error
+    await server.start()
+    await status.set(SERVICE_NAME, health_pb2.HealthCheckResponse.SERVING)
+    return CentralServer(port, server, status, batcher)
+
+
+@contextmanager
+def serve_in_thread(service: CentralService, *, grace_s: float = 5.0, **how: Any) -> Iterator[int]:
+    """Serves from a thread while the block runs and gives the port; for a simulator or a test. `how` goes to `serve`."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="central-server", daemon=True)
+    thread.start()
+    try:
+        running = asyncio.run_coroutine_threadsafe(serve(service, **how), loop).result()
+        try:
+            yield running.port
+        finally:
+            asyncio.run_coroutine_threadsafe(running.stop(grace_s), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

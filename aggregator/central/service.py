@@ -1,0 +1,226 @@
+"""The core of the fallback service: checks a query, asks the strong model once, prices the answer and counts it.
+
+Knows nothing of gRPC: requests and responses are plain messages, refusals are CentralErrors, and the clock comes in.
+Never stores a query: what is kept is its content hash, to notice a reused key, and the answer, both for a bounded time.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.central.errors import CentralError, ModelFailedError, RequestRefusedError
+from aggregator.central.idempotency import AnswerMemory, Claim, Key
+from fedge.errors import InputError
+from fedge.features import Query, content_hash
+from fedge.wire import check_identifier, query_from_proto
+from protos.fedge.central.v1.central_pb2 import (
+    PURPOSE_UNSPECIFIED,
+    AnswerRequest,
+    AnswerResponse,
+    DescribeResponse,
+    Purpose,
+)
+
+_log = logging.getLogger(__name__)
+_RELEASE_ID = re.compile(r"(?:[0-9a-f]{64})?")
+_MAX_SUM_ERROR = 1e-3  # a float32 softmax over a few hundred labels is off by about 1e-6
+
+_Fresh = tuple[AnswerRequest, Query, Claim]
+
+
+class StrongModel(Protocol):
+    """What answers: probabilities float [n, C], rows in the order of the queries, columns in the order of the labels."""
+
+    def predict(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """Probabilities of the labels for each query. Called from one thread at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What one answer costs in USD, and the version of the price book that says so."""
+
+    price_book: str
+    price_usd: Callable[[Query], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which queries are accepted: texts up to a size in bytes of UTF-8, or vectors of exactly so many pixels (0: none)."""
+
+    max_text_bytes: int = 0
+    pixels: int = 0
+
+    def check(self, query: Query) -> None:
+        """Raises RequestRefusedError for a query that the model does not take."""
+        if isinstance(query, str):
+            size_bytes = len(query.encode())
+            if size_bytes > self.max_text_bytes:
+                raise RequestRefusedError(
+                    f"a query text of {size_bytes} bytes is too long: up to {self.max_text_bytes} are taken"
+                )
+        elif len(query) != self.pixels:
+            raise RequestRefusedError(f"a query of {len(query)} pixels does not fit: {self.pixels} are taken")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How many queries were computed (repeated requests count once) and what they cost. Adds up with `+`."""
+
+    queries: int = 0
+    price_usd: float = 0.0
+
+    def __add__(self, other: "Served") -> "Served":
+        return Served(self.queries + other.queries, self.price_usd + other.price_usd)
+
+
+class CentralService:
+    """Answers queries with a strong model. Safe to call from several threads; the model sees one batch at a time."""
+
+    def __init__(
+        self,
+        *,
+        model: StrongModel,
+        model_name: str,
+        labels: Sequence[str],
+        pricing: Pricing,
+        limits: Limits,
+        clock: Callable[[], float],
+        max_remembered: int = 100_000,
+        max_age_s: float = 24 * 3600.0,
+    ) -> None:
+        if not labels or len(set(labels)) != len(labels) or not all(labels):
+            raise InputError(f"the labels must be distinct and not empty, got {list(labels)[:5]}")
+        self._model = model
+        self._model_name = model_name
+        self._labels = tuple(labels)
+        self._pricing = pricing
+        self._limits = limits
+        self._clock = clock
+        self._memory = AnswerMemory(max_entries=max_remembered, max_age_s=max_age_s)
+        self._served: dict[tuple[str, Purpose], Served] = {}
+        self._count_lock = Lock()
+        self._model_lock = Lock()
+
+    def describe(self) -> DescribeResponse:
+        """Labels, model, price book and limits."""
+        return DescribeResponse(
+            labels=self._labels,
+            model=self._model_name,
+            price_book=self._pricing.price_book,
+            max_text_bytes=self._limits.max_text_bytes,
+            pixels=self._limits.pixels,
+        )
+
+    def answer(self, request: AnswerRequest) -> AnswerResponse:
+        """The answer to one request. Raises a CentralError subclass that says what is wrong."""
+        (outcome,) = self.answer_many([request])
+        if isinstance(outcome, CentralError):
+            raise outcome
+        return outcome
+
+    def answer_many(self, requests: Sequence[AnswerRequest]) -> list[AnswerResponse | CentralError]:
+        """Answers in the order of the requests, the new ones computed in one call of the model; refusals stand as values."""
+        outcomes: list[Claim | CentralError] = []
+        fresh: list[_Fresh] = []
+        for request in requests:
+            try:
+                query = self._check(request)
+                claim = self._memory.claim(_key(request), content_hash(query), now=self._clock())
+            except CentralError as error:
+                outcomes.append(error)
+                continue
+            outcomes.append(claim)
+            if claim.is_first:
+                fresh.append((request, query, claim))
+        # Whoever claims computes before waiting for anyone else, so two calls never wait for each other.
+        if fresh:
+            self._compute(fresh)
+        return [outcome if isinstance(outcome, CentralError) else _wait(outcome) for outcome in outcomes]
+
+    def served(self) -> Mapping[tuple[str, Purpose], Served]:
+        """What was computed so far by (device, purpose)."""
+        with self._count_lock:
+            return dict(self._served)
+
+    def take_served(self) -> Mapping[tuple[str, Purpose], Served]:
+        """As `served`, and starts counting anew: for writing to the ledger what came since the last call."""
+        with self._count_lock:
+            taken, self._served = self._served, {}
+            return taken
+
+    def _check(self, request: AnswerRequest) -> Query:
+        try:
+            check_identifier("idempotency_key", request.idempotency_key)
+            check_identifier("device_id", request.device_id)
+            query = query_from_proto(request.query)
+        except InputError as error:
+            raise RequestRefusedError(str(error)) from error
+        if not _RELEASE_ID.fullmatch(request.release_id):
+            raise RequestRefusedError(f"release_id {request.release_id[:80]!r} is not 64 lower-case hex digits, nor empty")
+        if request.purpose == PURPOSE_UNSPECIFIED or request.purpose not in Purpose.values():
+            raise RequestRefusedError(f"purpose {request.purpose} is unknown: say escalation, probe or forced")
+        self._limits.check(query)
+        return query
+
+    def _compute(self, fresh: Sequence[_Fresh]) -> None:
+        try:
+            responses = self._respond([query for _, query, _ in fresh])
+        except Exception as error:
+            if len(fresh) > 1:
+                # One query that the model cannot digest must not cost the others in its batch their answers.
+                for one in fresh:
+                    self._compute([one])
+                return
+            ((request, _, claim),) = fresh
+            _log.exception("the model failed on a query of device %s", request.device_id)
+            self._memory.release(_key(request), claim)
+            is_said = isinstance(error, CentralError)
+            claim.future.set_exception(error if is_said else ModelFailedError("the model failed; the server's log says why"))
+            return
+        for (request, _, claim), response in zip(fresh, responses, strict=True):
+            self._count(request, response)
+            claim.future.set_result(response)
+
+    def _respond(self, queries: Sequence[Query]) -> list[AnswerResponse]:
+        with self._model_lock:
+            probabilities = np.asarray(self._model.predict(queries), dtype=np.float32)
+        expected = (len(queries), len(self._labels))
+        if probabilities.shape != expected:
+            raise ModelFailedError(f"the model gave probabilities of shape {probabilities.shape}, not {expected}")
+        sums = probabilities.sum(axis=1)
+        if not ((probabilities >= 0).all() and (np.abs(sums - 1) <= _MAX_SUM_ERROR).all()):  # NaN fails both
+            raise ModelFailedError("the model gave numbers that are no distribution over the labels")
+        return [
+            AnswerResponse(
+                label=self._labels[int(row.argmax())],
+                distribution=row.tolist(),
+                answered_by="central",
+                price_usd=self._pricing.price_usd(query),
+                price_book=self._pricing.price_book,
+                model=self._model_name,
+            )
+            for query, row in zip(queries, probabilities, strict=True)
+        ]
+
+    def _count(self, request: AnswerRequest, response: AnswerResponse) -> None:
+        key = (request.device_id, request.purpose)
+        with self._count_lock:
+            self._served[key] = self._served.get(key, Served()) + Served(1, response.price_usd)
+
+
+def _key(request: AnswerRequest) -> Key:
+    return request.device_id, request.idempotency_key
+
+
+def _wait(claim: Claim) -> AnswerResponse | CentralError:
+    try:
+        return claim.future.result()
+    except CentralError as error:
+        return error

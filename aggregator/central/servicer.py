@@ -1,0 +1,70 @@
+"""The fallback service as gRPC: errors become status codes with one clear line, deadlines are honoured, callers are checked.
+
+Never decides anything about an answer: that is service.py.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import grpc
+
+from aggregator.central.batching import MicroBatcher
+from aggregator.central.errors import (
+    CentralError,
+    DeadlinePassedError,
+    DeviceRefusedError,
+    KeyReusedError,
+    ModelFailedError,
+    OverloadedError,
+    RequestRefusedError,
+)
+from aggregator.central.service import CentralService
+from protos.fedge.central.v1 import central_pb2_grpc
+from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse, DescribeRequest, DescribeResponse
+
+STATUS_OF: dict[type[CentralError], grpc.StatusCode] = {
+    RequestRefusedError: grpc.StatusCode.INVALID_ARGUMENT,
+    DeviceRefusedError: grpc.StatusCode.PERMISSION_DENIED,
+    KeyReusedError: grpc.StatusCode.ALREADY_EXISTS,
+    DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelFailedError: grpc.StatusCode.INTERNAL,
+}
+
+AnswerContext = grpc.aio.ServicerContext[AnswerRequest, AnswerResponse]
+DescribeContext = grpc.aio.ServicerContext[DescribeRequest, DescribeResponse]
+
+
+class CentralServicer(central_pb2_grpc.CentralServicer):
+    """Answer and Describe on one event loop. `is_revoked` is asked with the device id on every call."""
+
+    def __init__(self, service: CentralService, batcher: MicroBatcher, *, is_revoked: Callable[[str], bool]) -> None:
+        self._service = service
+        self._batcher = batcher
+        self._is_revoked = is_revoked
+
+    async def Answer(self, request: AnswerRequest, context: AnswerContext) -> AnswerResponse:  # noqa: N802 - the wire's name
+        """One answer; see central.proto."""
+        try:
+            self._check_caller(request.device_id, context)
+            return await self._batcher.answer(request, timeout_s=context.time_remaining())
+        except CentralError as error:
+            await _abort(context, error)
+
+    async def Describe(self, request: DescribeRequest, context: DescribeContext) -> DescribeResponse:  # noqa: N802
+        """What the service answers with."""
+        return self._service.describe()
+
+    def _check_caller(self, device_id: str, context: AnswerContext) -> None:
+        """Holds a device to the name in its certificate: else it could read, or spend on, another device's account."""
+        peer = context.auth_context()
+        if peer.get("transport_security_type"):
+            names = {*peer.get("x509_common_name", ()), *peer.get("x509_subject_alternative_name", ())}
+            if device_id.encode() not in names:
+                raise DeviceRefusedError(f"the caller's certificate does not name device {device_id[:128]!r}")
+        if self._is_revoked(device_id):
+            raise DeviceRefusedError(f"device {device_id[:128]!r} is revoked: enroll it again")
+
+
+async def _abort(context: AnswerContext, error: CentralError) -> NoReturn:
+    await context.abort(STATUS_OF[type(error)], str(error))

@@ -1,0 +1,44 @@
+"""Local or central: confidence, probes, policy, the certificate and the decision. Pure functions and values."""
+
+from fedge.routing.certificate import GridTest, clopper_pearson_upper, grid_test, probes_needed
+from fedge.routing.confidence import TEMPERATURE_GRID, ConfidenceKind, best_temperature, confidence, nll_sums, softmax
+from fedge.routing.grid import DEFAULT_GRID, bin_index, from_above, histogram
+from fedge.routing.policy import Policy, Rule
+from fedge.routing.probes import is_probe, probe_rate
+from fedge.routing.router import AnsweredBy, Mode, Reason, Route, local_candidate, route
+from fedge.routing.running import RunningBound
+from fedge.routing.statement import CertificateStatement, certificate_state, running_upper, statement
+from fedge.routing.tolerance import effective_risk
+
+__all__ = [
+    "DEFAULT_GRID",
+    "TEMPERATURE_GRID",
+    "AnsweredBy",
+    "CertificateStatement",
+    "ConfidenceKind",
+    "GridTest",
+    "Mode",
+    "Policy",
+    "Reason",
+    "Route",
+    "Rule",
+    "RunningBound",
+    "best_temperature",
+    "bin_index",
+    "certificate_state",
+    "clopper_pearson_upper",
+    "confidence",
+    "effective_risk",
+    "from_above",
+    "grid_test",
+    "histogram",
+    "is_probe",
+    "local_candidate",
+    "nll_sums",
+    "probe_rate",
+    "probes_needed",
+    "route",
+    "running_upper",
+    "softmax",
+    "statement",
+]

@@ -1,0 +1,152 @@
+"""The release's statement: the lowest threshold whose risk of disagreeing with central is shown to be small by probe counts.
+
+Two pieces: the exact binomial (Clopper-Pearson) upper bound, and the fixed-sequence test that walks the threshold grid with
+it. Pure counts in, numbers out; nothing here knows a device, a clock or a release.
+
+**Why walking the grid costs no confidence.** Condition on every probe's confidence, and so on all of ``seen``. The order of
+the tests is then fixed: start at the strictest threshold with enough probes (a rule on ``seen`` alone, never on
+``disagreed``), go down, stop at the first failure. A false statement needs the first threshold in that order whose risk
+exceeds ``max_risk`` to pass, and one test passes wrongly with probability at most delta; so all thresholds passed hold
+together at 1 - delta, without a correction (Maurer et al. 1995; Bauer 1991; "fixed sequence testing" in Angelopoulos et al.
+2021, Learn then Test). The risk meant is the mean over the bins of the probes seen; given their confidences, disagreements
+are independent but not identically distributed, and Hoeffding (1956, theorem 5) shows that the binomial tail then bounds
+theirs wherever the count is at least one below its mean, which every passing count is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedge.errors import InputError
+from fedge.routing.grid import DEFAULT_GRID, check_grid, from_above
+
+START_ALLOWANCE = 3
+"""Disagreements that the first threshold tested can bear and still pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridTest:
+    """Outcome of one walk down the grid. ``seen`` and ``disagreed`` count the probes at or above the threshold (0 without
+    one).
+    """
+
+    index: int | None
+    threshold: float | None
+    seen: int
+    disagreed: int
+    bound: float | None
+    tested: int
+
+
+def binomial_cdf(disagreed: int, seen: int, risk: float) -> float:
+    """P(at most ``disagreed`` of ``seen`` independent events of probability ``risk``)."""
+    _check_counts(disagreed, seen)
+    return 1.0 if disagreed == seen else _tail(_log_coefficients(disagreed, seen), seen, risk)
+
+
+def clopper_pearson_upper(disagreed: int, seen: int, delta: float) -> float:
+    """Upper bound on the risk that misses with probability at most ``delta``: the largest p with binomial_cdf(d, n, p) >=
+    delta.
+
+    Exact (Clopper and Pearson 1934), by bisection on the tail, rounded up to the next double. 1.0 without evidence.
+    """
+    _check_counts(disagreed, seen)
+    _check_probability("delta", delta)
+    if disagreed == seen:
+        return 1.0
+    coefficients = _log_coefficients(disagreed, seen)
+    low, high = disagreed / seen, 1.0
+    while low < (middle := (low + high) / 2) < high:
+        if _tail(coefficients, seen, middle) >= delta:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def probes_needed(max_risk: float, delta: float, allowed: int = 0) -> int:
+    """Fewest probes with which ``allowed`` disagreements still show a risk of at most ``max_risk`` (59 for 0.05, 0.05 and
+    0).
+    """
+    _check_probability("max_risk", max_risk)
+    _check_probability("delta", delta)
+    low, high = allowed, allowed + 1
+    while binomial_cdf(allowed, high, max_risk) > delta:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if binomial_cdf(allowed, middle, max_risk) <= delta else (middle, high)
+    return high
+
+
+def grid_test(
+    seen: ArrayLike, disagreed: ArrayLike, *, max_risk: float, delta: float, grid: Sequence[float] = DEFAULT_GRID
+) -> GridTest:
+    """The lowest threshold shown to have a risk of at most ``max_risk`` at confidence 1 - ``delta``, from counts per bin
+    [G].
+
+    Raises InputError for counts that cannot be (negative, more disagreements than probes, another length than the grid's).
+    """
+    points = check_grid(grid)
+    cumulative_seen, cumulative_wrong = _check_bins(seen, disagreed, points.size)
+    start = _start(cumulative_seen, max_risk, delta)
+    passed, bound, tested = None, None, 0
+    for index in range(-1 if start is None else start, -1, -1):
+        tested += 1
+        upper = clopper_pearson_upper(int(cumulative_wrong[index]), int(cumulative_seen[index]), delta)
+        if upper > max_risk:
+            break
+        passed, bound = index, upper
+    if passed is None:
+        return GridTest(None, None, 0, 0, None, tested)
+    return GridTest(
+        passed, float(points[passed]), int(cumulative_seen[passed]), int(cumulative_wrong[passed]), bound, tested
+    )
+
+
+def _start(cumulative_seen: NDArray[np.int64], max_risk: float, delta: float) -> int | None:
+    """Index of the strictest threshold that could bear START_ALLOWANCE disagreements, or as many as there are probes for."""
+    for allowed in range(START_ALLOWANCE, -1, -1):
+        enough = np.flatnonzero(cumulative_seen >= probes_needed(max_risk, delta, allowed))
+        if enough.size:
+            return int(enough[-1])
+    return None
+
+
+def _log_coefficients(disagreed: int, seen: int) -> NDArray[np.float64]:
+    k = np.arange(1, disagreed + 1, dtype=np.float64)
+    return np.concatenate([[0.0], np.cumsum(np.log(seen - k + 1) - np.log(k))])
+
+
+def _tail(coefficients: NDArray[np.float64], seen: int, risk: float) -> float:
+    if risk <= 0:
+        return 1.0
+    if risk >= 1:
+        return 0.0
+    k = np.arange(coefficients.size)
+    terms = coefficients + k * np.log(risk) + (seen - k) * np.log1p(-risk)
+    largest = terms.max()
+    return min(1.0, float(np.exp(largest) * np.exp(terms - largest).sum()))
+
+
+def _check_counts(disagreed: int, seen: int) -> None:
+    if not 0 <= disagreed <= seen:
+        raise InputError(f"{disagreed} disagreements among {seen} probes cannot be")
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InputError(f"{name} {value!r} must lie strictly between 0 and 1")
+
+
+def _check_bins(seen: ArrayLike, disagreed: ArrayLike, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    counts, wrong = np.asarray(seen), np.asarray(disagreed)
+    if counts.shape != (size,) or wrong.shape != (size,):
+        raise InputError(f"a grid of {size} thresholds needs {size} counts each, not {counts.shape} and {wrong.shape}")
+    if not (np.issubdtype(counts.dtype, np.integer) and np.issubdtype(wrong.dtype, np.integer)):
+        raise InputError("probe counts are integers")
+    if (wrong < 0).any() or (wrong > counts).any():
+        raise InputError("a bin has a negative count or more disagreements than probes")
+    return from_above(counts), from_above(wrong)

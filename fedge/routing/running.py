@@ -1,0 +1,73 @@
+"""The running statement: how often what the fleet answered locally disagreed with central, whatever release was live.
+
+Anytime-valid: the bound holds at all times at once, though releases, thresholds and probe rates change in answer to it.
+
+Let p_t be the risk of the t-th local probe given everything before it, x_t whether it disagreed, S the sum. For every c in
+(0, 1)
+
+    M_n(c) = prod_t (1 - c)^x_t / (1 - c p_t)
+
+is a nonnegative martingale that starts at 1. -ln(1 - c p) is convex in p, so by Jensen M_n(c) >= (1 - c)^S (1 - c pbar)^-n
+with pbar the mean of the p_t so far. A mixture of such martingales is one again, and by Ville's inequality it ever reaches
+1 / delta with probability at most delta. Hence, for all n together with probability 1 - delta,
+
+    pbar_n <= U_n = sup {p : sum_k w_k (1 - c_k)^S (1 - c_k p)^-n <= 1 / delta}.
+
+(Sub-Bernoulli process of Howard, Ramdas, McAuliffe and Sekhon 2021, Time-uniform Chernoff bounds via nonnegative
+supermartingales, and Time-uniform, nonparametric, nonasymptotic confidence sequences; the betting view in Waudby-Smith and
+Ramdas 2023.) The state is two integers that add up, so a secure sum of each round's pairs is all that is needed.
+
+What it speaks of: the mean over probes, so a period with a higher probe rate weighs more than one with a lower.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedge.errors import InputError
+
+TILTS: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
+WEIGHTS: tuple[float, ...] = tuple(1 / len(TILTS) for _ in TILTS)
+
+_C = np.array(TILTS)
+_LOG_KEEP = np.log1p(-_C)
+_LOG_WEIGHTS = np.log(np.array(WEIGHTS))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningBound:
+    """Local probes ``seen`` so far and how many ``disagreed``. Two of them add up to one; the empty one says nothing (bound
+    1).
+    """
+
+    seen: int = 0
+    disagreed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.disagreed <= self.seen:
+            raise InputError(f"{self.disagreed} disagreements among {self.seen} probes cannot be")
+
+    def __add__(self, other: "RunningBound") -> "RunningBound":
+        return RunningBound(self.seen + other.seen, self.disagreed + other.disagreed)
+
+    def log_capital(self, risk: float) -> float:
+        """Log of the mixture's value were the mean risk ``risk``: evidence, in nats, that the true mean is lower."""
+        terms = _LOG_WEIGHTS + self.disagreed * _LOG_KEEP - self.seen * np.log1p(-_C * risk)
+        largest = float(terms.max())
+        return largest + math.log(float(np.exp(terms - largest).sum()))
+
+    def upper(self, delta: float) -> float:
+        """The bound U, rounded up to the next double; 1.0 while the evidence excludes nothing."""
+        if not 0 < delta < 1:
+            raise InputError(f"delta {delta!r} must lie strictly between 0 and 1")
+        budget = -math.log(delta)
+        if self.log_capital(1.0) <= budget:
+            return 1.0
+        low, high = 0.0, 1.0
+        while low < (middle := (low + high) / 2) < high:
+            if self.log_capital(middle) <= budget:
+                low = middle
+            else:
+                high = middle
+        return high

@@ -1,0 +1,237 @@
+"""One round as a step `state -> state`: a secure sum of updates, a release, a secure sum of probe counts, a certificate.
+
+Reads like the design: cohort, training, aggregation, publishing, certificate. It holds no state of its own; whoever drives it keeps
+the state that it returns, so that a crash loses at most the round at hand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.cohort import draw_cohort
+from aggregator.rounds.link import DeviceLink
+from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
+from aggregator.rounds.server_optimizer import ServerOptimizer, init
+from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
+from aggregator.rounds.state import FederationState
+from aggregator.rounds.training import apply_sum
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
+from fedge.routing.probes import probe_rate
+from fedge.routing.running import RunningBound
+from fedge.routing.statement import CertificateStatement
+from fedge.secagg import SessionAborted, SessionConfig
+from protos.fedge.rounds.v1 import rounds_pb2
+
+
+class Registry(Protocol):
+    """Where releases and certificates are published (`aggregator.fleet.registry`)."""
+
+    def publish(self, release: Release) -> None:
+        """Make a release fetchable; devices do not answer with it yet."""
+
+    def activate(self, release_id: str, certificate: bytes | None) -> None:
+        """Make it, with its certificate, what devices should run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """How rounds are run. ``cohort_max`` is the encoding's head-room, ``n_min`` the smallest cohort that is summed."""
+
+    cohort: int
+    cohort_max: int
+    n_min: int
+    bits: int
+    clip_norm: float
+    weight_cap: int
+    max_attempts: int
+    phase_timeout_s: float
+    session_timeout_s: float
+    optimizer: ServerOptimizer
+    certificate: CertificatePolicy
+
+
+@dataclass(slots=True)
+class RoundReport:
+    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too."""
+
+    round_number: int
+    attempts: int = 0
+    cohort: int = 0
+    survivors: int = 0
+    outcome: str = "finished"
+    release_id: str = ""
+    statement: CertificateStatement | None = None
+    training_loss: float | None = None
+    tally: Tally = field(default_factory=Tally)
+    update_bytes: tuple[int, int] = (0, 0)
+    records: list[bytes] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRunner:
+    """Runs rounds over one link; everything it needs comes in."""
+
+    link: DeviceLink
+    sessions: SessionDriver
+    maker: ReleaseMaker
+    registry: Registry
+    settings: RoundSettings
+    release_key: Ed25519PrivateKey
+    seed: bytes
+    clock: Callable[[], float]
+
+    def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
+        """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate as they are."""
+        report = RoundReport(state.round_number + 1, release_id=state.release_id)
+        moved = self._train(state, report)
+        if moved is not None:
+            state = self._publish(state, moved, report)
+        state = self._certify(state, report)
+        return replace(state, round_number=report.round_number), report
+
+    def _train(self, state: FederationState, report: RoundReport) -> FederationState | None:
+        config = self._config(reals=len(flatten(state.head)), integers=UpdateLayout().integers)
+        result = None
+        while result is None and report.attempts < self.settings.max_attempts:
+            report.attempts += 1
+            result = self._session(state, report, rounds_pb2.PURPOSE_UPDATE, report.attempts, config, state.release_id)
+        if result is None:
+            report.outcome = "failed"
+            return None
+        report.cohort, report.survivors = result.cohort, result.survivors
+        outcome = apply_sum(state, result.decoded, optimizer=self.settings.optimizer, weight_cap=self.settings.weight_cap)
+        if outcome.sums.examples:
+            report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
+        return outcome.state
+
+    def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
+        with report.tally.phase("publish"):
+            try:
+                release = self.maker.make(
+                    moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                )
+            except QualityGateFailed as error:
+                report.outcome = "quality gate"
+                report.notes.append(str(error))
+                return state
+            self.registry.publish(release)
+        report.release_id = release.release_id
+        return replace(moved, release_id=release.release_id, version=release.manifest.version)
+
+    def _certify(self, state: FederationState, report: RoundReport) -> FederationState:
+        layout = CountsLayout(len(self.settings.certificate.grid))
+        config = self._config(reals=0, integers=layout.integers)
+        result = None
+        for extra in range(1, self.settings.max_attempts + 1):
+            # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
+            attempt = report.attempts + extra
+            result = self._session(state, report, rounds_pb2.PURPOSE_COUNTS, attempt, config, state.release_id)
+            if result is not None:
+                break
+        if result is None:
+            report.notes.append("no certificate: every attempt to sum the probe counts was aborted, so everything escalates")
+            self.registry.activate(state.release_id, None)
+            return replace(state, threshold=None, certificate_state="none")
+        counts = layout.decode(result.decoded.integers)
+        with report.tally.phase("certificate"):
+            statement, running = certify(
+                counts,
+                state.running,
+                self.settings.certificate,
+                release_id=state.release_id,
+                round_number=report.round_number,
+                now=self.clock(),
+            )
+            document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
+            self.registry.activate(state.release_id, document.to_bytes())
+        report.statement = statement
+        return replace(
+            state,
+            running=running,
+            publication=report.round_number if statement.threshold is not None else state.publication,
+            threshold=statement.threshold,
+            probe_rate=statement.probe_rate,
+            certificate_state=statement.state,
+            certificate_bound=statement.running_bound,
+        )
+
+    def _session(
+        self,
+        state: FederationState,
+        report: RoundReport,
+        purpose: "rounds_pb2.Purpose",
+        attempt: int,
+        config: SessionConfig,
+        release_id: str,
+    ) -> SessionResult | None:
+        plan = SessionPlan(
+            round_number=report.round_number,
+            attempt=attempt,
+            purpose=purpose,
+            release_id=release_id,
+            weights_sha256=weights_sha256(state.head),
+            structure_sha256=structure_sha256(state.head),
+            publication=state.publication,
+            config=config,
+            timeout_s=self.settings.phase_timeout_s,
+        )
+        name = rounds_pb2.Purpose.Name(purpose)
+        nodes = draw_cohort(
+            self.link.nodes(),
+            self.settings.cohort,
+            seed=self.seed,
+            round_number=report.round_number,
+            session=name,
+            attempt=attempt,
+        )
+        before = report.tally.bytes_up, report.tally.bytes_down
+        try:
+            result = self.sessions.run(plan, nodes, report.tally)
+        except SessionAborted as error:
+            report.notes.append(f"{name} attempt {attempt} aborted: {error}")
+            return None
+        finally:
+            if purpose == rounds_pb2.PURPOSE_UPDATE:
+                up, down = report.tally.bytes_up - before[0], report.tally.bytes_down - before[1]
+                report.update_bytes = report.update_bytes[0] + up, report.update_bytes[1] + down
+        report.records.append(result.record)
+        return result
+
+    def _config(self, *, reals: int, integers: int) -> SessionConfig:
+        settings = self.settings
+        return SessionConfig(
+            reals=reals,
+            integers=integers,
+            bits=settings.bits,
+            cohort_max=settings.cohort_max,
+            scale=settings.clip_norm,
+            clip_norm=settings.clip_norm,
+            weight_cap=settings.weight_cap,
+            n_min=settings.n_min,
+            deadline=self.clock() + settings.session_timeout_s,
+        )
+
+
+def initial_state(first: Release) -> FederationState:
+    """The state before the first round, around a first release that is already published and active."""
+    manifest = first.manifest
+    head = first.weights()
+    return FederationState(
+        round_number=0,
+        head=head,
+        optimizer=init(len(flatten(head))),
+        temperature=manifest.temperature,
+        release_id=first.release_id,
+        version=manifest.version,
+        running=RunningBound(),
+        publication=0,
+        threshold=None,
+        probe_rate=probe_rate(0, False),
+        certificate_state="none",
+        certificate_bound=None,
+    )

@@ -1,0 +1,64 @@
+"""The federation's state between rounds: one immutable value, written to the database as it is. Resuming is loading it.
+
+Never holds anything of a single device: only sums that were released by secure aggregation, and what was made of them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from aggregator.rounds.server_optimizer import OptimizerState
+from fedge.errors import InputError
+from fedge.release.weights import Weights, read_safetensors, write_safetensors
+from fedge.routing.running import RunningBound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationState:
+    """What round ``round_number + 1`` starts from.
+
+    ``publication`` counts the thresholds that were published so far: probes that came in after the last one are new to it.
+    """
+
+    round_number: int
+    head: Weights
+    optimizer: OptimizerState
+    temperature: float
+    release_id: str
+    version: int
+    running: RunningBound
+    publication: int
+    threshold: float | None
+    probe_rate: float
+    certificate_state: str
+    certificate_bound: float | None
+
+    def to_bytes(self) -> bytes:
+        """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
+        head = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("head", "optimizer", "running")}
+        head["running"] = asdict(self.running)
+        text = json.dumps(head, sort_keys=True).encode()
+        moments = np.stack([self.optimizer.first, self.optimizer.second]).astype("<f8").tobytes()
+        tensors = write_safetensors(self.head)
+        return b"".join(len(part).to_bytes(8, "big") + part for part in (text, moments, tensors))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "FederationState":
+        """The inverse of `to_bytes`; raises InputError for anything else."""
+        parts = []
+        position = 0
+        while position + 8 <= len(data):
+            length = int.from_bytes(data[position : position + 8], "big")
+            parts.append(data[position + 8 : position + 8 + length])
+            position += 8 + length
+        try:
+            text, moments, tensors = parts
+            head = json.loads(text)
+            weights = read_safetensors(tensors)
+            first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
+            head["running"] = RunningBound(**head["running"])
+            state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"the stored federation state cannot be read: {error}") from error
+        return state

@@ -1,0 +1,100 @@
+"""Which integer coordinate of a secure sum means what: agreed here once for devices and aggregator.
+
+An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A certificate's
+integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published threshold, and the
+running pair. Real-valued metrics travel in thousandths.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedge.errors import InputError
+from fedge.routing.confidence import TEMPERATURE_GRID
+
+THOUSANDTHS = 1000.0
+# A device's sum of losses is capped, so that one device can neither overflow its coordinate nor drown the others.
+LOSS_CAP = 16_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSums:
+    """The decoded metrics of a cohort: total weight (in units of the weight cap's examples), examples, summed loss, summed NLL."""
+
+    weight: int
+    examples: int
+    loss_sum: float
+    nll: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateLayout:
+    """Integer coordinates of an update session."""
+
+    @property
+    def integers(self) -> int:
+        """How many there are."""
+        return 3 + len(TEMPERATURE_GRID)
+
+    def encode(self, *, weight: int, examples: int, loss_sum: float, nll: ArrayLike) -> NDArray[np.int64]:
+        """One device's coordinates, int64 [integers]; losses above `LOSS_CAP` count as the cap."""
+        losses = np.concatenate([[loss_sum], np.asarray(nll, dtype=np.float64)])
+        scaled = np.rint(np.clip(losses, 0.0, LOSS_CAP) * THOUSANDTHS).astype(np.int64)
+        return np.concatenate([np.array([weight, examples], dtype=np.int64), scaled])
+
+    def decode(self, integers: NDArray[np.int64]) -> UpdateSums:
+        """The cohort's sums. Raises InputError for another number of coordinates."""
+        _require_length(integers, self.integers)
+        return UpdateSums(
+            int(integers[0]), int(integers[1]), float(integers[2]) / THOUSANDTHS, integers[3:].astype(np.float64) / THOUSANDTHS
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CountSums:
+    """Probes by confidence bin, int64 [G] each, and the running pair of the devices that reported."""
+
+    seen: NDArray[np.int64]
+    disagreed: NDArray[np.int64]
+    new_seen: NDArray[np.int64]
+    new_disagreed: NDArray[np.int64]
+    running_seen: int
+    running_disagreed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountsLayout:
+    """Integer coordinates of a counts session over a grid of ``bins`` thresholds."""
+
+    bins: int
+
+    @property
+    def integers(self) -> int:
+        """How many there are."""
+        return 4 * self.bins + 2
+
+    def encode(
+        self,
+        *,
+        seen: NDArray[np.int64],
+        disagreed: NDArray[np.int64],
+        new_seen: NDArray[np.int64],
+        new_disagreed: NDArray[np.int64],
+        running_seen: int,
+        running_disagreed: int,
+    ) -> NDArray[np.int64]:
+        """One device's coordinates, int64 [integers]."""
+        pair = np.array([running_seen, running_disagreed], dtype=np.int64)
+        return np.concatenate([seen, disagreed, new_seen, new_disagreed, pair])
+
+    def decode(self, integers: NDArray[np.int64]) -> CountSums:
+        """The cohort's sums. Raises InputError for another number of coordinates."""
+        _require_length(integers, self.integers)
+        bins = np.split(integers[: 4 * self.bins], 4)
+        return CountSums(bins[0], bins[1], bins[2], bins[3], int(integers[-2]), int(integers[-1]))
+
+
+def _require_length(integers: NDArray[np.int64], expected: int) -> None:
+    if integers.shape != (expected,):
+        raise InputError(f"a sum of {integers.shape} integers does not fit a layout of {expected}")

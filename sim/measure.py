@@ -1,0 +1,71 @@
+"""What a release is worth, measured on the third of the data that no one trained on.
+
+Every test query is put through the same session, confidence and routing decision as a device's; nothing is asked, stored or
+learned, and no probe is drawn: probes would go to central whatever the model says.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.workbench.workloads.base import Workload
+from edge_client.inference import InferenceSession
+from fedge.release.manifest import Manifest
+from fedge.routing.confidence import confidence, softmax
+from fedge.routing.policy import Policy
+from fedge.routing.router import route
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Shares in [0, 1]. ``local_disagreement`` is None while nothing is answered locally."""
+
+    fallback_rate: float
+    accuracy: dict[str, float]
+    accuracy_in_scope: dict[str, float]
+    local_disagreement: float | None
+    local: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """The test third with central's answers to it, int64 [n]."""
+
+    workload: Workload
+    central: NDArray[np.int64]
+
+    def measure(self, session: InferenceSession, manifest: Manifest, threshold: float | None, policy: Policy, price_usd: float) -> Measurement:
+        """Route and answer every test query under ``threshold``."""
+        workload, labels = self.workload, manifest.labels
+        probabilities = softmax(session.predict(list(workload.test.queries)).logits, manifest.temperature)
+        sure = confidence(probabilities, manifest.confidence)
+        own = probabilities.argmax(axis=1)
+        local = np.array(
+            [
+                route(
+                    label=labels[label],
+                    confidence=float(level),
+                    threshold=threshold,
+                    policy=policy,
+                    topic=workload.topics.get(labels[label]),
+                    is_probe=False,
+                    online=True,
+                    central_price_usd=price_usd,
+                    oos_label=manifest.oos_label,
+                ).answered_by
+                == "device"
+                for label, level in zip(own, sure, strict=True)
+            ]
+        )
+        truth = workload.test.labels
+        answers = {"device": own, "system": np.where(local, own, self.central), "central": self.central}
+        in_scope = workload.in_scope(workload.test)
+        disagreed = own[local] != self.central[local]
+        return Measurement(
+            fallback_rate=float(1.0 - local.mean()),
+            accuracy={name: float((answer == truth).mean()) for name, answer in answers.items()},
+            accuracy_in_scope={name: float((answer == truth)[in_scope].mean()) for name, answer in answers.items()},
+            local_disagreement=float(disagreed.mean()) if local.any() else None,
+            local=int(local.sum()),
+        )

@@ -24,7 +24,7 @@ def loaded_usd(totals: Totals) -> float:
 
 
 def all_cloud_usd(queries: int, book: PriceBook, *, bytes_up: int = 0, bytes_down: int = 0) -> float:
-    """What the same queries would have cost with every one answered by central and nothing learned (bytes of all of them)."""
+    """What the same queries would have cost with every one answered by central: list price and the bytes of all of them."""
     wire = bytes_up * book.server_ingress_usd_per_byte + bytes_down * book.server_egress_usd_per_byte
     return queries * book.central_price_usd + wire + (bytes_up + bytes_down) * book.device_network_usd_per_byte
 

@@ -117,8 +117,12 @@ class PriceBook:
 
 def _model(table: object, where: str) -> ModelPrice:
     checked = check_keys(table, ("input_usd_per_mtok", "output_usd_per_mtok", "source", "date"), where)
-    prices = (read_number(checked, key, where) for key in ("input_usd_per_mtok", "output_usd_per_mtok"))
-    return ModelPrice(*prices, read_text(checked, "source", where), read_date(checked, where))
+    return ModelPrice(
+        input_usd_per_mtok=read_number(checked, "input_usd_per_mtok", where),
+        output_usd_per_mtok=read_number(checked, "output_usd_per_mtok", where),
+        source=read_text(checked, "source", where),
+        date=read_date(checked, where),
+    )
 
 
 def _count(table: Mapping[str, object], key: str) -> int:

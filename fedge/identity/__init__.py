@@ -11,6 +11,7 @@ from fedge.identity.device import DeviceIdentity, load_identity, load_or_create_
 from fedge.identity.device_id import check_device_id
 from fedge.identity.enrolment import EnrolmentRequest, request_certificate
 from fedge.identity.revocation import RevocationList
+from fedge.identity.trust import TrustRoot
 
 __all__ = [
     "DEFAULT_LIFETIME_S",
@@ -18,6 +19,7 @@ __all__ = [
     "DeviceIdentity",
     "EnrolmentRequest",
     "RevocationList",
+    "TrustRoot",
     "check_device_id",
     "issue_certificate",
     "load_identity",

@@ -38,7 +38,7 @@ class Manifest:
     """The signed description of one release. Raises InputError on construction when a field is unusable."""
 
     version: int
-    """Counts up with every release; a device refuses to go back below the one that it has, but for a signed rollback."""
+    """Counts up with every release that becomes active."""
     workload: str
     labels: tuple[str, ...]
     """The order of the logits."""

@@ -1,0 +1,116 @@
+"""Who belongs to the fleet: the certificate authority in a folder, the key of each device, and who was revoked.
+
+An id belongs to the first key that enrolled under it: another key never gets a certificate for that id, and a revoked id
+never gets one again. Whether a new device may join at all is decided by whoever calls ``issue``.
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aggregator.fleet.keys import DEFAULT_CA_NAME
+from aggregator.fleet.tables import Tables
+from fedge.errors import InputError, VerificationError
+from fedge.identity import DEFAULT_LIFETIME_S, EnrolmentRequest, RevocationList, issue_certificate
+
+CLOCK_SKEW_S = 300.0
+"""How far a device's clock may lag behind: certificates are valid from that much before they were made."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS device (
+    device_id TEXT PRIMARY KEY,
+    public_key BLOB NOT NULL,
+    enrolled_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    issued INTEGER NOT NULL,
+    revoked_at REAL,
+    reason TEXT
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledDevice:
+    """One device as the authority knows it. Times in UNIX seconds."""
+
+    device_id: str
+    public_key: bytes
+    enrolled_at: float
+    expires_at: float
+    issued: int
+    """Certificates made so far."""
+    revoked_at: float | None
+    reason: str | None
+
+
+class Enrolment:
+    """The enrolment authority. Safe to use from several threads and processes at once."""
+
+    def __init__(self, folder: Path, authority_key: Ed25519PrivateKey, *, ca_name: str = DEFAULT_CA_NAME) -> None:
+        self._key = authority_key
+        self.ca_name = ca_name
+        self._tables = Tables(folder / "enrolment.sqlite", _SCHEMA)
+        self._tables.create()
+
+    def issue(self, request: bytes, *, now: float, lifetime_s: float = DEFAULT_LIFETIME_S) -> bytes:
+        """A certificate (DER) for the device that made ``request``. Raises VerificationError when it may not have one."""
+        wish = EnrolmentRequest.from_bytes(request)
+        key = wish.verify()
+        if wish.ca_name != self.ca_name:
+            raise VerificationError(f"enrolment of {wish.device_id}: made for {wish.ca_name[:80]!r}, not {self.ca_name!r}")
+        not_before = max(0.0, now - CLOCK_SKEW_S)
+        certificate = issue_certificate(
+            self._key, self.ca_name, wish.device_id, key, not_before=not_before, not_after=not_before + lifetime_s
+        )
+        with self._tables.write() as connection:
+            known = _find(connection, wish.device_id)
+            if known is not None and known.revoked_at is not None:
+                raise VerificationError(f"enrolment of {wish.device_id}: revoked ({known.reason})")
+            if known is not None and known.public_key != wish.public_key:
+                raise VerificationError(f"enrolment of {wish.device_id}: the id belongs to another key: choose another id")
+            connection.execute(
+                "INSERT INTO device VALUES (?, ?, ?, ?, 1, NULL, NULL) "
+                "ON CONFLICT (device_id) DO UPDATE SET issued = issued + 1, expires_at = excluded.expires_at",
+                (wish.device_id, wish.public_key, now, not_before + lifetime_s),
+            )
+        return certificate
+
+    def revoke(self, device_id: str, *, now: float, reason: str) -> None:
+        """Bars ``device_id`` for good. Raises InputError for an unknown one; revoking twice changes nothing."""
+        with self._tables.write() as connection:
+            if _find(connection, device_id) is None:
+                raise InputError(f"no device {device_id[:80]!r} is enrolled here")
+            connection.execute(
+                "UPDATE device SET revoked_at = ?, reason = ? WHERE device_id = ? AND revoked_at IS NULL",
+                (now, reason, device_id),
+            )
+
+    def revocation_list(self, *, now: float) -> RevocationList:
+        """Everyone revoked so far. Sign it with ``signed_revocation_list`` before it leaves this machine."""
+        with self._tables.read() as connection:
+            rows = connection.execute("SELECT device_id FROM device WHERE revoked_at IS NOT NULL").fetchall()
+        revoked = frozenset(row["device_id"] for row in rows)
+        # Nobody is ever taken off the list, so its length is a number that grows with every change.
+        return RevocationList(len(revoked), now, revoked)
+
+    def signed_revocation_list(self, *, now: float) -> bytes:
+        """The list as devices take it."""
+        return self.revocation_list(now=now).sign(self._key)
+
+    def device(self, device_id: str) -> EnrolledDevice | None:
+        """The device enrolled as ``device_id``, or None."""
+        with self._tables.read() as connection:
+            return _find(connection, device_id)
+
+    def devices(self) -> list[EnrolledDevice]:
+        """All devices, by id."""
+        with self._tables.read() as connection:
+            rows = connection.execute("SELECT * FROM device ORDER BY device_id").fetchall()
+        return [EnrolledDevice(**dict(row)) for row in rows]
+
+
+def _find(connection: sqlite3.Connection, device_id: str) -> EnrolledDevice | None:
+    row = connection.execute("SELECT * FROM device WHERE device_id = ?", (device_id,)).fetchone()
+    return None if row is None else EnrolledDevice(**dict(row))

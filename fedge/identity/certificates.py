@@ -4,6 +4,7 @@ One level deep on purpose: a device's certificate is signed by the authority who
 are no chains to build. These identify devices inside the protocol; TLS has keys of its own. Time comes in as UNIX seconds.
 """
 
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -126,7 +127,7 @@ def _builder(
         .issuer_name(_name(issuer))
         .subject_name(_name(subject))
         .public_key(public_key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(1 << 126 | secrets.randbits(126))  # of one length: so are all certificates for one name
         .not_valid_before(datetime.fromtimestamp(int(not_before), UTC))  # whole seconds are all that X.509 can say
         .not_valid_after(datetime.fromtimestamp(int(not_after), UTC))
     )

@@ -1,6 +1,8 @@
 """Starts and stops the fallback service on a port: mutual TLS, or no TLS on loopback only; health; reflection; size caps.
 
-TLS: gRPC's Python server offers 1.2 and 1.3 and has no switch for the minimum; two gRPC ends agree on 1.3.
+TLS: gRPC's Python server offers 1.2 and 1.3 and has no switch for the minimum; two gRPC ends agree on 1.3. Its BoringSSL
+takes no Ed25519 key for a server or a client (handshake: NO_COMMON_SIGNATURE_ALGORITHMS), only for the authority: use
+ECDSA P-256.
 """
 
 import asyncio
@@ -105,7 +107,7 @@ async def serve(
         ]
     )
     batcher = MicroBatcher(service.answer_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
-    servicer = CentralServicer(service, batcher, is_revoked=is_revoked)
+    servicer = CentralServicer(service, batcher, names_devices=tls is not None, is_revoked=is_revoked)
     central_pb2_grpc.add_CentralServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated code
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs knows the synchronous one only
     health_pb2_grpc.add_HealthServicer_to_server(status, server)

@@ -1,0 +1,274 @@
+"""The device at work: a query in, an answer out, and what there is to learn, to count and to pay written down in one transaction.
+
+Features, model and router decide; central is asked through whatever client was given. A batch is the same as its queries one
+after another, but runs the model once. Never trains and never takes part in rounds: see `learner` and the Flower client.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edge_client.answer import Answer
+from edge_client.asking import (
+    Question,
+    Settled,
+    labelled,
+    labelled_by,
+    logged,
+    open_question,
+    probe_of,
+    request_for,
+    routed,
+    settle,
+    stays_in,
+)
+from edge_client.clock import Clock, Stopwatch
+from edge_client.energy import EnergyMeter
+from edge_client.escalation import CentralClient, EscalationFailed
+from edge_client.loading import LoadedRelease
+from edge_client.opinions import opinions
+from edge_client.releases import Active, ReleaseManager, Synced
+from edge_client.store import DeviceStore, LabelledQuery
+from fedge.costs import Kind, LedgerEntry
+from fedge.errors import InputError
+from fedge.features import Query, content_hash
+from fedge.routing import Mode, Policy, is_probe, probe_rate
+from fedge.wire import answer_request
+from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
+
+Outcome = AnswerResponse | EscalationFailed
+
+
+def always() -> bool:
+    """Central is taken to be in reach until a call shows otherwise."""
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Who this device is and what it goes by. ``probe_key``: its secret of 16 to 64 bytes for drawing probes.
+
+    ``stopwatch`` None: times are the profile's (simulation). ``online``: what is known of the connection before a call is made.
+    """
+
+    device_id: str
+    probe_key: bytes
+    policy: Policy
+    meter: EnergyMeter
+    clock: Clock
+    stopwatch: Stopwatch | None = None
+    online: Callable[[], bool] = always
+    timeout_s: float = 10.0
+
+
+class Agent:
+    """Answers queries on one device. Safe to call from several threads."""
+
+    def __init__(self, device: Device, *, store: DeviceStore, releases: ReleaseManager, central: CentralClient) -> None:
+        self.device = device
+        self.store = store
+        self.releases = releases
+        self._central = central
+
+    def ask(self, query: Query, *, mode: Mode = "auto", topic: str | None = None) -> Answer:
+        """Answer one query. Raises InputError for a query that the release's features refuse."""
+        return self.ask_many([query], mode=mode, topics=[topic])[0]
+
+    def ask_many(
+        self, queries: Sequence[Query], *, mode: Mode = "auto", topics: Sequence[str | None] | None = None
+    ) -> list[Answer]:
+        """Answer queries as if they came one after another, with one run of the model for all of them."""
+        if not len(queries):
+            return []
+        started = self.device.stopwatch() if self.device.stopwatch else 0.0
+        now = self.device.clock()
+        active = self.releases.active
+        views = opinions(active.loaded if active else None, queries)
+        inferred = self.device.stopwatch() - started if self.device.stopwatch else None
+        first = self.store.answers.reserve(len(queries))
+        questions = [
+            Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
+            for i, query in enumerate(queries)
+        ]
+        settled, requests = self._answer(questions, active, mode=mode, now=now)
+        rows = self._rows(settled, requests, now=now, inferred=inferred if active else 0.0)
+        self._write(settled, active, rows, now=now)
+        local_usd = rows[0].amount_usd / len(queries)
+        profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
+        latency_ms = 1000 * (self.device.stopwatch() - started) if self.device.stopwatch else profile_ms
+        release_id = active.loaded.release_id if active else None
+        return [
+            Answer(
+                answer_id=done.question.number,
+                answer=done.answer,
+                answered_by=done.answered_by,
+                reason=str(done.reason),
+                confidence=done.question.opinion.confidence,
+                usd=local_usd + (done.response.price_usd if done.response is not None else 0.0),
+                release=release_id,
+                latency_ms=latency_ms,
+                degraded=done.degraded,
+                probe=done.route.probe,
+            )
+            for done in settled
+        ]
+
+    def correct(self, answer_id: int, label: str) -> bool:
+        """A user's correction of an answer, kept on the device for training.
+
+        False, and nothing is kept, where the query is a probe: what calibrates is never trained on. Raises InputError for an
+        unknown answer or label.
+        """
+        answer = self.store.answers.get(answer_id)
+        if answer is None:
+            raise InputError(f"no answer has the number {answer_id}: it is not this device's, or too long ago")
+        active = self.releases.active
+        labels = active.loaded.release.manifest.labels if active else ()
+        if active and label not in labels:
+            some = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+            raise InputError(f"{label!r} is no label of this device's model: use one of {some}")
+        with self.store.transaction():
+            self.store.count({"corrections": 1, **({"corrections.of_probes": 1} if answer.probe else {})})
+            if not answer.probe:
+                corrected = LabelledQuery(
+                    content_hash=answer.content_hash,
+                    query=answer.query,
+                    label=label,
+                    source="correction",
+                    at=self.device.clock(),
+                )
+                self.store.memory.correct(corrected)
+        return not answer.probe
+
+    def catch_up(self, *, at_most: int = 64) -> int:
+        """Ask central the questions that it could not be asked when they came up; returns how many labels came in.
+
+        They count as escalations in the ledger. Users have had the device's own answers by then.
+        """
+        waiting = self.store.outbox.oldest(at_most)
+        if not waiting or not self.device.online():
+            return 0
+        requests = [
+            answer_request(
+                idempotency_key=question.idempotency_key,
+                device_id=self.device.device_id,
+                query=question.query,
+                release_id=question.release_id,
+                purpose=PURPOSE_ESCALATION,
+            )
+            for question in waiting
+        ]
+        outcomes = self._central.answer_many(requests, self.device.timeout_s)
+        now = self.device.clock()
+        learned = [
+            labelled_by(outcome, question.content_hash, question.query, now)
+            for question, outcome in zip(waiting, outcomes, strict=True)
+            if isinstance(outcome, AnswerResponse)
+        ]
+        closed = [
+            question.content_hash
+            for question, outcome in zip(waiting, outcomes, strict=True)
+            if isinstance(outcome, AnswerResponse) or not outcome.may_succeed_later
+        ]
+        paid = [(Kind.ESCALATIONS, outcome) for outcome in outcomes if isinstance(outcome, AnswerResponse)]
+        with self.store.transaction():
+            self.store.memory.add(learned)
+            self.store.outbox.close(closed)
+            self.store.ledger.append(self._wire_rows(requests, paid, now))
+            self.store.count({"caught_up": len(learned)})
+        return len(learned)
+
+    def sync(self) -> Synced:
+        """Bring the device to the published release and certificate; see `ReleaseManager.sync`."""
+        synced = self.releases.sync()
+        self._charge_download(synced.downloaded_bytes)
+        return synced
+
+    def obtain(self, release_id: str) -> LoadedRelease:
+        """A release loaded beside the active one; see `ReleaseManager.obtain`."""
+        loaded, downloaded = self.releases.obtain(release_id)
+        self._charge_download(downloaded)
+        return loaded
+
+    def _answer(
+        self, questions: Sequence[Question], active: Active | None, *, mode: Mode, now: float
+    ) -> tuple[list[Settled], list[AnswerRequest]]:
+        """Fates, routes, and central's answers to those that go there."""
+        device = self.device
+        online = device.online()
+        fates = self.store.fates.settle(self._draws(questions, active), at=now)
+        routes = [
+            routed(
+                question,
+                active,
+                policy=device.policy,
+                mode=mode,
+                drawn=fates[question.content_hash],
+                online=online,
+                within_budget=True,
+                price_usd=device.meter.book.central_price_usd,
+                now=now,
+            )
+            for question in questions
+        ]
+        release_id = active.loaded.release_id if active else ""
+        asked = [i for i, decided in enumerate(routes) if decided.answered_by == "central"]
+        requests = [request_for(questions[i], routes[i], device_id=device.device_id, release_id=release_id) for i in asked]
+        outcomes: dict[int, Outcome] = {}
+        if requests:
+            outcomes = dict(zip(asked, self._central.answer_many(requests, device.timeout_s), strict=True))
+        settled = [
+            settle(question, fates[question.content_hash], routes[i], outcomes.get(i))
+            for i, question in enumerate(questions)
+        ]
+        return settled, requests
+
+    def _draws(self, questions: Sequence[Question], active: Active | None) -> dict[bytes, bool]:
+        """The coin of each distinct query as it falls today; it counts only for those that were never seen."""
+        rate = active.statement.probe_rate if active and active.statement else probe_rate(0, threshold_published=False)
+        draws: dict[bytes, bool] = {}
+        for question in questions:
+            if question.content_hash not in draws:
+                allowed = not stays_in(question, self.device.policy)
+                draws[question.content_hash] = allowed and is_probe(question.content_hash, self.device.probe_key, rate)
+        return draws
+
+    def _write(self, settled: Sequence[Settled], active: Active | None, rows: Sequence[LedgerEntry], *, now: float) -> None:
+        """Everything that the batch leaves behind, in one transaction."""
+        release_id = active.loaded.release_id if active else ""
+        counts = Counter(f"answered.{done.answered_by}.{done.reason}" for done in settled)
+        counts["degraded"] = sum(done.degraded for done in settled)
+        with self.store.transaction():
+            self.store.memory.add(example for done in settled if (example := labelled(done, now)))
+            self.store.probes.record(probe for done in settled if (probe := probe_of(done, active, now)))
+            self.store.outbox.add(question for done in settled if (question := open_question(done, release_id, now)))
+            self.store.answers.append(settled[0].question.number, [logged(done, now) for done in settled])
+            self.store.ledger.append(rows)
+            self.store.count(counts)
+
+    def _rows(
+        self, settled: Sequence[Settled], requests: Sequence[AnswerRequest], *, now: float, inferred: float | None
+    ) -> list[LedgerEntry]:
+        """Ledger rows of a batch; the first one is the device's own work."""
+        rows = [self.device.meter.inference(queries=len(settled), at=now, seconds=inferred)]
+        paid = [
+            (Kind.PROBES if done.route.probe else Kind.ESCALATIONS, done.response)
+            for done in settled
+            if done.response is not None
+        ]
+        return [*rows, *self._wire_rows(requests, paid, now)] if requests else rows
+
+    def _wire_rows(
+        self, requests: Sequence[AnswerRequest], paid: Sequence[tuple[Kind, AnswerResponse]], now: float
+    ) -> list[LedgerEntry]:
+        sizes = {
+            Kind.UPLINK_QUERIES: sum(request.ByteSize() for request in requests),
+            Kind.DOWNLINK_ANSWERS: sum(response.ByteSize() for _, response in paid),
+        }
+        prices = Counter((kind, response.price_usd) for kind, response in paid)
+        return [*self.device.meter.transfer(sizes, at=now), *self.device.meter.paid(prices, at=now)]
+
+    def _charge_download(self, size_bytes: int) -> None:
+        if size_bytes:
+            now = self.device.clock()
+            self.store.ledger.append(self.device.meter.transfer({Kind.DOWNLINK_RELEASES: size_bytes}, at=now))

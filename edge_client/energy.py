@@ -1,0 +1,59 @@
+"""What the device uses, as ledger rows: energy of answering, training and sending, bytes, and what central was paid.
+
+Energy is **modelled**: the device profile's power over a busy core times seconds. The seconds are the profile's own for each query or
+step, or measured ones where the caller has a stopwatch. No power meter is read, and nothing here claims one was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedge.costs import (
+    DeviceProfile,
+    Kind,
+    LedgerEntry,
+    Payer,
+    PriceBook,
+    charge_inference,
+    charge_line,
+    charge_training,
+    charge_transfer,
+    entry,
+)
+from fedge.costs.ledger import UPLINK
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyMeter:
+    """Turns what happened on one device into ledger rows, by one price book and one profile."""
+
+    book: PriceBook
+    profile: DeviceProfile
+
+    def inference(self, *, queries: int, at: float, seconds: float | None = None) -> LedgerEntry:
+        """Electricity of answering or scoring; ``seconds`` where they were measured, else the profile's for each query."""
+        if seconds is None:
+            return charge_inference(self.book, self.profile, queries=queries, at=at)
+        return self._busy(Kind.DEVICE_INFERENCE, seconds, at)
+
+    def training(self, *, steps: int, at: float, seconds: float | None = None) -> LedgerEntry:
+        """Electricity of training; ``seconds`` where they were measured, else the profile's for each step."""
+        if seconds is None:
+            return charge_training(self.book, self.profile, steps=steps, at=at)
+        return self._busy(Kind.DEVICE_TRAINING, seconds, at)
+
+    def transfer(self, sizes_bytes: Mapping[Kind, int], *, at: float) -> list[LedgerEntry]:
+        """Bytes by purpose: the operator's rows, and the device's own radio energy and line for all of them together."""
+        up = sum(size for kind, size in sizes_bytes.items() if kind in UPLINK)
+        down = sum(sizes_bytes.values()) - up
+        rows = [charge_transfer(self.book, kind, size_bytes=size, at=at) for kind, size in sizes_bytes.items()]
+        return [*rows, *charge_line(self.book, self.profile, bytes_up=up, bytes_down=down, at=at)]
+
+    def paid(self, prices_usd: Mapping[tuple[Kind, float], int], *, at: float) -> list[LedgerEntry]:
+        """Central's answers by kind (escalations or probes) and price, as central named it, with the energy noted beside them."""
+        rows = [entry(kind, count, price, at=at, payer=Payer.OPERATOR) for (kind, price), count in prices_usd.items()]
+        energy_j = sum(prices_usd.values()) * self.book.central_energy_j_per_query
+        return [*rows, entry(Kind.CENTRAL_ENERGY, energy_j, 0.0, at=at, payer=Payer.OPERATOR)]
+
+    def _busy(self, kind: Kind, seconds: float, at: float) -> LedgerEntry:
+        joules = seconds * self.profile.active_w
+        return entry(kind, joules, self.book.device_electricity_usd_per_j, at=at, payer=Payer.DEVICE_OWNER)

@@ -1,0 +1,26 @@
+"""What the device itself thinks of queries, before anyone decides who answers: a label and a calibrated confidence each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_client.loading import LoadedRelease
+from fedge.features import Query
+from fedge.routing import confidence, softmax
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """The device's own answer and how sure it is; without a release there is no label, and no confidence."""
+
+    label: str | None
+    confidence: float
+
+
+def opinions(loaded: LoadedRelease | None, queries: Sequence[Query]) -> list[Opinion]:
+    """One opinion a query. Raises InputError for a query that the release's features refuse."""
+    if loaded is None:
+        return [Opinion(None, 0.0)] * len(queries)
+    manifest = loaded.release.manifest
+    logits = loaded.session.predict(queries).logits
+    sure = confidence(softmax(logits, manifest.temperature), manifest.confidence)
+    return [Opinion(manifest.labels[i], float(c)) for i, c in zip(logits.argmax(axis=1), sure, strict=True)]

@@ -1,0 +1,33 @@
+"""What a device remembers, in one SQLite database that never leaves it."""
+
+from edge_client.store.answers import AnswerLog, LoggedAnswer
+from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
+from edge_client.store.fates import FateTable
+from edge_client.store.installed import Installed, InstalledRelease
+from edge_client.store.ledger_rows import LedgerTable
+from edge_client.store.memory import LabelledQuery, Memory
+from edge_client.store.outbox import OpenQuestion, Outbox
+from edge_client.store.probes import Pairs, Probe, ProbeTable
+from edge_client.store.sessions import SessionTable
+
+__all__ = [
+    "AnswerLog",
+    "DeviceStore",
+    "FateTable",
+    "Installed",
+    "InstalledRelease",
+    "LabelledQuery",
+    "LedgerTable",
+    "Limits",
+    "LoggedAnswer",
+    "Memory",
+    "OpenQuestion",
+    "Outbox",
+    "Pairs",
+    "Probe",
+    "ProbeTable",
+    "SessionTable",
+    "open_file",
+    "open_memory",
+    "restore",
+]

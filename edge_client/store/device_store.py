@@ -1,0 +1,97 @@
+"""The device's store: one database, one object a table.
+
+On a device it is a WAL file; in simulation an in-memory database that is saved with `dump` and loaded with `restore`. Both are
+used in the same way.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.store.answers import AnswerLog
+from edge_client.store.database import Database
+from edge_client.store.fates import FateTable
+from edge_client.store.installed import Installed
+from edge_client.store.ledger_rows import LedgerTable
+from edge_client.store.memory import Memory
+from edge_client.store.outbox import Outbox
+from edge_client.store.probes import ProbeTable
+from edge_client.store.schema import prepare
+from edge_client.store.sessions import SessionTable
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a device keeps, in rows."""
+
+    memory: int = 4096
+    probes: int = 4096
+    answers: int = 4096
+    outbox: int = 1024
+
+
+class DeviceStore:
+    """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
+    ``installed``, ``answers``, ``outbox``; counters by name are here."""
+
+    def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        prepare(connection)
+        self._database = database = Database(connection)
+        self.fates = FateTable(database)
+        self.memory = Memory(database, max_rows=limits.memory)
+        self.probes = ProbeTable(database, max_rows=limits.probes)
+        self.ledger = LedgerTable(database)
+        self.sessions = SessionTable(database)
+        self.installed = Installed(database)
+        self.answers = AnswerLog(database, max_rows=limits.answers)
+        self.outbox = Outbox(database, max_rows=limits.outbox)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """``with store.transaction():`` all writes inside happen together or not at all."""
+        return self._database.transaction()
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add to the named counters."""
+        self._database.write_many(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            counts.items(),
+        )
+
+    def counters(self) -> dict[str, int]:
+        """All counters by name."""
+        return dict(self._database.rows("SELECT name, value FROM counters ORDER BY name"))
+
+    def dump(self) -> bytes:
+        """The whole database as bytes, for `restore`."""
+        return self._database.connection.serialize()
+
+    def close(self) -> None:
+        """Close the connection; a WAL file is checkpointed by SQLite itself."""
+        self._database.connection.close()
+
+
+def open_memory(*, limits: Limits | None = None) -> DeviceStore:
+    """A new store in memory, for a simulated device."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.execute("PRAGMA page_size = 1024")  # a dozen small tables a device: half the bytes of a checkpoint
+    return DeviceStore(connection, limits=limits)
+
+
+def restore(dumped: bytes, *, limits: Limits | None = None) -> DeviceStore:
+    """The store in memory that `DeviceStore.dump` saved."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.deserialize(dumped)
+    return DeviceStore(connection, limits=limits)
+
+
+def open_file(path: Path, *, limits: Limits | None = None) -> DeviceStore:
+    """The store in a file (created where it is missing), readable by its owner only."""
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA secure_delete = ON")
+    return DeviceStore(connection, limits=limits)

@@ -1,0 +1,68 @@
+"""The device's part of the ledger: rows as they happen, folded into one row a day once they have been reported.
+
+Totals since a mark are what a round reports; what lies before it is kept by day, so that the table stays small for years.
+"""
+
+from collections.abc import Iterable
+
+from edge_client.store.database import Database, Row
+from fedge.costs import Kind, LedgerEntry, Payer, Totals
+
+_COLUMNS = "at, payer, kind, quantity, unit, price_usd, amount_usd"
+_DAY_S = 86_400.0
+
+
+class LedgerTable:
+    """Ledger rows in the order in which they were written."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, entries: Iterable[LedgerEntry]) -> None:
+        """Write rows."""
+        self._database.write_many(
+            f"INSERT INTO ledger ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (constant columns)
+            (
+                (entry.at, entry.payer, entry.kind, entry.quantity, entry.unit, entry.price_usd, entry.amount_usd)
+                for entry in entries
+            ),
+        )
+
+    def mark(self) -> int:
+        """A mark after the newest row; 0 before the first."""
+        row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'ledger'")
+        return int(row[0]) if row else 0
+
+    def since(self, mark: int = 0) -> list[LedgerEntry]:
+        """The rows written after ``mark``, oldest first; those that were folded are not among them."""
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM ledger WHERE id > ? ORDER BY id", (mark,))  # noqa: S608
+        return [_entry(row) for row in rows]
+
+    def totals(self, since: int = 0) -> Totals:
+        """Sums of the rows written after the mark ``since``."""
+        return Totals.of(self.since(since))
+
+    def fold(self, mark: int) -> None:
+        """Replace the rows up to ``mark`` by one a day, payer, kind, unit and price."""
+        with self._database.transaction():
+            self._database.write(
+                "INSERT INTO ledger_days "
+                "SELECT CAST(at / ? AS INTEGER), payer, kind, unit, price_usd, sum(quantity), sum(amount_usd) "
+                "FROM ledger WHERE id <= ? GROUP BY 1, 2, 3, 4, 5 "
+                "ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, amount_usd = amount_usd + excluded.amount_usd",
+                (_DAY_S, mark),
+            )
+            self._database.write("DELETE FROM ledger WHERE id <= ?", (mark,))
+
+    def days(self) -> list[LedgerEntry]:
+        """The folded rows; ``at`` is the start of the day (UTC)."""
+        rows = self._database.rows(
+            "SELECT day * ?, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger_days ORDER BY day, payer, kind, price_usd",
+            (_DAY_S,),
+        )
+        return [_entry(row) for row in rows]
+
+
+def _entry(row: Row) -> LedgerEntry:
+    at, payer, kind, quantity, unit, price_usd, amount_usd = row
+    return LedgerEntry(at, Payer(payer), Kind(kind), quantity, unit, price_usd, amount_usd)

@@ -1,0 +1,108 @@
+"""The labelled queries that a device trains on: central's answers and its user's corrections. Never a probe.
+
+Bounded: the oldest go. A correction overrides central's label for good and counts as newly arrived.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_client.store.blobs import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
+from edge_client.store.database import Database, Row
+from fedge.features import Query
+
+Source = Literal["central", "upstream", "correction"]
+
+_COLUMNS = "content_hash, query, label, distribution, source, at, used"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledQuery:
+    """A query with the label that it was given, by whom and when. ``used``: rounds of training it took part in."""
+
+    content_hash: bytes
+    query: Query
+    label: str
+    source: Source
+    at: float
+    distribution: NDArray[np.float32] | None = None
+    used: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Not yet trained on: what the model says of it is a prediction, not a recollection."""
+        return self.used == 0
+
+
+class Memory:
+    """Labelled queries by content hash, at most ``max_rows`` of them."""
+
+    def __init__(self, database: Database, *, max_rows: int) -> None:
+        self._database = database
+        self._max_rows = max_rows
+
+    def add(self, examples: Iterable[LabelledQuery]) -> None:
+        """Remember labelled queries. A known one takes the newer label and keeps its place, unless it stands corrected."""
+        with self._database.transaction():
+            self._database.write_many(
+                f"INSERT INTO memory ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (content_hash) DO UPDATE SET "  # noqa: S608 (constant columns)
+                "label = excluded.label, distribution = excluded.distribution, source = excluded.source, at = excluded.at "
+                "WHERE source != 'correction'",
+                (_to_row(example) for example in examples),
+            )
+            self._evict()
+
+    def correct(self, example: LabelledQuery) -> None:
+        """Put a user's correction in place of whatever was remembered of that query."""
+        with self._database.transaction():
+            self._database.write("DELETE FROM memory WHERE content_hash = ?", (example.content_hash,))
+            self._database.write(f"INSERT INTO memory ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", _to_row(example))  # noqa: S608
+            self._evict()
+
+    def all(self, *, fresh: bool | None = None) -> list[LabelledQuery]:
+        """Everything remembered, oldest first; with ``fresh`` only what was not yet (or was already) trained on."""
+        where = "" if fresh is None else "WHERE used = 0" if fresh else "WHERE used > 0"
+        return [_from_row(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM memory {where} ORDER BY id")]  # noqa: S608
+
+    def mark_used(self, hashes: Sequence[bytes]) -> None:
+        """Count one more round of training for each of these queries."""
+        self._database.write_many(
+            "UPDATE memory SET used = used + 1 WHERE content_hash = ?", ((content_hash,) for content_hash in hashes)
+        )
+
+    def __len__(self) -> int:
+        """How many labelled queries are remembered."""
+        row = self._database.row("SELECT count(*) FROM memory")
+        return int(row[0]) if row else 0
+
+    def _evict(self) -> None:
+        # Ids have gaps (corrections, conflicts), so this keeps at most max_rows; an exact count would scan the table.
+        self._database.write("DELETE FROM memory WHERE id <= (SELECT max(id) FROM memory) - ?", (self._max_rows,))
+
+
+def _to_row(example: LabelledQuery) -> Row:
+    return (
+        example.content_hash,
+        query_to_blob(example.query),
+        example.label,
+        vector_to_blob(example.distribution),
+        example.source,
+        example.at,
+        example.used,
+    )
+
+
+def _from_row(row: Row) -> LabelledQuery:
+    content_hash, query, label, distribution, source, at, used = row
+    return LabelledQuery(
+        content_hash=content_hash,
+        query=query_from_blob(query),
+        label=label,
+        source=source,
+        at=at,
+        distribution=vector_from_blob(distribution),
+        used=used,
+    )

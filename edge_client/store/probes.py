@@ -1,0 +1,120 @@
+"""Probes: queries drawn by a coin that went to central for calibration. Never used for training.
+
+A probe is recorded once for each distinct query, with what the device would have answered under the release that was live
+when it came in. From these records come the running pairs (probes that would have stayed local, and how many of those
+disagreed with central); a pair is spent once the vector that carries it has left the device.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_client.store.blobs import query_from_blob, query_to_blob
+from edge_client.store.database import Database, Row
+from fedge.features import Query
+
+_COLUMNS = "content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One probe as it came in. ``publication``: the newest threshold publication that the device had then."""
+
+    content_hash: bytes
+    query: Query
+    central_label: str
+    predicted_label: str
+    confidence: float
+    release_id: str
+    publication: int
+    would_stay_local: bool
+    at: float
+
+    @property
+    def disagreed(self) -> bool:
+        """The device would have answered otherwise than central."""
+        return self.predicted_label != self.central_label
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Running pairs not yet reported: ``seen`` probes that would have stayed local, ``disagreed`` of them."""
+
+    seen: int
+    disagreed: int
+    up_to: int
+
+
+class ProbeTable:
+    """Probes by content hash, at most ``max_rows`` besides those whose pair is still pending."""
+
+    def __init__(self, database: Database, *, max_rows: int) -> None:
+        self._database = database
+        self._max_rows = max_rows
+
+    def record(self, probes: Iterable[Probe]) -> None:
+        """Store probes of queries whose probe was not recorded before; others change nothing, whatever they say."""
+        with self._database.transaction():
+            for probe in probes:
+                claimed = self._database.write(
+                    "UPDATE fates SET counted = 1 WHERE content_hash = ? AND probe = 1 AND counted = 0",
+                    (probe.content_hash,),
+                )
+                if claimed.rowcount:
+                    self._database.write(
+                        f"INSERT INTO probes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(probe)
+                    )  # noqa: S608 (constant columns)
+            self._database.write(
+                "DELETE FROM probes WHERE id <= (SELECT max(id) FROM probes) - ? AND (spent = 1 OR would_stay_local = 0)",
+                (self._max_rows,),
+            )
+
+    def all(self) -> list[Probe]:
+        """Every stored probe, oldest first."""
+        return [_from_row(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM probes ORDER BY id")]  # noqa: S608
+
+    def pending_pairs(self) -> Pairs:
+        """The running pairs that no vector has carried off yet."""
+        row = self._database.row(
+            "SELECT count(*), coalesce(sum(predicted_label != central_label), 0), coalesce(max(id), 0) "
+            "FROM probes WHERE would_stay_local = 1 AND spent = 0"
+        )
+        assert row is not None
+        return Pairs(*row)
+
+    def mark_pairs_spent(self, pairs: Pairs) -> None:
+        """Never report these pairs again. Pairs that came in after they were read stay pending."""
+        self._database.write("UPDATE probes SET spent = 1 WHERE would_stay_local = 1 AND id <= ?", (pairs.up_to,))
+
+    def __len__(self) -> int:
+        """How many probes are stored."""
+        row = self._database.row("SELECT count(*) FROM probes")
+        return int(row[0]) if row else 0
+
+
+def _to_row(probe: Probe) -> Row:
+    return (
+        probe.content_hash,
+        query_to_blob(probe.query),
+        probe.central_label,
+        probe.predicted_label,
+        probe.confidence,
+        probe.release_id,
+        probe.publication,
+        int(probe.would_stay_local),
+        probe.at,
+    )
+
+
+def _from_row(row: Row) -> Probe:
+    content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at = row
+    return Probe(
+        content_hash=content_hash,
+        query=query_from_blob(query),
+        central_label=central_label,
+        predicted_label=predicted_label,
+        confidence=confidence,
+        release_id=release_id,
+        publication=publication,
+        would_stay_local=bool(would_stay_local),
+        at=at,
+    )

@@ -1,0 +1,125 @@
+"""The tables of a device's database and its schema version. A file of a newer version is refused, an older one is migrated.
+
+Ids grow for ever (AUTOINCREMENT), so that "everything up to this id" keeps its meaning while rows are added and old ones go.
+"""
+
+import sqlite3
+
+from fedge.errors import InputError
+
+SCHEMA_VERSION = 1
+
+TABLES = """
+CREATE TABLE fates (
+    content_hash BLOB PRIMARY KEY,
+    probe INTEGER NOT NULL,
+    counted INTEGER NOT NULL DEFAULT 0,
+    first_seen REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE memory (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    content_hash BLOB NOT NULL UNIQUE,
+    query BLOB NOT NULL,
+    label TEXT NOT NULL,
+    distribution BLOB,
+    source TEXT NOT NULL CHECK (source IN ('central', 'upstream', 'correction')),
+    at REAL NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE probes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    content_hash BLOB NOT NULL UNIQUE,
+    query BLOB NOT NULL,
+    central_label TEXT NOT NULL,
+    predicted_label TEXT NOT NULL,
+    confidence REAL NOT NULL,
+    release_id TEXT NOT NULL,
+    publication INTEGER NOT NULL,
+    would_stay_local INTEGER NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    payer TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    quantity REAL NOT NULL,
+    unit TEXT NOT NULL,
+    price_usd REAL NOT NULL,
+    amount_usd REAL NOT NULL
+) STRICT;
+
+CREATE TABLE ledger_days (
+    day INTEGER NOT NULL,
+    payer TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    price_usd REAL NOT NULL,
+    quantity REAL NOT NULL,
+    amount_usd REAL NOT NULL,
+    PRIMARY KEY (day, payer, kind, unit, price_usd)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+    slot TEXT PRIMARY KEY,
+    state BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE accepted (
+    federation TEXT PRIMARY KEY,
+    round INTEGER NOT NULL,
+    attempt INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE spent_updates (
+    update_hash BLOB PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE installed (
+    slot INTEGER PRIMARY KEY CHECK (slot = 1),
+    release_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    certificate BLOB,
+    publication INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE outbox (
+    content_hash BLOB PRIMARY KEY,
+    query BLOB NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    release_id TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE answers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    content_hash BLOB NOT NULL,
+    query BLOB NOT NULL,
+    answer TEXT,
+    answered_by TEXT NOT NULL,
+    probe INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+"""
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Create the tables in an empty database; check the version of one that has them. Raises InputError on any other."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        raise InputError(
+            f"the device database has schema version {version}, this fedge reads {SCHEMA_VERSION}: "
+            "use the fedge that wrote it, or start with a new state folder"
+        )
+    connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -11,11 +11,12 @@ import numpy as np
 from fedge.errors import InputError
 from fedge.features import Query
 from fedge.features.query import checked_pixels
+from fedge.identity import check_device_id
 from protos.fedge.central.v1 import central_pb2
 
-__all__ = ["answer_request", "check_identifier", "is_loopback", "query_from_proto", "query_to_proto"]
+__all__ = ["answer_request", "check_idempotency_key", "is_loopback", "query_from_proto", "query_to_proto"]
 
-MAX_IDENTIFIER_LENGTH = 128
+MAX_KEY_LENGTH = 128
 
 _FLOAT32_LE = np.dtype("<f4")
 
@@ -53,8 +54,8 @@ def answer_request(
     *, idempotency_key: str, device_id: str, query: Query, release_id: str, purpose: central_pb2.Purpose
 ) -> central_pb2.AnswerRequest:
     """The request for one query. Keep the idempotency key across retries of the same question, and use it for no other."""
-    check_identifier("idempotency_key", idempotency_key)
-    check_identifier("device_id", device_id)
+    check_idempotency_key(idempotency_key)
+    check_device_id(device_id)
     return central_pb2.AnswerRequest(
         idempotency_key=idempotency_key,
         device_id=device_id,
@@ -64,12 +65,12 @@ def answer_request(
     )
 
 
-def check_identifier(name: str, value: str) -> None:
+def check_idempotency_key(value: str) -> None:
     """Accepts 1 to 128 printable ASCII characters; raises InputError otherwise."""
-    if not 0 < len(value) <= MAX_IDENTIFIER_LENGTH:
-        raise InputError(f"{name} has {len(value)} characters: use 1 to {MAX_IDENTIFIER_LENGTH}")
+    if not 0 < len(value) <= MAX_KEY_LENGTH:
+        raise InputError(f"idempotency_key has {len(value)} characters: use 1 to {MAX_KEY_LENGTH}")
     if not (value.isascii() and value.isprintable()):
-        raise InputError(f"{name} {value[:40]!a} holds a character that is not printable ASCII")
+        raise InputError(f"idempotency_key {value[:40]!a} holds a character that is not printable ASCII")
 
 
 def is_loopback(address: str) -> bool:

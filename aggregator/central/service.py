@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from aggregator.central.errors import CentralError, ModelFailedError, RequestRefusedError
 from aggregator.central.idempotency import AnswerMemory, Claim, Key
+from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
-from fedge.wire import check_identifier, query_from_proto
+from fedge.identity import check_device_id
+from fedge.wire import check_idempotency_key, query_from_proto
 from protos.fedge.central.v1.central_pb2 import (
     PURPOSE_UNSPECIFIED,
     AnswerRequest,
@@ -28,6 +30,7 @@ from protos.fedge.central.v1.central_pb2 import (
 )
 
 _log = logging.getLogger(__name__)
+_PURPOSES = frozenset(Purpose.values()) - {PURPOSE_UNSPECIFIED}
 _RELEASE_ID = re.compile(r"(?:[0-9a-f]{64})?")
 _MAX_SUM_ERROR = 1e-3  # a float32 softmax over a few hundred labels is off by about 1e-6
 
@@ -48,6 +51,12 @@ class Pricing:
 
     price_book: str
     price_usd: Callable[[Query], float]
+
+    @classmethod
+    def from_book(cls, book: PriceBook) -> "Pricing":
+        """The book's flat price of one answer, whatever the query."""
+        price_usd = book.central_price_usd
+        return cls(book.version, lambda query: price_usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +166,14 @@ class CentralService:
 
     def _check(self, request: AnswerRequest) -> Query:
         try:
-            check_identifier("idempotency_key", request.idempotency_key)
-            check_identifier("device_id", request.device_id)
+            check_idempotency_key(request.idempotency_key)
+            check_device_id(request.device_id)
             query = query_from_proto(request.query)
         except InputError as error:
             raise RequestRefusedError(str(error)) from error
         if not _RELEASE_ID.fullmatch(request.release_id):
             raise RequestRefusedError(f"release_id {request.release_id[:80]!r} is not 64 lower-case hex digits, nor empty")
-        if request.purpose == PURPOSE_UNSPECIFIED or request.purpose not in Purpose.values():
+        if request.purpose not in _PURPOSES:
             raise RequestRefusedError(f"purpose {request.purpose} is unknown: say escalation, probe or forced")
         self._limits.check(query)
         return query

@@ -14,8 +14,11 @@ from aggregator.central import (
     RequestRefusedError,
     Served,
 )
+from fedge.costs import PriceBook
 from fedge.errors import InputError
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, PURPOSE_PROBE, AnswerResponse
+
+LABELS = tuple(f"label-{i}" for i in range(64))
 
 
 def test_answer_carries_label_distribution_price_and_model(service, ask):
@@ -33,6 +36,22 @@ def test_description_names_labels_and_limits(service):
     assert description.labels[63] == "label-63"
     assert (description.model, description.price_book) == ("numbers", "book-1")
     assert (description.max_text_bytes, description.pixels) == (1000, 0)
+
+
+def test_the_price_book_prices_every_answer_alike(model, clock, ask):
+    book = PriceBook.load_default()
+    service = CentralService(
+        model=model,
+        model_name="numbers",
+        labels=LABELS,
+        pricing=Pricing.from_book(book),
+        limits=Limits(max_text_bytes=10),
+        clock=clock,
+    )
+    answers = [service.answer(ask("1", key="a")), service.answer(ask("     12", key="b"))]
+    price_usd = book.models[book.central_model].usd(book.tokens_in, book.tokens_out)
+    assert [answer.price_usd for answer in answers] == [price_usd] * 2
+    assert answers[0].price_book == book.version
 
 
 def test_same_key_gives_the_stored_response_and_is_computed_and_charged_once(service, model, ask):
@@ -113,7 +132,7 @@ def test_one_query_that_breaks_the_model_costs_only_its_own_answer(service, mode
         ({"key": "ok", "idempotency_key": ""}, "idempotency_key"),
         ({"idempotency_key": "x" * 129}, "129"),
         ({"idempotency_key": "tab\t"}, "printable"),
-        ({"device_id": "käfer"}, "device_id"),
+        ({"device_id": "käfer"}, "device id"),
         ({"release_id": "latest"}, "release_id"),
         ({"purpose": 0}, "purpose 0"),
         ({"purpose": 7}, "purpose 7"),

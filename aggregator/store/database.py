@@ -1,0 +1,219 @@
+"""The store of one run: rounds and the state to go on from, what happened to each attempt, releases, records and the ledger.
+
+The state is written in one transaction with the round that it follows: after a crash, both are there or neither. Every
+method is one transaction, takes and gives plain values, and raises StoreError when the database fails.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, Select, func, insert, select
+from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.orm import Session
+
+from aggregator.store import models
+from aggregator.store.engine import READ_ONLY, open_engine
+from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
+from fedge.costs import Kind, LedgerEntry, Payer
+from fedge.errors import FedgeError
+
+DEFAULT_RUN = "main"
+_Row = TypeVar("_Row", RoundRow, AttemptRow, DropoutRow, ReleaseRow, CertificateRow, RecordRow)
+
+
+class StoreError(FedgeError):
+    """The database refused or failed; nothing of the call was kept."""
+
+
+class Database:
+    """One run in one database. Made by ``Database.open``; ``close`` it, or use it as a context manager."""
+
+    def __init__(self, engine: Engine, run_id: int) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(**READ_ONLY)
+        self._run_id = run_id
+
+    @staticmethod
+    def open(url: str, *, run: str = DEFAULT_RUN, config: Mapping[str, Any] | None = None) -> "Database":
+        """Opens a database (``sqlite:///PATH`` or ``postgresql://...``), migrates it, and finds or makes the run ``run``.
+
+        ``config`` is kept when the run is made, for people to read. Raises InputError for a database that cannot be used.
+        """
+        engine = open_engine(url)
+        try:
+            with _failures("open the run"), Session(engine) as session, session.begin():
+                found = session.scalar(select(models.Run).where(models.Run.name == run))
+                if found is None:
+                    found = models.Run(name=run, config=dict(config or {}))
+                    session.add(found)
+                    session.flush()
+                return Database(engine, found.id)
+        except StoreError:
+            engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> "Database":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was made with."""
+        with self._read("read the run") as session:
+            return dict(session.get_one(models.Run, self._run_id).config)
+
+    # Rounds, and the state from which the next one starts.
+
+    def save_round(self, row: RoundRow, state: bytes | None = None) -> None:
+        """Inserts or replaces a round; with ``state``, that becomes the state to go on from, in the same transaction.
+
+        Raises StoreError where the stored state already is of a later round: another aggregator is at work on this run.
+        """
+        with self._write(f"save round {row.round}") as session:
+            session.merge(models.Round(run_id=self._run_id, **_values(row)))
+            if state is None:
+                return
+            stored = session.get(models.RunState, self._run_id, with_for_update=True)
+            if stored is not None and stored.round > row.round:
+                raise StoreError(f"cannot save round {row.round}: the stored state is of round {stored.round}")
+            session.merge(models.RunState(run_id=self._run_id, round=row.round, state=state))
+
+    def load_state(self) -> bytes | None:
+        """The state that was saved last, or None in a new run."""
+        with self._read("load the state") as session:
+            stored = session.get(models.RunState, self._run_id)
+            return None if stored is None else stored.state
+
+    def rounds(self) -> list[RoundRow]:
+        """All rounds, oldest first."""
+        model = models.Round
+        return self._rows(RoundRow, select(model).where(model.run_id == self._run_id).order_by(model.round))
+
+    def round(self, number: int) -> RoundRow | None:
+        """One round, or None."""
+        with self._read("read a round") as session:
+            found = session.get(models.Round, (self._run_id, number))
+            return None if found is None else _row(RoundRow, found)
+
+    # What happened within a round.
+
+    def add_attempt(self, row: AttemptRow) -> None:
+        """Inserts or replaces one attempt."""
+        with self._write("add an attempt") as session:
+            session.merge(models.Attempt(run_id=self._run_id, **_values(row)))
+
+    def attempts(self, round_number: int) -> list[AttemptRow]:
+        """The attempts of a round in the order in which they started."""
+        model = models.Attempt
+        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        return self._rows(AttemptRow, found.order_by(model.started, model.attempt))
+
+    def add_dropouts(self, rows: Iterable[DropoutRow]) -> None:
+        """Adds devices that left an attempt."""
+        self._insert(models.Dropout, [_values(row) for row in rows])
+
+    def dropouts(self, round_number: int) -> list[DropoutRow]:
+        """Who left which attempt of a round, at which stage and why."""
+        model = models.Dropout
+        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        return self._rows(DropoutRow, found.order_by(model.id))
+
+    def add_record(self, row: RecordRow) -> None:
+        """Appends a signed record. Raises StoreError for a session that has one already: none is used twice."""
+        self._insert(models.Record, [_values(row)])
+
+    def records(self) -> list[RecordRow]:
+        """The round log, oldest first."""
+        model = models.Record
+        return self._rows(RecordRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
+
+    # Releases and their certificates.
+
+    def add_release(self, row: ReleaseRow) -> None:
+        """Adds a release; adding it again changes nothing but its line."""
+        with self._write("add a release") as session:
+            session.merge(models.Release(run_id=self._run_id, **_values(row)))
+
+    def releases(self) -> list[ReleaseRow]:
+        """All releases, by version."""
+        model = models.Release
+        return self._rows(ReleaseRow, select(model).where(model.run_id == self._run_id).order_by(model.version))
+
+    def add_certificate(self, row: CertificateRow) -> None:
+        """Adds a certificate document of a release that is stored. Raises StoreError for an unknown release."""
+        self._insert(models.Certificate, [_values(row)])
+
+    def certificates(self) -> list[CertificateRow]:
+        """All certificate documents, oldest first."""
+        model = models.Certificate
+        return self._rows(CertificateRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
+
+    # The ledger.
+
+    def add_ledger(self, round_number: int, entries: Iterable[LedgerEntry]) -> None:
+        """Appends rows to the ledger, as used up in a round."""
+        plain = ({**asdict(entry), "payer": entry.payer.value, "kind": entry.kind.value} for entry in entries)
+        self._insert(models.Ledger, [{"round": round_number, **values} for values in plain])
+
+    def ledger(self, round_number: int) -> list[LedgerEntry]:
+        """The ledger rows of a round in the order in which they were added."""
+        model = models.Ledger
+        query = select(model).where(model.run_id == self._run_id, model.round == round_number).order_by(model.id)
+        with self._read("read the ledger") as session:
+            return [
+                LedgerEntry(row.at, Payer(row.payer), Kind(row.kind), row.quantity, row.unit, row.price_usd, row.amount_usd)
+                for row in session.scalars(query)
+            ]
+
+    def spent_usd(self) -> dict[tuple[Payer, Kind], float]:
+        """The sum of the amounts of all rounds by payer and kind."""
+        model = models.Ledger
+        query = select(model.payer, model.kind, func.sum(model.amount_usd)).where(model.run_id == self._run_id)
+        with self._read("sum up the ledger") as session:
+            found = session.execute(query.group_by(model.payer, model.kind))
+            return {(Payer(payer), Kind(kind)): float(amount) for payer, kind, amount in found}
+
+    def _insert(self, model: type[models.Base], values: Sequence[dict[str, Any]]) -> None:
+        if values:
+            with self._write(f"add to {model.__tablename__}") as session:
+                session.execute(insert(model), [{"run_id": self._run_id, **value} for value in values])
+
+    def _rows(self, kind: type[_Row], query: Select[Any]) -> list[_Row]:
+        with self._read("read rows") as session:
+            return [_row(kind, found) for found in session.scalars(query)]
+
+    @contextmanager
+    def _write(self, what: str) -> Iterator[Session]:
+        with _failures(what), Session(self._engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def _read(self, what: str) -> Iterator[Session]:
+        with _failures(what), Session(self._reader) as session, session.begin():
+            yield session
+
+
+def _row(kind: type[_Row], found: models.Base) -> _Row:
+    return kind(**{field.name: getattr(found, field.name) for field in fields(kind)})
+
+
+def _values(row: _Row) -> dict[str, Any]:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    try:
+        yield
+    except StatementError as error:
+        raise StoreError(f"the database cannot {what}: {error.orig}") from error
+    except (SQLAlchemyError, ValueError, TypeError) as error:  # the latter two from values that JSON cannot say
+        raise StoreError(f"the database cannot {what}: {error}") from error

@@ -1,0 +1,146 @@
+"""The tables. One database may hold several runs; every row belongs to one. Times are UNIX seconds, documents are bytes.
+
+Nothing of a single device's data is stored: who took part and where someone dropped out, and sums. Only ``migrations``
+changes the schema; these classes say what it must look like, and a test compares the two.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, ForeignKeyConstraint, Index, Integer, LargeBinary, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Common metadata of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 -- read by SQLAlchemy when a class is made
+        float: Double(),
+        bytes: LargeBinary(),
+        str: String(),
+        dict[str, Any]: JSON(),
+    }
+
+
+class Run(Base):
+    """One federation, or one simulated run."""
+
+    __tablename__ = "runs"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    config: Mapped[dict[str, Any]]
+
+
+class Round(Base):
+    """A round, running or finished."""
+
+    __tablename__ = "rounds"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(40))
+    attempts: Mapped[int]
+    cohort: Mapped[int]
+    survivors: Mapped[int]
+    started: Mapped[float]
+    finished: Mapped[float | None]
+    seconds: Mapped[dict[str, Any]]
+    release: Mapped[str | None] = mapped_column(String(64))
+    metrics: Mapped[dict[str, Any]]
+
+
+class Attempt(Base):
+    """One try at one secure aggregation session of a round."""
+
+    __tablename__ = "attempts"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    purpose: Mapped[str] = mapped_column(String(40), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(40))
+    reason: Mapped[str]
+    cohort: Mapped[int]
+    survivors: Mapped[int]
+    started: Mapped[float]
+    finished: Mapped[float]
+
+
+class Dropout(Base):
+    """A device that left an attempt, the stage at which it did, and why as far as the aggregator can tell."""
+
+    __tablename__ = "dropouts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round: Mapped[int]
+    attempt: Mapped[int]
+    purpose: Mapped[str] = mapped_column(String(40))
+    device_id: Mapped[str] = mapped_column(String(64))
+    stage: Mapped[str] = mapped_column(String(40))
+    reason: Mapped[str]
+    __table_args__ = (Index("dropouts_of_a_round", "run_id", "round"),)
+
+
+class Release(Base):
+    """A published release; its files are in the registry."""
+
+    __tablename__ = "releases"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    release_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int]
+    round: Mapped[int]
+    parent: Mapped[str | None] = mapped_column(String(64))
+    published: Mapped[float]
+    manifest: Mapped[bytes]
+
+
+class Certificate(Base):
+    """A signed certificate document of a release."""
+
+    __tablename__ = "certificates"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int]
+    release_id: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(40))
+    issued: Mapped[float]
+    document: Mapped[bytes]
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "release_id"], ["releases.run_id", "releases.release_id"]),
+        Index("certificates_of_a_release", "run_id", "release_id"),
+    )
+
+
+class Record(Base):
+    """A signed record of the round log: which session gave which sum."""
+
+    __tablename__ = "records"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round: Mapped[int]
+    attempt: Mapped[int]
+    session: Mapped[str] = mapped_column(String(64))
+    record: Mapped[bytes]
+    __table_args__ = (Index("records_by_session", "run_id", "session", unique=True),)
+
+
+class Ledger(Base):
+    """A row of the cost ledger."""
+
+    __tablename__ = "ledger"
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round: Mapped[int]
+    at: Mapped[float]
+    payer: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(40))
+    quantity: Mapped[float]
+    unit: Mapped[str] = mapped_column(String(40))
+    price_usd: Mapped[float]
+    amount_usd: Mapped[float]
+    __table_args__ = (Index("ledger_of_a_round", "run_id", "round"),)
+
+
+class RunState(Base):
+    """The one serialized state from which a run goes on."""
+
+    __tablename__ = "run_state"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    round: Mapped[int]
+    state: Mapped[bytes]

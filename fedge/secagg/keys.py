@@ -1,0 +1,91 @@
+"""Keys of one session: agreement, derivation, sealing and signatures, each bound to what it is for.
+
+Every key is derived under the session's id and a label that names its role and its two ends; every signature covers a domain
+tag. A key or signature made for one purpose is therefore useless for another. No randomness is drawn in here.
+"""
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from fedge.secagg.errors import MessageError
+
+KEY_BYTES = 32
+_NONCE = bytes(12)
+_DERIVATION = b"fedge/sa/1/"
+_SIGNATURE = b"fedge/sa/1/sign/"
+
+
+def prefixed(*parts: bytes) -> bytes:
+    """The parts, each behind its length (4 bytes, big-endian): no two lists of parts give the same bytes."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def ordered(first: str, second: str) -> tuple[bytes, bytes]:
+    """Two device names as bytes, the lower one first."""
+    low, high = sorted((first.encode(), second.encode()))
+    return low, high
+
+
+def agree(private_key: bytes, public_key: bytes) -> bytes:
+    """X25519. Raises MessageError for a public key of small order, with which nothing can be agreed."""
+    try:
+        return X25519PrivateKey.from_private_bytes(private_key).exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError:
+        raise MessageError("an X25519 public key is of small order or not 32 bytes long") from None
+
+
+def public_key_of(private_key: bytes) -> bytes:
+    """The X25519 public key of 32 private bytes."""
+    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+
+
+def derive(secret: bytes, *, session_id: bytes, label: bytes) -> bytes:
+    """HKDF-SHA256 with the session's id as salt: 32 bytes."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=session_id, info=_DERIVATION + label).derive(secret)
+
+
+def self_mask_key(seed: bytes, *, session_id: bytes, device_id: str) -> bytes:
+    """Key of the stream with which a device masks its own vector."""
+    return derive(seed, session_id=session_id, label=prefixed(b"self", device_id.encode()))
+
+
+def pair_mask_key(agreed: bytes, *, session_id: bytes, first: str, second: str) -> bytes:
+    """Key of the stream that one end of a pair adds and the other subtracts: the same from both ends."""
+    return derive(agreed, session_id=session_id, label=prefixed(b"mask", *ordered(first, second)))
+
+
+def channel_key(agreed: bytes, *, session_id: bytes, sender: str, receiver: str) -> bytes:
+    """Key of the one ciphertext from ``sender`` to ``receiver``."""
+    low, high = ordered(sender, receiver)
+    direction = b"up" if low == sender.encode() else b"down"
+    return derive(agreed, session_id=session_id, label=prefixed(b"chan", low, high, direction))
+
+
+def seal(key: bytes, plaintext: bytes, *, session_id: bytes, sender: str, receiver: str) -> bytes:
+    """AES-256-GCM under a key that is used once, which is why the nonce can be zero."""
+    return AESGCM(key).encrypt(_NONCE, plaintext, prefixed(session_id, sender.encode(), receiver.encode()))
+
+
+def unseal(key: bytes, ciphertext: bytes, *, session_id: bytes, sender: str, receiver: str) -> bytes | None:
+    """What was sealed, or None where the ciphertext is not from ``sender`` to ``receiver`` in this session."""
+    try:
+        return AESGCM(key).decrypt(_NONCE, ciphertext, prefixed(session_id, sender.encode(), receiver.encode()))
+    except InvalidTag:
+        return None
+
+
+def sign(private_key: Ed25519PrivateKey, domain: str, body: bytes) -> bytes:
+    """64 bytes over the domain tag and the body."""
+    return private_key.sign(_SIGNATURE + prefixed(domain.encode()) + body)
+
+
+def verify(public_key: Ed25519PublicKey, domain: str, body: bytes, signature: bytes) -> None:
+    """Raises MessageError unless ``signature`` is the key's on ``body`` in this domain."""
+    try:
+        public_key.verify(signature, _SIGNATURE + prefixed(domain.encode()) + body)
+    except InvalidSignature:
+        raise MessageError(f"the signature ({domain}) does not verify") from None

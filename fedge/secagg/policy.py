@@ -1,0 +1,111 @@
+"""What a device insists on before it takes part. The aggregator signs a descriptor; this is the device's own word on it."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from fedge.secagg import keys
+from fedge.secagg.bundle import CertificateVerifier, Member, check_distinct, read_bundle
+from fedge.secagg.errors import RefusedError, blaming
+from fedge.secagg.session import Descriptor, Session
+from fedge.secagg.wire import parse, sha256
+from protos.fedge.secagg.v1 import secagg_pb2 as pb
+
+N_MIN_FLOOR = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePolicy:
+    """One device's conditions for one session."""
+
+    round_key: Ed25519PublicKey
+    """The aggregator's key for descriptors, as the release root pins it."""
+    verify_certificate: CertificateVerifier
+    """Checks a peer's certificate as of now."""
+    revoked: Collection[str]
+    """Names of devices with which it shares no cohort."""
+    federation: str
+    """The run whose descriptors it accepts."""
+    last_accepted: tuple[int, int] | None
+    """(round, attempt) of the last descriptor it accepted in this federation, from its durable store."""
+    release_id: str
+    """The release that it trained on: 64 hex digits, as the next two."""
+    weights_sha256: str
+    structure_sha256: str
+    reals: int
+    """Length of what it has to send."""
+    integers: int
+    scale: float
+    """c, C and W as its release gives them: its update was made with these."""
+    clip_norm: float
+    weight_cap: int
+    now: float
+    """Unix time in seconds."""
+    n_min: int = N_MIN_FLOOR
+    """The smallest n_min that it accepts. Below 8 a sum is not private."""
+    bits: Collection[int] = (16, 32)
+    max_session_s: float = 24 * 3600.0
+    """How far ahead a deadline may lie: so long secrets may have to be kept."""
+    revocations_issued: float | None = None
+    """Unix time of the revocation list behind ``revoked``; None where the caller answers for its age."""
+    max_revocation_age_s: float = 7 * 24 * 3600.0
+
+
+def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str, device_id: str, bundle: bytes) -> None:
+    """Raises RefusedError unless the descriptor meets every condition of the device."""
+    config = descriptor.config
+    if policy.revocations_issued is not None and policy.now - policy.revocations_issued > policy.max_revocation_age_s:
+        raise RefusedError(f"the revocation list of {policy.revocations_issued} is over {policy.max_revocation_age_s} s old")
+    for name, found, wanted in (
+        ("suite", descriptor.suite, suite),
+        ("run", descriptor.run, policy.federation),
+        ("release", descriptor.release_id, policy.release_id),
+        ("weights hash", descriptor.weights_sha256, policy.weights_sha256),
+        ("structure hash", descriptor.structure_sha256, policy.structure_sha256),
+        ("number of reals", config.reals, policy.reals),
+        ("number of integers", config.integers, policy.integers),
+        ("scale", config.scale, policy.scale),
+        ("clip norm", config.clip_norm, policy.clip_norm),
+        ("weight cap", config.weight_cap, policy.weight_cap),
+    ):
+        if found != wanted:
+            raise RefusedError(f"the descriptor's {name} is {found!r}, this device's is {wanted!r}")
+    this = (descriptor.round, descriptor.attempt)
+    if policy.last_accepted is not None and this <= policy.last_accepted:
+        raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
+    if config.bits not in policy.bits:
+        raise RefusedError(f"{config.bits} bits: this device accepts {sorted(policy.bits)}")
+    if config.n_min < policy.n_min:
+        raise RefusedError(f"n_min is {config.n_min}: this device takes part from {policy.n_min} on")
+    if not policy.now < config.deadline <= policy.now + policy.max_session_s:
+        raise RefusedError(f"the deadline {config.deadline} is not within {policy.max_session_s} s from {policy.now}")
+    if [digest for name, digest in descriptor.roster if name == device_id] != [sha256(bundle)]:
+        raise RefusedError("the bundle of this device does not stand in the roster once and unaltered")
+    if revoked := [name for name, _ in descriptor.roster if name in policy.revoked]:
+        raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
+
+
+def accept_roster(message: bytes, policy: DevicePolicy, *, suite: str, device_id: str, bundle: bytes) -> Session:
+    """The session that a Roster message opens. Raises RefusedError or MessageError: then the bundle is not consumed."""
+    roster = parse(pb.Roster, message)
+    keys.verify(policy.round_key, "descriptor", roster.descriptor, roster.signature)
+    descriptor = Descriptor.from_bytes(roster.descriptor)
+    check_descriptor(descriptor, policy, suite=suite, device_id=device_id, bundle=bundle)
+    if len(roster.bundles) != len(descriptor.roster):
+        raise RefusedError(f"{len(roster.bundles)} bundles came for a roster of {len(descriptor.roster)}")
+    members = []
+    for (name, digest), data in zip(descriptor.roster, roster.bundles, strict=True):
+        members.append(_read_peer(name, digest, data, policy))
+    check_distinct(tuple(members))
+    return Session.of(roster.descriptor, members)
+
+
+def _read_peer(name: str, digest: bytes, data: bytes, policy: DevicePolicy) -> Member:
+    if sha256(data) != digest:
+        raise RefusedError("the bundle is not the one that the descriptor names", device_id=name)
+    with blaming(name):
+        member = read_bundle(data, verify_certificate=policy.verify_certificate, now=policy.now)
+    if member.device_id != name:
+        raise RefusedError(f"the bundle is that of {member.device_id}", device_id=name)
+    return member

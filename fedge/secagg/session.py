@@ -1,0 +1,164 @@
+"""Step 1: the descriptor that fixes a session, and the session as both ends know it afterwards.
+
+The SHA-256 of the descriptor is the session's id; every key and signature of the session is bound to it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from fedge.errors import InputError
+from fedge.secagg.bundle import Member
+from fedge.secagg.config import SessionConfig, threshold
+from fedge.secagg.errors import MessageError
+from fedge.secagg.wire import check_id, check_size, parse, sha256
+from protos.fedge.secagg.v1 import secagg_pb2 as pb
+
+DESCRIPTOR_NONCE_BYTES = 16
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What the aggregator signed: model, vectors and cohort. ``roster`` holds (device_id, SHA-256 of its bundle)."""
+
+    suite: str
+    run: str
+    round: int
+    attempt: int
+    release_id: str
+    weights_sha256: str
+    structure_sha256: str
+    config: SessionConfig
+    roster: tuple[tuple[str, bytes], ...]
+    nonce: bytes
+
+    def to_bytes(self) -> bytes:
+        """The serialized message. What is signed and hashed is the result of one call."""
+        config, n = self.config, len(self.roster)
+        return pb.Descriptor(
+            suite=self.suite,
+            run=self.run,
+            round=self.round,
+            attempt=self.attempt,
+            release_id=self.release_id,
+            weights_sha256=self.weights_sha256,
+            structure_sha256=self.structure_sha256,
+            configuration=pb.Configuration(
+                reals=config.reals,
+                integers=config.integers,
+                length=config.length,
+                bits=config.bits,
+                cohort_max=config.cohort_max,
+                quantum=config.quantum,
+                scale=config.scale,
+                clip_norm=config.clip_norm,
+                weight_cap=config.weight_cap,
+                n_min=config.n_min,
+                threshold=threshold(n),
+                consistency_threshold=threshold(n),
+                deadline=config.deadline,
+            ),
+            roster=[pb.RosterEntry(device_id=device_id, bundle_sha256=digest) for device_id, digest in self.roster],
+            nonce=self.nonce,
+        ).SerializeToString()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Descriptor":
+        """Raises MessageError for a descriptor that contradicts itself or the protocol."""
+        message = parse(pb.Descriptor, data)
+        stated = message.configuration
+        try:
+            config = SessionConfig(
+                reals=stated.reals,
+                integers=stated.integers,
+                bits=stated.bits,
+                cohort_max=stated.cohort_max,
+                scale=stated.scale,
+                clip_norm=stated.clip_norm,
+                weight_cap=stated.weight_cap,
+                n_min=stated.n_min,
+                deadline=stated.deadline,
+            )
+        except InputError as error:
+            raise MessageError(f"the configuration cannot be: {error}") from None
+        if (stated.length, stated.quantum) != (config.length, config.quantum):
+            expected = f"{config.length} and {config.quantum}"
+            raise MessageError(f"length {stated.length} and quantum {stated.quantum} do not follow, expected {expected}")
+        n = len(message.roster)
+        if (stated.threshold, stated.consistency_threshold) != (threshold(n), threshold(n)):
+            raise MessageError(f"thresholds for {n} devices must be {threshold(n)}")
+        if not config.n_min <= n <= config.cohort_max:
+            raise MessageError(f"{n} devices stand in the roster, expected {config.n_min} to {config.cohort_max}")
+        roster = tuple(
+            (check_id("a device's name", entry.device_id), check_size("a bundle's hash", entry.bundle_sha256, 32))
+            for entry in message.roster
+        )
+        names = [device_id.encode() for device_id, _ in roster]
+        if any(low >= high for low, high in pairwise(names)):
+            raise MessageError("the roster is not ascending by name without repetition")
+        check_id("the run's name", message.run)
+        check_size("the descriptor's nonce", message.nonce, DESCRIPTOR_NONCE_BYTES)
+        for value in (message.release_id, message.weights_sha256, message.structure_sha256):
+            if not _HEX.fullmatch(value):
+                raise MessageError(f"{value!r} is not a hash of 64 lower-case hex digits")
+        return cls(
+            suite=message.suite,
+            run=message.run,
+            round=message.round,
+            attempt=message.attempt,
+            release_id=message.release_id,
+            weights_sha256=message.weights_sha256,
+            structure_sha256=message.structure_sha256,
+            config=config,
+            roster=roster,
+            nonce=message.nonce,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that is fixed. Positions count from 1 in ``members``."""
+
+    descriptor: Descriptor
+    descriptor_bytes: bytes
+    session_id: bytes
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of(cls, descriptor_bytes: bytes, members: Sequence[Member]) -> "Session":
+        """The session of a serialized descriptor. Raises MessageError where the descriptor is malformed."""
+        return cls(Descriptor.from_bytes(descriptor_bytes), descriptor_bytes, sha256(descriptor_bytes), tuple(members))
+
+    @property
+    def config(self) -> SessionConfig:
+        """What the vectors look like."""
+        return self.descriptor.config
+
+    @property
+    def n(self) -> int:
+        """Size of the roster."""
+        return len(self.descriptor.roster)
+
+    @property
+    def t(self) -> int:
+        """t = t_c: the shares that reconstruct a secret, and the signatures that open the reveal."""
+        return threshold(self.n)
+
+    def member(self, position: int) -> Member:
+        """The member at a position from 1. Raises MessageError for a position outside the roster."""
+        if not 1 <= position <= len(self.members):
+            raise MessageError(f"position {position} is outside the roster of {len(self.members)}")
+        return self.members[position - 1]
+
+    def position(self, device_id: str) -> int:
+        """The position of a device. Raises MessageError for a stranger."""
+        for position, (name, _) in enumerate(self.descriptor.roster, start=1):
+            if name == device_id:
+                return position
+        raise MessageError(f"{device_id} is not in the roster")
+
+    def set_hash(self, positions: Sequence[int]) -> bytes:
+        """SHA-256 of the session and a set of positions: H(U1)."""
+        return sha256(self.session_id, *(position.to_bytes(4, "big") for position in positions))

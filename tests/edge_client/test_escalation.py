@@ -228,3 +228,23 @@ def test_no_connection_is_made_before_the_first_call_and_a_closed_client_opens_a
 
 def test_nothing_to_ask_is_nothing_to_wait_for():
     assert GrpcCentralClient("127.0.0.1:9").answer_many([], TIMEOUT_S) == []
+
+
+def test_a_try_has_no_more_time_than_is_left_to_the_caller():
+    left: list[float] = []
+
+    def script(request, context):
+        left.append(context.time_remaining())
+        return _good(request)
+
+    with (
+        _serving(script) as (_, address),
+        GrpcCentralClient(address, retries=Retries(try_timeout_s=3000.0)) as client,
+    ):
+        client.answer(_request(), 30.0)
+        client.answer_many([_request()], 30.0)
+        client.answer(_request(), 10_000.0)
+    # The wire rounds a deadline up, by less than a percent.
+    assert left[0] < 31
+    assert left[1] < 31
+    assert 31 < left[2] < 3100

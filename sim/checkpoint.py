@@ -7,26 +7,28 @@ and the summary so far. A kill at any moment leaves either the old or the new ch
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedge.errors import InputError
 
 STATE = "state"
+FILES = "aggregator"
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One round's end: the aggregator's state, every device's database, and the rounds of the summary so far."""
+    """One round's end: the aggregator's ``files`` by name, every device's database, and the summary's rounds so far."""
 
     config: str
     round_number: int
     clock: float
-    aggregator: bytes
+    files: Mapping[str, bytes]
     devices: tuple[bytes, ...]
-    rounds: list[dict[str, object]]
-    extra: dict[str, object]
+    rounds: list[dict[str, Any]]
 
 
 def save(out: Path, checkpoint: Checkpoint) -> None:
@@ -37,7 +39,9 @@ def save(out: Path, checkpoint: Checkpoint) -> None:
     temporary = root / f".{name}.part"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    (temporary / "aggregator.bin").write_bytes(checkpoint.aggregator)
+    (temporary / FILES).mkdir()
+    for file, data in checkpoint.files.items():
+        (temporary / FILES / file).write_bytes(data)
     with (temporary / "devices.bin").open("wb") as stream:
         for device in checkpoint.devices:
             stream.write(len(device).to_bytes(8, "big") + device)
@@ -47,10 +51,9 @@ def save(out: Path, checkpoint: Checkpoint) -> None:
         "round": checkpoint.round_number,
         "clock": checkpoint.clock,
         "rounds": checkpoint.rounds,
-        "extra": checkpoint.extra,
     }
     (temporary / "checkpoint.json").write_text(json.dumps(head), encoding="utf-8")
-    for path in temporary.iterdir():
+    for path in (*(temporary / FILES).iterdir(), temporary / FILES, *temporary.iterdir(), temporary):
         _sync(path)
     final = root / name
     shutil.rmtree(final, ignore_errors=True)
@@ -70,7 +73,7 @@ def load(out: Path) -> Checkpoint | None:
     try:
         head = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
         stream = (folder / "devices.bin").read_bytes()
-        aggregator = (folder / "aggregator.bin").read_bytes()
+        files = {path.name: path.read_bytes() for path in sorted((folder / FILES).iterdir())}
     except (OSError, ValueError) as error:
         raise InputError(f"the checkpoint {folder} cannot be read ({error}): start the run anew without --resume") from error
     if head.get("format") != FORMAT:
@@ -81,7 +84,7 @@ def load(out: Path) -> Checkpoint | None:
         length = int.from_bytes(stream[position : position + 8], "big")
         devices.append(stream[position + 8 : position + 8 + length])
         position += 8 + length
-    return Checkpoint(head["config"], head["round"], head["clock"], aggregator, tuple(devices), head["rounds"], head["extra"])
+    return Checkpoint(head["config"], head["round"], head["clock"], files, tuple(devices), head["rounds"])
 
 
 def clear(out: Path) -> None:

@@ -38,7 +38,6 @@ class SimulationConfig:
     warm_start: bool = False
     prices: Path | None = None
     policy: Path | None = None
-    profile: str = "raspberry-pi-4"
     insecure_small_cohort: bool = False
 
     def checked(self) -> "SimulationConfig":

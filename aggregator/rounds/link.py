@@ -26,12 +26,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request to many devices: replies by node, and why a node that answered without content did so."""
+    """One request to many devices: replies by node, and why a node that answered without content did so.
+
+    Bytes are those of payloads: ``bytes_up`` without the vectors, which are counted apart.
+    """
 
     replies: Mapping[int, Reply]
     failures: Mapping[int, str]
     bytes_down: int
     bytes_up: int
+    bytes_vectors: int
 
 
 class DeviceLink:
@@ -75,8 +79,13 @@ class DeviceLink:
             if not pending or self._clock() >= deadline:
                 break
             self._sleep(self._poll_s)
-        up = sum(len(reply.payload) + len(reply.vector or b"") for reply in replies.values())
-        return Exchange(replies, failures, bytes_down=sum(map(len, requests.values())), bytes_up=up)
+        return Exchange(
+            replies,
+            failures,
+            bytes_down=sum(map(len, requests.values())),
+            bytes_up=sum(len(reply.payload) for reply in replies.values()),
+            bytes_vectors=sum(len(reply.vector or b"") for reply in replies.values()),
+        )
 
 
 def _read_reply(message: Message) -> Reply | str:

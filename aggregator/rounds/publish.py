@@ -52,6 +52,7 @@ class ReleaseMaker:
     oos_label: str | None
     features: Mapping[str, Any]
     step: bytes
+    first_head: Weights
     training: Mapping[str, float | str]
     threshold_grid: tuple[float, ...]
     confidence: ConfidenceKind

@@ -30,11 +30,17 @@ from protos.fedge.rounds.v1 import rounds_pb2
 class Registry(Protocol):
     """Where releases and certificates are published (`aggregator.fleet.registry`)."""
 
-    def publish(self, release: Release) -> None:
+    def publish(self, release: Release, *, at: float) -> str:
         """Make a release fetchable; devices do not answer with it yet."""
 
-    def activate(self, release_id: str, certificate: bytes | None) -> None:
-        """Make it, with its certificate, what devices should run."""
+    def add_certificate(self, document: CertificateDocument, *, at: float) -> None:
+        """Store the certificate of a published release; the newest counts."""
+
+    def active(self) -> str | None:
+        """What devices should run."""
+
+    def promote(self, release_id: str, *, at: float, reason: str) -> None:
+        """Make a published release what devices should run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,6 @@ class RoundReport:
     statement: CertificateStatement | None = None
     training_loss: float | None = None
     tally: Tally = field(default_factory=Tally)
-    update_bytes: tuple[int, int] = (0, 0)
     records: list[bytes] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -119,7 +124,7 @@ class RoundRunner:
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
                 return state
-            self.registry.publish(release)
+            self.registry.publish(release, at=self.clock())
         report.release_id = release.release_id
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
@@ -134,8 +139,10 @@ class RoundRunner:
             if result is not None:
                 break
         if result is None:
-            report.notes.append("no certificate: every attempt to sum the probe counts was aborted, so everything escalates")
-            self.registry.activate(state.release_id, None)
+            report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
+            if self.registry.active() == state.release_id:
+                return state  # the certificate that it has goes on until it expires
+            self._promote(state.release_id, "published without a certificate")
             return replace(state, threshold=None, certificate_state="none")
         counts = layout.decode(result.decoded.integers)
         with report.tally.phase("certificate"):
@@ -148,7 +155,8 @@ class RoundRunner:
                 now=self.clock(),
             )
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
-            self.registry.activate(state.release_id, document.to_bytes())
+            self.registry.add_certificate(document, at=self.clock())
+            self._promote(state.release_id, f"round {report.round_number}: {statement.state}")
         report.statement = statement
         return replace(
             state,
@@ -159,6 +167,10 @@ class RoundRunner:
             certificate_state=statement.state,
             certificate_bound=statement.running_bound,
         )
+
+    def _promote(self, release_id: str, reason: str) -> None:
+        if self.registry.active() != release_id:
+            self.registry.promote(release_id, at=self.clock(), reason=reason)
 
     def _session(
         self,
@@ -182,23 +194,18 @@ class RoundRunner:
         )
         name = rounds_pb2.Purpose.Name(purpose)
         nodes = draw_cohort(
-            self.link.nodes(),
+            [node for node in self.link.nodes() if node not in report.tally.excluded],
             self.settings.cohort,
             seed=self.seed,
             round_number=report.round_number,
             session=name,
             attempt=attempt,
         )
-        before = report.tally.bytes_up, report.tally.bytes_down
         try:
             result = self.sessions.run(plan, nodes, report.tally)
         except SessionAborted as error:
             report.notes.append(f"{name} attempt {attempt} aborted: {error}")
             return None
-        finally:
-            if purpose == rounds_pb2.PURPOSE_UPDATE:
-                up, down = report.tally.bytes_up - before[0], report.tally.bytes_down - before[1]
-                report.update_bytes = report.update_bytes[0] + up, report.update_bytes[1] + down
         report.records.append(result.record)
         return result
 

@@ -6,7 +6,7 @@ ends a session that could finish without it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,9 +14,16 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.link import DeviceLink, Exchange, Reply
-from fedge.errors import FedgeError
-from fedge.secagg import Outcome, PeerVerifier, SecAggError, SessionAborted, SessionConfig, decode
-from fedge.secagg.codec import Decoded
+from fedge.secagg import (
+    CertificateVerifier,
+    Decoded,
+    Outcome,
+    SecAggError,
+    ServerState,
+    SessionAborted,
+    SessionConfig,
+    decode,
+)
 from protos.fedge.rounds.v1 import rounds_pb2
 
 CHECK_IN = "train.check_in"
@@ -44,12 +51,17 @@ class SessionPlan:
 
 @dataclass(slots=True)
 class Tally:
-    """What a session cost so far, whether it finishes or not: wall seconds by phase, bytes each way, who left and why."""
+    """What sessions cost so far, finished or not: wall seconds by phase, bytes each way, who left and why.
+
+    ``excluded``: nodes that an aborted session blames; the next attempt goes without them.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
+    bytes_vectors: int = 0
     dropouts: dict[str, str] = field(default_factory=dict)
+    excluded: set[int] = field(default_factory=set)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -71,17 +83,72 @@ class SessionResult:
     record: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What the steps of one session have in common."""
+
+    plan: SessionPlan
+    tally: Tally
+    node_of: Mapping[str, int]
+
+
+class ServerRoles(Protocol):
+    """The protocol's server side: `fedge.secagg`, or `fedge.secagg.plain` for runs where nothing is private."""
+
+    def create_session(
+        self,
+        config: SessionConfig,
+        bundles: Mapping[str, bytes],
+        *,
+        round_key: Ed25519PrivateKey,
+        run: str,
+        round: int,
+        attempt: int,
+        release_id: str,
+        weights_sha256: str,
+        structure_sha256: str,
+        verify_certificate: CertificateVerifier,
+        now: float,
+        entropy: Callable[[int], bytes],
+    ) -> tuple[ServerState, dict[str, bytes]]:
+        """Step 1: the cohort and its roster messages."""
+
+    def handle_roster_reply(self, state: ServerState, device_id: str, reply: bytes) -> None:
+        """Step 2: a dealing."""
+
+    def create_share_messages(self, state: ServerState) -> dict[str, bytes]:
+        """Step 3: what the others dealt, to each sharer."""
+
+    def handle_masked(self, state: ServerState, device_id: str, reply: bytes, vector: bytes | None) -> None:
+        """Step 3: a masked vector or a complaint."""
+
+    def create_consistency_messages(self, state: ServerState) -> dict[str, bytes]:
+        """Step 4: who delivered, to each of them."""
+
+    def handle_consistency_reply(self, state: ServerState, device_id: str, reply: bytes) -> None:
+        """Step 4: a signature on it."""
+
+    def create_unmask_messages(self, state: ServerState) -> dict[str, bytes]:
+        """Step 5: enough signatures, to each who signed."""
+
+    def handle_unmask_reply(self, state: ServerState, device_id: str, reply: bytes) -> None:
+        """Step 5: a device's shares."""
+
+    def recover(self, state: ServerState) -> Outcome:
+        """Step 6: the sum."""
+
+
 class SessionDriver:
-    """Runs sessions over one link. ``roles`` is the protocol's server side: `fedge.secagg.server` or `fedge.secagg.plain`."""
+    """Runs sessions of the run ``run`` over one link."""
 
     def __init__(
         self,
         link: DeviceLink,
-        roles: "ServerRoles",
+        roles: ServerRoles,
         *,
         run: str,
         round_key: Ed25519PrivateKey,
-        verifier: PeerVerifier,
+        verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -89,50 +156,59 @@ class SessionDriver:
         self._roles = roles
         self._run = run
         self._round_key = round_key
-        self._verifier = verifier
+        self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
 
-    def run(self, plan: SessionPlan, nodes: list[int], tally: Tally) -> SessionResult:
+    def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
+        node_of: dict[str, int] = {}
+        try:
+            return self._run_steps(plan, nodes, tally, node_of)
+        except SessionAborted as aborted:
+            tally.excluded |= {node_of[device] for device in aborted.exclude if device in node_of}
+            raise
+
+    def _run_steps(
+        self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]
+    ) -> SessionResult:
+        roles = self._roles
         with tally.phase("check_in"):
-            node_of, bundles = self._check_in(plan, nodes, tally)
+            bundles = self._check_in(plan, nodes, tally, node_of)
         with tally.phase("share_keys"):
-            state, roster = self._roles.create_session(
+            state, roster = roles.create_session(
                 plan.config,
                 bundles,
                 round_key=self._round_key,
                 run=self._run,
-                round_number=plan.round_number,
+                round=plan.round_number,
                 attempt=plan.attempt,
                 release_id=plan.release_id,
                 weights_sha256=plan.weights_sha256,
                 structure_sha256=plan.structure_sha256,
-                verifier=self._verifier,
+                verify_certificate=self._verify_certificate,
                 now=self._clock(),
                 entropy=self._entropy,
             )
-            self._step(plan, tally, node_of, ROSTER, roster, lambda device, reply: state.handle_roster_reply(device, reply.payload))
+            tally.dropouts |= {device: f"roster: {error}" for device, error in state.refused.items()}
+            step = _Step(plan, tally, node_of)
+            self._exchange_step(step, ROSTER, roster, lambda d, r: roles.handle_roster_reply(state, d, r.payload))
         with tally.phase("masked_input"):
-            messages = state.create_share_messages()
-            self._step(
-                plan, tally, node_of, SHARES, messages, lambda device, reply: state.handle_masked(device, reply.payload, reply.vector)
-            )
+            messages = roles.create_share_messages(state)
+            self._exchange_step(step, SHARES, messages, lambda d, r: roles.handle_masked(state, d, r.payload, r.vector))
         with tally.phase("consistency"):
-            messages = state.create_consistency_messages()
-            self._step(
-                plan, tally, node_of, CONSISTENCY, messages, lambda device, reply: state.handle_consistency_reply(device, reply.payload)
-            )
+            messages = roles.create_consistency_messages(state)
+            self._exchange_step(step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload))
         with tally.phase("unmask"):
-            messages = state.create_unmask_messages()
-            self._step(
-                plan, tally, node_of, UNMASK, messages, lambda device, reply: state.handle_unmask_reply(device, reply.payload)
-            )
-            outcome: Outcome = state.recover()
+            messages = roles.create_unmask_messages(state)
+            self._exchange_step(step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload))
+            outcome = roles.recover(state)
             decoded = decode(outcome.total, len(outcome.survivors), plan.config)
         return SessionResult(decoded, len(roster), len(outcome.survivors), outcome.record)
 
-    def _check_in(self, plan: SessionPlan, nodes: list[int], tally: Tally) -> tuple[dict[str, int], dict[str, bytes]]:
+    def _check_in(
+        self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]
+    ) -> dict[str, bytes]:
         request = rounds_pb2.CheckInRequest(
             round=plan.round_number,
             attempt=plan.attempt,
@@ -141,7 +217,6 @@ class SessionDriver:
             publication=plan.publication,
         ).SerializeToString()
         exchange = self._exchange(plan, tally, CHECK_IN, dict.fromkeys(nodes, request))
-        node_of: dict[str, int] = {}
         bundles: dict[str, bytes] = {}
         for node in sorted(exchange.replies):
             response = rounds_pb2.CheckInResponse()
@@ -156,33 +231,29 @@ class SessionDriver:
                 continue
             node_of[device] = node
             bundles[device] = response.bundle
-        return node_of, bundles
+        return bundles
 
-    def _step(
-        self,
-        plan: SessionPlan,
-        tally: Tally,
-        node_of: Mapping[str, int],
-        action: str,
-        messages: Mapping[str, bytes],
-        handle: Callable[[str, Reply], None],
+    def _exchange_step(
+        self, step: "_Step", action: str, messages: Mapping[str, bytes], handle: Callable[[str, Reply], None]
     ) -> None:
-        exchange = self._exchange(plan, tally, action, {node_of[device]: message for device, message in messages.items()})
+        """Send each device its message and hand its reply to the protocol; who does not answer, or wrongly, is noted."""
+        nodes = {step.node_of[device]: message for device, message in messages.items()}
+        exchange = self._exchange(step.plan, step.tally, action, nodes)
         for device in sorted(messages):
-            reply = exchange.replies.get(node_of[device])
+            node = step.node_of[device]
+            reply = exchange.replies.get(node)
             if reply is None:
-                tally.dropouts[device] = f"{action}: {exchange.failures.get(node_of[device], 'no answer in time')}"
+                step.tally.dropouts[device] = f"{action}: {exchange.failures.get(node, 'no answer in time')}"
                 continue
             try:
                 handle(device, reply)
-            except SessionAborted:
-                raise
             except SecAggError as error:
-                tally.dropouts[device] = f"{action}: {error}"
+                step.tally.dropouts[device] = f"{action}: {error}"
 
     def _exchange(self, plan: SessionPlan, tally: Tally, action: str, requests: Mapping[int, bytes]) -> Exchange:
         group = f"{plan.round_number}.{plan.attempt}"
         exchange = self._link.exchange(action, requests, group=group, timeout_s=plan.timeout_s)
         tally.bytes_down += exchange.bytes_down
         tally.bytes_up += exchange.bytes_up
+        tally.bytes_vectors += exchange.bytes_vectors
         return exchange

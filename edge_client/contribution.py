@@ -1,0 +1,83 @@
+"""What a device puts into a secure sum, as the real and integer coordinates that both ends agree on.
+
+Two kinds: an update (clipped, weighted change of the weights, with the metrics of its training) and counts (probes by confidence
+under a candidate release, and the running pairs). The aggregator sees their sums only. The layouts are `fedge.layouts`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_client.learner import prepare_update, train, training_from_mapping
+from edge_client.loading import LoadedRelease, ReleaseLoader
+from edge_client.probe_counts import probe_counts
+from edge_client.store import DeviceStore, Pairs
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.routing.confidence import nll_sums
+from fedge.routing.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs`` are spent once the masked vector has left the device.
+
+    ``steps`` of training and ``scored`` queries are what the work cost.
+    """
+
+    reals: NDArray[np.float32]
+    integers: NDArray[np.int64]
+    pairs: Pairs | None
+    trained_on: tuple[bytes, ...]
+    steps: int
+    scored: int
+
+
+def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, *, seed: bytes) -> Contribution:
+    """Train on everything remembered, from the base release's weights.
+
+    The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
+    """
+    manifest = base.release.manifest
+    layout = UpdateLayout()
+    training = training_from_mapping(manifest.training)
+    index = {label: i for i, label in enumerate(manifest.labels)}
+    examples = [example for example in store.memory.all() if example.label in index]
+    predictions = base.session.predict([example.query for example in examples])
+    labels = np.array([index[example.label] for example in examples], dtype=np.int64)
+    fresh = np.array([example.fresh for example in examples], dtype=bool)
+    update = train(loader.step_session(base), base.release.weights(), predictions.embedding, labels, training=training, seed=seed)
+    prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
+    integers = layout.encode(
+        weight=min(update.examples, training.weight_cap),
+        examples=update.examples,
+        loss_sum=update.loss_sum,
+        nll=nll_sums(predictions.logits[fresh], labels[fresh]),
+    )
+    return Contribution(
+        prepared.vector,
+        integers,
+        pairs=None,
+        trained_on=tuple(example.content_hash for example in examples),
+        steps=update.steps,
+        scored=len(examples),
+    )
+
+
+def make_counts(store: DeviceStore, candidate: LoadedRelease, policy: Policy, *, publication: int, price_usd: float) -> Contribution:
+    """Score the stored probes under the candidate release, and report the running pairs that no sum has carried yet."""
+    manifest = candidate.release.manifest
+    counts = probe_counts(candidate, store, policy=policy, publication=publication, central_price_usd=price_usd)
+    pairs = store.probes.pending_pairs()
+    layout = CountsLayout(len(manifest.threshold_grid))
+    integers = layout.encode(
+        seen=counts.seen,
+        disagreed=counts.disagreed,
+        new_seen=counts.new_seen,
+        new_disagreed=counts.new_disagreed,
+        running_seen=pairs.seen,
+        running_disagreed=pairs.disagreed,
+    )
+    return Contribution(
+        np.zeros(0, np.float32), integers, pairs=pairs, trained_on=(), steps=0, scored=len(store.probes)
+    )

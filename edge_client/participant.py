@@ -1,0 +1,232 @@
+"""A device's side of a session: bring the right release, do the work, and take the steps of secure aggregation.
+
+What must survive a crash (keys, shares, the last accepted round, what was already sent) is in the device's store before an answer
+leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from edge_client.clock import Clock
+from edge_client.contribution import Contribution, make_counts, make_update
+from edge_client.energy import EnergyMeter
+from edge_client.learner import training_from_mapping
+from edge_client.loading import LoadedRelease
+from edge_client.releases import ReleaseManager
+from edge_client.store import DeviceStore
+from fedge.costs import Kind
+from fedge.errors import FedgeError
+from fedge.identity import DeviceIdentity
+from fedge.randomness import derive
+from fedge.routing import Policy
+from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Vector, encode
+from protos.fedge.rounds.v1 import rounds_pb2
+
+SLOT = "session"
+BUNDLE_LIFE_S = 3600.0
+
+
+class SessionRefused(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault of the device
+    """A request that does not fit the session this device is in."""
+
+
+class DeviceRoles(Protocol):
+    """The protocol's device side: `fedge.secagg`, or `fedge.secagg.plain` for runs where nothing is private."""
+
+    def create_bundle(
+        self,
+        identity_key: Ed25519PrivateKey,
+        device_id: str,
+        certificate_der: bytes,
+        *,
+        now: float,
+        expires: float,
+        entropy: Callable[[int], bytes],
+    ) -> tuple[DeviceState, bytes]:
+        """Step 0: one-time keys and the signed bundle."""
+
+    def handle_roster(self, state: DeviceState, message: bytes, policy: DevicePolicy) -> tuple[DeviceState, bytes]:
+        """Steps 1 and 2: check the descriptor, deal the shares."""
+
+    def handle_shares(
+        self, state: DeviceState, message: bytes, encoded: Vector
+    ) -> tuple[DeviceState, bytes, Vector | None]:
+        """Step 3: open the shares, mask the vector."""
+
+    def handle_consistency(self, state: DeviceState, message: bytes) -> tuple[DeviceState, bytes]:
+        """Step 4: agree on who delivered."""
+
+    def handle_unmask(self, state: DeviceState, message: bytes) -> tuple[DeviceState, bytes]:
+        """Step 5: reveal one share of each peer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """What a device knows of the federation it belongs to, and what it insists on."""
+
+    name: str
+    round_key: Ed25519PublicKey
+    verify_certificate: CertificateVerifier
+    revoked: Collection[str]
+    n_min: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """The session at hand."""
+
+    request: "rounds_pb2.CheckInRequest"
+    release: LoadedRelease
+    contribution: Contribution
+
+
+class Participant:
+    """Takes part in sessions for one device. ``seed`` feeds training order and rounding; keys come from ``entropy``."""
+
+    def __init__(
+        self,
+        *,
+        identity: DeviceIdentity,
+        federation: Federation,
+        store: DeviceStore,
+        releases: ReleaseManager,
+        meter: EnergyMeter,
+        policy: Policy,
+        roles: DeviceRoles,
+        seed: bytes,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._identity = identity
+        self._federation = federation
+        self._store = store
+        self._releases = releases
+        self._meter = meter
+        self._policy = policy
+        self._roles = roles
+        self._seed = seed
+        self._clock = clock
+        self._entropy = entropy
+        self._open: _Open | None = None
+
+    def check_in(self, payload: bytes) -> bytes:
+        """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
+        request = rounds_pb2.CheckInRequest.FromString(payload)
+        now = self._clock()
+        release, downloaded = self._releases.obtain(request.release_id)
+        contribution = self._contribute(request, release)
+        self._store.ledger.append(
+            [
+                *self._meter.transfer({Kind.DOWNLINK_RELEASES: downloaded}, at=now),
+                self._meter.training(steps=contribution.steps, at=now),
+                self._meter.inference(queries=contribution.scored, at=now),
+            ]
+        )
+        identity = self._identity
+        state, bundle = self._roles.create_bundle(
+            identity.private_key,
+            identity.device_id,
+            identity.certificate,
+            now=now,
+            expires=now + BUNDLE_LIFE_S,
+            entropy=self._entropy,
+        )
+        self._save(state)
+        self._open = _Open(request, release, contribution)
+        return rounds_pb2.CheckInResponse(device_id=identity.device_id, bundle=bundle).SerializeToString()
+
+    def roster(self, payload: bytes) -> bytes:
+        """Steps 1 and 2. The (round, attempt) is on disk before the shares leave: a replayed descriptor is refused for good."""
+        opened = self._opened()
+        state, reply = self._roles.handle_roster(self._state(), payload, self._conditions(opened))
+        self._store.sessions.accept(
+            self._federation.name, round_number=opened.request.round, attempt=opened.request.attempt
+        )
+        self._save(state)
+        return reply
+
+    def shares(self, payload: bytes) -> tuple[bytes, bytes | None]:
+        """Step 3: the answer, and the vector's raw little-endian bytes unless the answer is a complaint."""
+        opened = self._opened()
+        state = self._state()
+        if state.session is None:
+            raise SessionRefused("shares came before a roster")
+        contribution = opened.contribution
+        # The same device, round and attempt round in the same way in every run, masked or not.
+        rounding = derive(self._seed, "rounding", opened.request.round, opened.request.attempt)
+        encoded = encode(contribution.reals, contribution.integers, state.session.config, rounding)
+        state, reply, vector = self._roles.handle_shares(state, payload, encoded)
+        self._save(state)
+        if vector is None:
+            return reply, None
+        if contribution.pairs is not None:
+            self._store.probes.mark_pairs_spent(contribution.pairs)
+        if contribution.trained_on:
+            self._store.memory.mark_used(contribution.trained_on)
+        return reply, vector.astype(vector.dtype.newbyteorder("<"), copy=False).tobytes()
+
+    def consistency(self, payload: bytes) -> bytes:
+        """Step 4."""
+        state, reply = self._roles.handle_consistency(self._state(), payload)
+        self._save(state)
+        return reply
+
+    def unmask(self, payload: bytes) -> bytes:
+        """Step 5; after it only the sealed reply is left of the session."""
+        state, reply = self._roles.handle_unmask(self._state(), payload)
+        self._save(state)
+        self._open = None
+        return reply
+
+    def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:
+        if request.purpose == rounds_pb2.PURPOSE_UPDATE:
+            seed = derive(self._seed, "training", request.round, request.attempt)
+            return make_update(self._store, self._releases.loader, release, seed=seed)
+        if request.purpose == rounds_pb2.PURPOSE_COUNTS:
+            return make_counts(
+                self._store,
+                release,
+                self._policy,
+                publication=request.publication,
+                price_usd=self._meter.book.central_price_usd,
+            )
+        raise SessionRefused(f"a session of purpose {request.purpose} is unknown to this device")
+
+    def _conditions(self, opened: _Open) -> DevicePolicy:
+        manifest = opened.release.release.manifest
+        training = training_from_mapping(manifest.training)
+        federation = self._federation
+        return DevicePolicy(
+            round_key=federation.round_key,
+            verify_certificate=federation.verify_certificate,
+            revoked=federation.revoked,
+            federation=federation.name,
+            last_accepted=self._store.sessions.last_accepted(federation.name),
+            release_id=opened.request.release_id,
+            weights_sha256=manifest.weights_sha256,
+            structure_sha256=manifest.structure_sha256,
+            reals=len(opened.contribution.reals),
+            integers=len(opened.contribution.integers),
+            scale=training.clip_norm,
+            clip_norm=training.clip_norm,
+            weight_cap=training.weight_cap,
+            now=self._clock(),
+            n_min=federation.n_min,
+        )
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise SessionRefused("this device is in no session: it checked in to none, or restarted since")
+        return self._open
+
+    def _state(self) -> DeviceState:
+        stored = self._store.sessions.load(SLOT)
+        if stored is None:
+            raise SessionRefused("this device is in no session: it checked in to none")
+        return DeviceState.from_bytes(stored, identity_key=self._identity.private_key)
+
+    def _save(self, state: DeviceState) -> None:
+        self._store.sessions.save(SLOT, state.to_bytes())

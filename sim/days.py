@@ -1,0 +1,229 @@
+"""The pacer of a simulated run: lets a day of queries pass before each round, and measures, books and saves after it."""
+
+import time
+from typing import Any, Protocol
+
+from aggregator.rounds.round import RoundReport
+from aggregator.rounds.state import FederationState
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.workbench.strong import MemoizedModel
+from edge_client.inference import InferenceSession, SessionCache
+from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, loaded_usd, marginal_usd
+from fedge.costs.ledger import Kind
+from fedge.costs.profiles import DeviceProfile
+from fedge.release import CertificateDocument, Release, weights_sha256
+from fedge.routing import Policy
+from sim import checkpoint as checkpoints
+from sim.accounting import devices_totals, round_totals
+from sim.checkpoint import Checkpoint
+from sim.clock import DAY, SimulatedClock
+from sim.config import SimulationConfig
+from sim.fleet import Asked, Fleet
+from sim.measure import Measurement, TestSet
+from sim.source import RegistrySource
+
+
+STATE_FILE = "state.bin"
+MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
+CERTIFICATE_FILE = "certificate.json"
+
+
+class Observer(Protocol):
+    """Is told how a run gets on."""
+
+    def stage(self, text: str) -> None:
+        """What is going on now."""
+
+    def round_finished(self, entry: dict[str, Any]) -> None:
+        """One more entry of the summary's ``rounds``."""
+
+
+class Days:
+    """A `Pacer` over simulated days; ``rounds`` grows by one entry of the summary a round."""
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        *,
+        fleet: Fleet,
+        registry: ReleaseRegistry,
+        source: RegistrySource,
+        strong: MemoizedModel,
+        test: TestSet,
+        book: PriceBook,
+        profile: DeviceProfile,
+        policy: Policy,
+        clock: SimulatedClock,
+        observer: Observer,
+        rounds: list[dict[str, Any]],
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._registry = registry
+        self._source = source
+        self._strong = strong
+        self._test = test
+        self._book = book
+        self._profile = profile
+        self._policy = policy
+        self._clock = clock
+        self._observer = observer
+        self._sessions = SessionCache()
+        self._asked: list[Asked] = []
+        self._seconds: dict[str, float] = {}
+        self.rounds = rounds
+
+    def wait(self, round_number: int) -> bool:
+        """Let the queries of a day pass, unless the run is over."""
+        if round_number > self._config.rounds:
+            return False
+        self._observer.stage(f"round {round_number}: queries")
+        started = time.perf_counter()
+        traffic = self._fleet.upcoming(round_number)
+        # In one batch for speed; what devices do not ask is only looked at to know how often they were really wrong.
+        self._strong.precompute([one.query for queries in traffic for one in queries])
+        self._seconds = {"central": time.perf_counter() - started}
+        started = time.perf_counter()
+        self._source.refresh()
+        self._asked = self._fleet.live_one_day(round_number, traffic)
+        self._seconds["queries"] = time.perf_counter() - started
+        self._observer.stage(f"round {round_number}: training and secure aggregation")
+        return True
+
+    def keep(self, state: FederationState, report: RoundReport) -> None:
+        """Measure the round's release on the test third, close the ledger, save everything."""
+        started = time.perf_counter()
+        release = self._registry.release(state.release_id)
+        session = InferenceSession(release, sessions=self._sessions)
+        measured = self._test.measure(
+            session, release.manifest, state.threshold, self._policy, self._book.central_price_usd
+        )
+        self._seconds["measure"] = time.perf_counter() - started
+        totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
+            report.tally,
+            self._book,
+            self._profile,
+            devices=len(self._fleet.devices),
+            seconds=DAY,
+            at=self._clock(),
+        )
+        entry = self._entry(state, report, measured, totals)
+        self.rounds.append(entry)
+        checkpoints.save(
+            self._config.out,
+            Checkpoint(
+                config=self._config.to_json(),
+                round_number=report.round_number,
+                clock=self._clock(),
+                files=stored_files(state, release, self._registry.certificate(state.release_id)),
+                devices=self._fleet.dump(),
+                rounds=self.rounds,
+            ),
+        )
+        self._registry.prune(keep=1)
+        self._observer.round_finished(entry)
+
+    def break_even(self, account: str) -> int | None:
+        """First round from which the cumulative cost in ``account`` stays at or below all-cloud."""
+        cost = _cumulative([entry["usd_total"][account] for entry in self.rounds])
+        return break_even_round(cost, _cumulative([entry["usd_total"]["all_cloud"] for entry in self.rounds]))
+
+    def _entry(
+        self, state: FederationState, report: RoundReport, measured: Measurement, totals: Totals
+    ) -> dict[str, Any]:
+        queries = len(self._asked)
+        usd = {
+            "marginal": marginal_usd(totals),
+            "loaded": loaded_usd(totals),
+            "all_cloud": self._all_cloud(queries, totals),
+        }
+        return {
+            "round": report.round_number,
+            "outcome": report.outcome,
+            "attempts": report.attempts,
+            "cohort": report.cohort,
+            "survivors": report.survivors,
+            "fallback_rate": measured.fallback_rate,
+            "accuracy": measured.accuracy,
+            "accuracy_in_scope": measured.accuracy_in_scope,
+            "local_disagreement": measured.local_disagreement,
+            "threshold": state.threshold,
+            "certificate": state.certificate_state,
+            "certified_risk": state.certificate_bound,
+            "release_statement": "none" if report.statement is None else report.statement.release_statement,
+            "temperature": state.temperature,
+            "weights_sha256": weights_sha256(state.head),
+            "release": state.release_id,
+            "training_loss": report.training_loss,
+            "probes": {"local": state.running.seen, "disagreed": state.running.disagreed, "rate": state.probe_rate},
+            "stream": self._stream(),
+            "usd_per_1k": {name: 1000.0 * amount / queries for name, amount in usd.items()},
+            "usd": totals.usd_by_kind(),
+            "usd_by_payer": totals.usd_by_payer(),
+            "usd_total": usd,
+            "energy_j": _energy(totals),
+            "bytes": {
+                "up": int(totals.quantity(Kind.UPLINK_QUERIES, Kind.UPLINK_UPDATES, Kind.UPLINK_SECAGG)),
+                "down": int(totals.quantity(Kind.DOWNLINK_ANSWERS, Kind.DOWNLINK_SECAGG, Kind.DOWNLINK_RELEASES)),
+                "update": report.tally.bytes_vectors,
+            },
+            "seconds": {**self._seconds, **report.tally.seconds},
+            "notes": report.notes,
+        }
+
+    def _stream(self) -> dict[str, Any]:
+        """What the fleet's users really got this round, judged by what central would have said."""
+        local = [asked for asked in self._asked if asked.answer.answered_by == "device"]
+        central = self._strong.predict([asked.drawn.query for asked in local]).argmax(axis=1) if local else []
+        labels = self._test.workload.labels
+        disagreed = sum(asked.answer.answer != labels[int(said)] for asked, said in zip(local, central, strict=True))
+        right = sum(asked.answer.answer == labels[asked.drawn.label] for asked in self._asked)
+        probes = sum(asked.answer.probe for asked in self._asked)
+        total = len(self._asked)
+        return {
+            "queries": total,
+            "local": len(local),
+            "escalated": total - len(local) - probes,
+            "probes": probes,
+            "redrawn": sum(asked.drawn.redrawn for asked in self._asked),
+            "disagreed": disagreed,
+            "local_disagreement": disagreed / len(local) if local else None,
+            "accuracy": right / total if total else None,
+        }
+
+    def _all_cloud(self, queries: int, totals: Totals) -> float:
+        """The same queries with all of them sent to central; their bytes by the mean of those that were."""
+        sent = sum(asked.answer.answered_by != "device" for asked in self._asked)
+        share = queries / sent if sent else 0.0
+        return all_cloud_usd(
+            queries,
+            self._book,
+            bytes_up=round(totals.quantity(Kind.UPLINK_QUERIES) * share),
+            bytes_down=round(totals.quantity(Kind.DOWNLINK_ANSWERS) * share),
+        )
+
+
+def stored_files(state: FederationState, release: Release, certificate: CertificateDocument | None) -> dict[str, bytes]:
+    """What the aggregator has to know to go on: its state, the release that devices run, and its certificate."""
+    files = {
+        STATE_FILE: state.to_bytes(),
+        MANIFEST_FILE: release.manifest.to_bytes(),
+        SIGNATURE_FILE: release.signature,
+        **release.files,
+    }
+    return files if certificate is None else {**files, CERTIFICATE_FILE: certificate.to_bytes()}
+
+
+def _energy(totals: Totals) -> dict[str, float]:
+    kinds = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_RADIO, Kind.DEVICE_IDLE, Kind.CENTRAL_ENERGY)
+    return {kind.value: totals.quantity(kind) for kind in kinds}
+
+
+def _cumulative(values: list[float]) -> list[float]:
+    total = 0.0
+    sums = []
+    for value in values:
+        total += value
+        sums.append(total)
+    return sums

@@ -1,0 +1,241 @@
+"""`fedge sim run`: the closed loop on a simulated fleet, from nothing to a summary.
+
+Puts the real parts together (devices, Flower apps, aggregator, central) and lets days pass. The loop itself is not here: what a
+device does is `edge_client`, what a round does is `aggregator.rounds`, what is measured and kept after it is `sim.days`.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp import Grid
+
+from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.rounds.link import DeviceLink
+from aggregator.rounds.publish import ReleaseMaker
+from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.server_app import build_server_app
+from aggregator.rounds.session import SessionDriver
+from aggregator.rounds.state import FederationState
+from edge_client.energy import EnergyMeter
+from fedge import secagg
+from fedge.costs import PriceBook, load_profiles
+from fedge.errors import InputError
+from fedge.identity import verify_certificate
+from fedge.randomness import derive, root_seed
+from fedge.release import CertificateDocument, Release, assemble_release, write_release
+from fedge.routing import Policy
+from fedge.secagg import plain
+from sim import checkpoint as checkpoints
+from sim.availability import Dropouts
+from sim.central import central_client
+from sim.checkpoint import Checkpoint
+from sim.clock import DAY, SimulatedClock
+from sim.config import SimulationConfig
+from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Days, Observer
+from sim.fleet import FEDERATION, Fleet, FleetSettings
+from sim.grid import SERVER_NODE, InProcessGrid, node_context
+from sim.measure import TestSet
+from sim.preparation import Preparation, prepare
+from sim.report import render
+from sim.settings import CORRECTIONS, PROFILE, central_service, release_maker, round_settings
+from sim.source import RegistrySource
+from sim.summary import write as write_summary
+
+
+def simulate(
+    config: SimulationConfig, *, observer: Observer, resume: bool = False, preparation: Preparation | None = None
+) -> dict[str, Any]:
+    """Run the loop, write everything into ``config.out``, and return the summary.
+
+    ``preparation`` lets several runs share data and models. Raises InputError for parameters, files and checkpoints that cannot
+    be used. An interruption leaves the last finished round's checkpoint behind.
+    """
+    stored = _checkpoint(config, resume=resume)
+    book, policy = _price_book(config.prices), _policy(config.policy)
+    _make_folder(config.out)
+    prepared = preparation or prepare(config, stage=observer.stage)
+    with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer) as (days, release):
+        summary = _summary(config, prepared, days, book)
+        write_summary(config.out, summary)
+        (config.out / "report.html").write_text(render(summary), encoding="utf-8")
+        write_release(config.out / "release", release, replace=True)
+    return summary
+
+
+@contextmanager
+def _simulation(
+    config: SimulationConfig,
+    prepared: Preparation,
+    stored: Checkpoint | None,
+    *,
+    book: PriceBook,
+    policy: Policy,
+    observer: Observer,
+) -> Iterator[tuple[Days, Release]]:
+    """The finished run: every round played, with the release that devices end on."""
+    seed = root_seed(config.seed)
+    clock = SimulatedClock() if stored is None else SimulatedClock(stored.clock)
+    queries = config.queries_per_round or prepared.workload.queries_per_round
+    profile = load_profiles()[PROFILE]
+    roles = secagg if config.secagg else plain
+    settings = round_settings(config, prepared.model)
+    keys = AggregatorKeys.open(config.out / checkpoints.STATE / "keys")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-sim-")))
+        registry = ReleaseRegistry(scratch / "registry", keys.release.public_key())
+        source = RegistrySource(registry)
+        maker = release_maker(prepared.workload, prepared.model, book, keys.release)
+        state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
+        service = central_service(prepared, book, clock)
+        central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
+        fleet = Fleet(
+            FleetSettings(
+                devices=config.devices,
+                alpha=config.alpha,
+                queries=queries,
+                lifetime_s=(config.rounds + 2) * DAY,
+                n_min=settings.n_min,
+                corrections=CORRECTIONS,
+                policy=policy,
+                meter=EnergyMeter(book, profile),
+                roles=roles,
+            ),
+            prepared.workload,
+            keys=keys,
+            enrolment=Enrolment(scratch / "enrolment", keys.authority),
+            source=source,
+            central=central,
+            seed=derive(seed, "fleet"),
+            clock=clock,
+            stored=None if stored is None else stored.devices,
+        )
+        days = Days(
+            config,
+            fleet=fleet,
+            registry=registry,
+            source=source,
+            strong=prepared.strong,
+            test=TestSet(prepared.workload, prepared.central_test),
+            book=book,
+            profile=profile,
+            policy=policy,
+            clock=clock,
+            observer=observer,
+            rounds=[] if stored is None else stored.rounds,
+        )
+
+        def runner(grid: Grid) -> RoundRunner:
+            link = DeviceLink(grid, clock=clock, sleep=clock.sleep)
+            sessions = SessionDriver(
+                link,
+                roles,
+                run=FEDERATION,
+                round_key=keys.round,
+                verify_certificate=partial(_vouched, keys, clock),
+                clock=clock,
+                entropy=os.urandom,
+            )
+            return RoundRunner(link, sessions, maker, registry, settings, keys.release, derive(seed, "rounds"), clock)
+
+        grid = InProcessGrid(fleet.nodes(), absent=Dropouts(config.dropout, derive(seed, "availability")).absent)
+        build_server_app(runner, state, days)(grid, node_context(SERVER_NODE))
+        active = registry.active()
+        assert active is not None
+        yield days, registry.release(active)
+
+
+def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock) -> FederationState:
+    """Publish the first release, whose head knows nothing (or what the server's part taught it)."""
+    first = maker.make(maker.first_head, version=0, temperature=1.0, parent=None)
+    registry.publish(first, at=clock())
+    registry.promote(first.release_id, at=clock(), reason="first release")
+    return initial_state(first)
+
+
+def _take_up(
+    stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys, clock: SimulatedClock
+) -> FederationState:
+    """Publish again what the fleet ran when the run stopped."""
+    files = dict(stored.files)
+    state = FederationState.from_bytes(files.pop(STATE_FILE))
+    certificate = files.pop(CERTIFICATE_FILE, None)
+    manifest, signature = files.pop(MANIFEST_FILE), files.pop(SIGNATURE_FILE)
+    release = assemble_release(manifest, signature, files, release_key=keys.release.public_key())
+    registry.publish(release, at=clock())
+    registry.promote(release.release_id, at=clock(), reason="resumed")
+    if certificate is not None:
+        registry.add_certificate(CertificateDocument.from_bytes(certificate), at=clock())
+    return state
+
+
+def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: PriceBook) -> dict[str, Any]:
+    parameters = config.parameters()
+    parameters["queries_per_round"] = config.queries_per_round or prepared.workload.queries_per_round
+    return {
+        "workload": config.workload,
+        "data_sha256": prepared.workload.data_sha256,
+        "devices": config.devices,
+        "rounds": days.rounds,
+        "break_even_round": days.break_even("marginal"),
+        "break_even_round_loaded": days.break_even("loaded"),
+        "secagg": config.secagg_label,
+        "seed": config.seed,
+        "version": version("fedge"),
+        "parameters": parameters,
+        "central_model": prepared.strong.name,
+        "price_book": book.version,
+        "device_profile": PROFILE,
+        "corrections": CORRECTIONS,
+        "note": prepared.workload.note,
+        "seconds": prepared.seconds,
+    }
+
+
+def _checkpoint(config: SimulationConfig, *, resume: bool) -> Checkpoint | None:
+    """The checkpoint to continue from; None, and any old one cleared, for a run that starts anew."""
+    if not resume:
+        checkpoints.clear(config.out)
+        return None
+    stored = checkpoints.load(config.out)
+    if stored is None:
+        raise InputError(f"--resume: {config.out} holds no interrupted run; start it without --resume")
+    if different := config.differences(stored.config):
+        names = ", ".join("--" + name.replace("_", "-") for name in different)
+        raise InputError(f"--resume: the run in {config.out} was started with other values of {names}; give the same ones")
+    if stored.round_number > config.rounds:
+        raise InputError(f"--resume: the run in {config.out} already has {stored.round_number} rounds, more than --rounds {config.rounds}")
+    return stored
+
+
+def _price_book(path: Path | None) -> PriceBook:
+    return PriceBook.load_default() if path is None else PriceBook.from_toml(_read_text(path, "--prices"))
+
+
+def _policy(path: Path | None) -> Policy:
+    return Policy.default() if path is None else Policy.from_toml(_read_text(path, "--policy"))
+
+
+def _read_text(path: Path, flag: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{flag} {path} cannot be read: {error}") from error
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
+
+
+def _vouched(keys: AggregatorKeys, clock: SimulatedClock, der: bytes) -> tuple[str, Any]:
+    return verify_certificate(der, keys.authority.public_key(), clock())

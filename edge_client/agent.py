@@ -1,4 +1,4 @@
-"""The device at work: a query in, an answer out, and what there is to learn, to count and to pay written down in one transaction.
+"""The device at work: a query in, an answer out, and what there is to learn, to count and to pay, in one transaction.
 
 Features, model and router decide; central is asked through whatever client was given. A batch is the same as its queries one
 after another, but runs the model once. Never trains and never takes part in rounds: see `learner` and the Flower client.
@@ -48,7 +48,7 @@ def always() -> bool:
 class Device:
     """Who this device is and what it goes by. ``probe_key``: its secret of 16 to 64 bytes for drawing probes.
 
-    ``stopwatch`` None: times are the profile's (simulation). ``online``: what is known of the connection before a call is made.
+    ``stopwatch`` None: times are the profile's (simulation). ``online``: what is known of the connection before a call.
     """
 
     device_id: str

@@ -9,9 +9,9 @@ class Answer:
     """One answer. ``answer_id`` names it for a correction.
 
     ``answer`` is None where nobody could answer: no release on this device yet, and central out of reach or out of bounds.
-    ``answered_by``: "device", "central", "upstream" or "human" (``answer`` is then only the device's suggestion to that person).
-    ``degraded``: the device would rather have asked. ``probe``: central's answer serves calibration only. ``usd``: what this answer
-    cost, electricity included. ``latency_ms``: measured, or the profile's figure for the device's own part in a simulation.
+    ``answered_by``: "device", "central", "upstream" or "human" (``answer`` is then the device's suggestion to that person).
+    ``degraded``: the device would rather have asked. ``probe``: central's answer serves calibration only. ``usd``: what this
+    answer cost, electricity included. ``latency_ms``: measured, or the profile's figure for the device's part (simulation).
     """
 
     answer_id: int

@@ -41,7 +41,7 @@ class Question:
 
     @property
     def idempotency_key(self) -> str:
-        """Names this question to central. The content stands in it: a number that a power cut gave back must not fetch another answer."""
+        """Names this question to central. The content is in it: after a power cut a number may name another question."""
         return f"{self.number}-{self.content_hash[:8].hex()}"
 
 

@@ -1,7 +1,7 @@
 """What the device uses, as ledger rows: energy of answering, training and sending, bytes, and what central was paid.
 
-Energy is **modelled**: the device profile's power over a busy core times seconds. The seconds are the profile's own for each query or
-step, or measured ones where the caller has a stopwatch. No power meter is read, and nothing here claims one was.
+Energy is **modelled**: the device profile's power of a busy core times seconds. The seconds are the profile's own for each
+query or step, or measured ones where the caller has a stopwatch. No power meter is read, and nothing here claims one was.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class EnergyMeter:
         return [*rows, *charge_line(self.book, self.profile, bytes_up=up, bytes_down=down, at=at)]
 
     def paid(self, prices_usd: Mapping[tuple[Kind, float], int], *, at: float) -> list[LedgerEntry]:
-        """Central's answers by kind (escalations or probes) and price, as central named it, with the energy noted beside them."""
+        """Central's answers by kind (escalations or probes) and price as central named it, the energy noted beside them."""
         rows = [entry(kind, count, price, at=at, payer=Payer.OPERATOR) for (kind, price), count in prices_usd.items()]
         energy_j = sum(prices_usd.values()) * self.book.central_energy_j_per_query
         return [*rows, entry(Kind.CENTRAL_ENERGY, energy_j, 0.0, at=at, payer=Payer.OPERATOR)]

@@ -25,7 +25,7 @@ _ROWS_A_RUN = 256  # bounds the memory of one run; larger runs are no faster on 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What the device model says of n queries: ``logits`` float32 [n, C], ``embedding`` float32 [n, D] (the head's input)."""
+    """What the model says of n queries: ``logits`` float32 [n, C], ``embedding`` float32 [n, D] (the head's input)."""
 
     logits: NDArray[np.float32]
     embedding: NDArray[np.float32]
@@ -82,7 +82,7 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 class InferenceSession:
-    """``infer.onnx`` of one release with the features that it wants. Raises VerificationError for a model of another shape."""
+    """``infer.onnx`` of one release with the features it wants. Raises VerificationError for a model of another shape."""
 
     def __init__(self, release: Release, *, sessions: SessionCache | None = None) -> None:
         manifest = release.manifest

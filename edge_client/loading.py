@@ -1,7 +1,7 @@
 """From the bytes of a release to something that answers: verified, loaded, tested on this machine, or refused.
 
-Nothing is answered with it yet: that is `edge_client.releases`. One loader serves a whole simulated fleet, since all three steps
-depend on the bytes and the machine alone; a device simply has one of its own.
+Nothing is answered with it yet: that is `edge_client.releases`. One loader serves a whole simulated fleet, since all three
+steps depend on the bytes and the machine alone; a device simply has one of its own.
 """
 
 import threading
@@ -33,8 +33,8 @@ class ReleaseLoader:
         self.release_key = release_key
         self._sessions = sessions or SessionCache()
         self._remembered = remembered
-        # By the identity of immutable bytes objects, which the entry itself keeps alive: the same objects need no second look,
-        # and bytes that came over a wire are new objects and get one.
+        # By the identity of immutable bytes objects, which the entry itself keeps alive: the same objects need no second
+        # look, and bytes that came over a wire are new objects and get one.
         self._loaded: OrderedDict[tuple[int, int], tuple[bytes, bytes, LoadedRelease]] = OrderedDict()
         self._lock = threading.Lock()
 

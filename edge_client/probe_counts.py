@@ -1,4 +1,4 @@
-"""Scoring the stored probes under a candidate release: the 2G integers that a device says about them, and those of the new ones.
+"""Scoring the stored probes under a candidate release: the 2G integers that a device says about them, and the new ones.
 
 The candidate never saw a probe in training; what its head would have answered is compared with what central did answer.
 """
@@ -28,8 +28,8 @@ def probe_counts(
 ) -> ProbeCounts:
     """Counts under ``candidate``. New are the probes that came in after threshold publication number ``publication``.
 
-    A device that missed that publication labels its probes with an older number: they are not counted as new, even those that
-    are, since only the device's clock could tell.
+    A device that missed that publication labels its probes with an older number: they are not counted as new, even those
+    that are, since only the device's clock could tell.
     """
     manifest = candidate.release.manifest
     probes = store.probes.all()

@@ -19,7 +19,7 @@ from fedge.routing import CertificateStatement
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """What the fleet should run: a release's id and the signed certificate document for it, either of them maybe not yet there."""
+    """What the fleet should run: a release's id and the signed certificate document for it; either may not be there yet."""
 
     release_id: str | None
     certificate: bytes | None
@@ -129,7 +129,7 @@ class ReleaseManager:
         return Synced(changed=True, downloaded_bytes=downloaded)
 
     def obtain(self, release_id: str) -> tuple[LoadedRelease, int]:
-        """A release loaded beside the active one, which stays as it is, and the bytes downloaded for it (0 where it was there).
+        """A release loaded beside the active one, which stays as it is, and the bytes downloaded for it (0 if it was there).
 
         For training on a base, or for scoring probes under a candidate. Raises a FedgeError where it is refused.
         """
@@ -180,8 +180,8 @@ class ReleaseManager:
             older = statement.issued_at < current.issued_at
         if older:
             raise VerificationError(
-                f"the certificate of round {statement.round} is older than the one of round {publication} that this device had: "
-                "it is not installed"
+                f"the certificate of round {statement.round} is older than the one of round {publication} "
+                "that this device had: it is not installed"
             )
 
 

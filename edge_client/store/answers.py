@@ -28,7 +28,7 @@ class AnswerLog:
         self._max_rows = max_rows
 
     def reserve(self, count: int) -> int:
-        """The first of ``count`` numbers in a row that are never given again, whether or not an answer is logged under them."""
+        """The first of ``count`` numbers in a row, never to be given again whether or not an answer is logged under them."""
         with self._database.transaction():
             row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'answers'")
             last = row[0] if row else 0

@@ -26,14 +26,14 @@ class Database:
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
         """All writes inside happen together or not at all; a nested one joins the outer one.
 
-        ``durable`` returns only after the operating system has been told to put the commit on disk (fsync). The ask path does
+        ``durable`` returns only after the operating system was told to put the commit on disk (fsync). The ask path does
         without: losing its last rows in a power cut costs nothing, at 25 us an insert against 3 ms.
         """
         with self._lock:
             if self._depth:
                 if durable:
                     raise sqlite3.ProgrammingError(
-                        "a durable transaction cannot join an open one: its commit is not its own"
+                        "a durable transaction cannot join an open one"
                     )
                 yield
                 return

@@ -1,7 +1,7 @@
 """The device's store: one database, one object a table.
 
-On a device it is a WAL file; in simulation an in-memory database that is saved with `dump` and loaded with `restore`. Both are
-used in the same way.
+On a device it is a WAL file; in simulation an in-memory database that is saved with `dump` and loaded with `restore`. Both
+are used in the same way.
 """
 
 import sqlite3

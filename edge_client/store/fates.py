@@ -1,7 +1,7 @@
 """Whether a query is a probe: fixed when the query is first seen, shared by all its repetitions.
 
-The draw itself belongs to the caller; here it is only remembered. A query's content is not kept, its hash is. ``counted`` says
-that the query's probe has been recorded, once and for all (see `edge_client.store.probes`).
+The draw itself belongs to the caller; here it is only remembered. A query's content is not kept, its hash is. ``counted``
+says that the query's probe has been recorded, once and for all (see `edge_client.store.probes`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class FateTable:
         self._database = database
 
     def settle(self, draws: Mapping[bytes, bool], *, at: float) -> dict[bytes, bool]:
-        """Fix the fate of each query (content hash to probe or not) that was never seen; the fates that hold, for all of them."""
+        """Fix the fate of each query (content hash to probe or not) that was never seen; returns the fates that hold."""
         hashes = list(draws)
         with self._database.transaction():
             known = self._known(hashes)

@@ -7,8 +7,8 @@ from edge_client.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class InstalledRelease:
-    """The release in use and its signed certificate, if any. ``version`` and ``publication`` (the newest certificate's round that
-    the device ever had) are the marks below which nothing is installed."""
+    """The release in use and its signed certificate, if any. ``version`` and ``publication`` (the round of the newest
+    certificate that the device ever had) are the marks below which nothing is installed."""
 
     release_id: str
     version: int

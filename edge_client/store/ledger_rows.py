@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from edge_client.store.database import Database, Row
 from fedge.costs import Kind, LedgerEntry, Payer, Totals
 
-_COLUMNS = "at, payer, kind, quantity, unit, price_usd, amount_usd"
+_INSERT = "INSERT INTO ledger (at, payer, kind, quantity, unit, price_usd, amount_usd) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SELECT = "SELECT at, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger WHERE id > ? ORDER BY id"
 _DAY_S = 86_400.0
 
 
@@ -21,7 +22,7 @@ class LedgerTable:
     def append(self, entries: Iterable[LedgerEntry]) -> None:
         """Write rows."""
         self._database.write_many(
-            f"INSERT INTO ledger ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 (constant columns)
+            _INSERT,
             (
                 (entry.at, entry.payer, entry.kind, entry.quantity, entry.unit, entry.price_usd, entry.amount_usd)
                 for entry in entries
@@ -35,8 +36,7 @@ class LedgerTable:
 
     def since(self, mark: int = 0) -> list[LedgerEntry]:
         """The rows written after ``mark``, oldest first; those that were folded are not among them."""
-        rows = self._database.rows(f"SELECT {_COLUMNS} FROM ledger WHERE id > ? ORDER BY id", (mark,))  # noqa: S608
-        return [_entry(row) for row in rows]
+        return [_entry(row) for row in self._database.rows(_SELECT, (mark,))]
 
     def totals(self, since: int = 0) -> Totals:
         """Sums of the rows written after the mark ``since``."""
@@ -49,7 +49,8 @@ class LedgerTable:
                 "INSERT INTO ledger_days "
                 "SELECT CAST(at / ? AS INTEGER), payer, kind, unit, price_usd, sum(quantity), sum(amount_usd) "
                 "FROM ledger WHERE id <= ? GROUP BY 1, 2, 3, 4, 5 "
-                "ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, amount_usd = amount_usd + excluded.amount_usd",
+                "ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, "
+                "amount_usd = amount_usd + excluded.amount_usd",
                 (_DAY_S, mark),
             )
             self._database.write("DELETE FROM ledger WHERE id <= ?", (mark,))
@@ -57,7 +58,8 @@ class LedgerTable:
     def days(self) -> list[LedgerEntry]:
         """The folded rows; ``at`` is the start of the day (UTC)."""
         rows = self._database.rows(
-            "SELECT day * ?, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger_days ORDER BY day, payer, kind, price_usd",
+            "SELECT day * ?, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger_days "
+            "ORDER BY day, payer, kind, price_usd",
             (_DAY_S,),
         )
         return [_entry(row) for row in rows]

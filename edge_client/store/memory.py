@@ -1,10 +1,10 @@
 """The labelled queries that a device trains on: central's answers and its user's corrections. Never a probe.
 
-Bounded: the oldest go. A correction overrides central's label for good and counts as newly arrived.
+Bounded: the oldest go. A correction overrides central's label for good and is the newest row.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,11 @@ from fedge.features import Query
 
 Source = Literal["central", "upstream", "correction"]
 
-_COLUMNS = "content_hash, query, label, distribution, source, at, used"
+_INSERT = """INSERT INTO memory (content_hash, query, label, distribution, source, at, used)
+VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_UPDATE = """ON CONFLICT (content_hash) DO UPDATE SET label = excluded.label, distribution = excluded.distribution,
+source = excluded.source, at = excluded.at WHERE source != 'correction'"""
+_SELECT = "SELECT content_hash, query, label, distribution, source, at, used FROM memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +51,21 @@ class Memory:
     def add(self, examples: Iterable[LabelledQuery]) -> None:
         """Remember labelled queries. A known one takes the newer label and keeps its place, unless it stands corrected."""
         with self._database.transaction():
-            self._database.write_many(
-                f"INSERT INTO memory ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (content_hash) DO UPDATE SET "  # noqa: S608 (constant columns)
-                "label = excluded.label, distribution = excluded.distribution, source = excluded.source, at = excluded.at "
-                "WHERE source != 'correction'",
-                (_to_row(example) for example in examples),
-            )
+            self._database.write_many(f"{_INSERT} {_UPDATE}", (_to_row(example) for example in examples))
             self._evict()
 
     def correct(self, example: LabelledQuery) -> None:
-        """Put a user's correction in place of whatever was remembered of that query."""
+        """Put a user's correction in place of whatever was remembered of that query; it stays as used as that was."""
         with self._database.transaction():
+            known = self._database.row("SELECT used FROM memory WHERE content_hash = ?", (example.content_hash,))
             self._database.write("DELETE FROM memory WHERE content_hash = ?", (example.content_hash,))
-            self._database.write(f"INSERT INTO memory ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", _to_row(example))  # noqa: S608
+            self._database.write(_INSERT, _to_row(replace(example, used=known[0] if known else 0)))
             self._evict()
 
     def all(self, *, fresh: bool | None = None) -> list[LabelledQuery]:
         """Everything remembered, oldest first; with ``fresh`` only what was not yet (or was already) trained on."""
         where = "" if fresh is None else "WHERE used = 0" if fresh else "WHERE used > 0"
-        return [_from_row(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM memory {where} ORDER BY id")]  # noqa: S608
+        return [_from_row(row) for row in self._database.rows(f"{_SELECT} {where} ORDER BY id")]
 
     def mark_used(self, hashes: Sequence[bytes]) -> None:
         """Count one more round of training for each of these queries."""

@@ -12,7 +12,12 @@ from edge_client.store.blobs import query_from_blob, query_to_blob
 from edge_client.store.database import Database, Row
 from fedge.features import Query
 
-_COLUMNS = "content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at"
+_INSERT = """INSERT INTO probes
+(content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_SELECT = """SELECT
+content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at
+FROM probes ORDER BY id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +65,7 @@ class ProbeTable:
                     (probe.content_hash,),
                 )
                 if claimed.rowcount:
-                    self._database.write(
-                        f"INSERT INTO probes ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _to_row(probe)
-                    )  # noqa: S608 (constant columns)
+                    self._database.write(_INSERT, _to_row(probe))
             self._database.write(
                 "DELETE FROM probes WHERE id <= (SELECT max(id) FROM probes) - ? AND (spent = 1 OR would_stay_local = 0)",
                 (self._max_rows,),
@@ -70,7 +73,7 @@ class ProbeTable:
 
     def all(self) -> list[Probe]:
         """Every stored probe, oldest first."""
-        return [_from_row(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM probes ORDER BY id")]  # noqa: S608
+        return [_from_row(row) for row in self._database.rows(_SELECT)]
 
     def pending_pairs(self) -> Pairs:
         """The running pairs that no vector has carried off yet."""

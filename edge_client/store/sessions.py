@@ -37,7 +37,7 @@ class SessionTable:
         self._database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def accept(self, federation: str, *, round_number: int, attempt: int) -> bool:
-        """Store (round, attempt) as the last accepted one if it is above the one stored; False, and no change, if it is not."""
+        """Store (round, attempt) as the last accepted one if it is above the stored one; False, and no change, if not."""
         with self._database.transaction(durable=True):
             changed = self._database.write(
                 "INSERT INTO accepted VALUES (?, ?, ?) ON CONFLICT (federation) DO UPDATE SET "

@@ -191,7 +191,7 @@ class LocalCentral:
         self.requests: list[AnswerRequest] = []
 
     def label(self, request: AnswerRequest) -> str:
-        """Left where the first two pixels are brighter by a margin: the device's model has no margin, so they can disagree."""
+        """Left where the first two pixels are brighter by a margin: the device's model has none, so they can disagree."""
         pixels = np.frombuffer(request.query.pixels, dtype="<f4")
         return "left" if pixels[:2].sum() > pixels[2:].sum() + 0.2 else "right"
 

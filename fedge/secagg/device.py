@@ -12,7 +12,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedge.secagg import keys
-from fedge.secagg.bundle import NONCE_BYTES, SUITE, OwnSecrets, sign_bundle
+from fedge.secagg.bundle import NONCE_BYTES, OwnSecrets, sign_bundle
 from fedge.secagg.codec import Vector, dtype_of
 from fedge.secagg.complaint import sign_complaint
 from fedge.secagg.device_state import DeviceState, Phase
@@ -49,7 +49,7 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
         return state, state.reply
     state.require(Phase.BUNDLED)
     assert state.secrets is not None
-    session = accept_roster(message, policy, suite=SUITE, device_id=state.device_id, bundle=state.bundle)
+    session = accept_roster(message, policy, device_id=state.device_id, bundle=state.bundle)
     reply, kept = deal(session, session.position(state.device_id), state.secrets, state.identity_key)
     data = reply.SerializeToString()
     return _answered(replace(state, phase=Phase.SHARED, session=session, held=(kept,)), message, data), data
@@ -71,9 +71,9 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
     own = session.position(state.device_id)
     sharers, inbound = _read_delivery(session, own, message)
     vector = vector_from(encoded, session.config).copy()
-    held = list(state.held)
+    held, channel = list(state.held), keys.private_key_of(secrets.channel_key)
     for dealer, dealt in inbound.items():
-        key = inbound_key(session, own, dealer, secrets.channel_key)
+        key = inbound_key(session, own, dealer, channel)
         plaintext = decrypt(session, own, dealer, dealt.share, key)
         share = None if plaintext is None else held_share(session, own, dealer, dealt.share, plaintext)
         if share is None:
@@ -176,11 +176,12 @@ def _mask(vector: Vector, session: Session, own: int, sharers: tuple[int, ...], 
     name = session.member(own).device_id
     added = [keys.self_mask_key(secrets.seed, session_id=session.session_id, device_id=name)]
     subtracted: list[bytes] = []
+    mask_key = keys.private_key_of(secrets.mask_key)
     for position in sharers:
         if position == own:
             continue
         peer = session.member(position)
-        agreed = keys.agree(secrets.mask_key, peer.mask_key)
+        agreed = keys.agree(mask_key, peer.mask_key)
         key = keys.pair_mask_key(agreed, session_id=session.session_id, first=name, second=peer.device_id)
         (added if position < own else subtracted).append(key)
     apply_masks(vector, added=added, subtracted=subtracted)

@@ -164,6 +164,8 @@ def _session(message: pb.DeviceState) -> Session | None:
     if not message.descriptor:
         return None
     session = Session.of(message.descriptor, ())
+    if not message.peers:
+        return session
     members = tuple(
         Member(
             device_id,

@@ -21,7 +21,7 @@ _SIGNATURE = b"fedge/sa/1/sign/"
 
 def prefixed(*parts: bytes) -> bytes:
     """The parts, each behind its length (4 bytes, big-endian): no two lists of parts give the same bytes."""
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def ordered(first: str, second: str) -> tuple[bytes, bytes]:
@@ -30,17 +30,22 @@ def ordered(first: str, second: str) -> tuple[bytes, bytes]:
     return low, high
 
 
-def agree(private_key: bytes, public_key: bytes) -> bytes:
+def private_key_of(private: bytes) -> X25519PrivateKey:
+    """The key of 32 private bytes. Making it costs as much as an agreement, so make it once for many."""
+    return X25519PrivateKey.from_private_bytes(private)
+
+
+def agree(private_key: X25519PrivateKey, public_key: bytes) -> bytes:
     """X25519. Raises MessageError for a public key of small order, with which nothing can be agreed."""
     try:
-        return X25519PrivateKey.from_private_bytes(private_key).exchange(X25519PublicKey.from_public_bytes(public_key))
+        return private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
     except ValueError:
         raise MessageError("an X25519 public key is of small order or not 32 bytes long") from None
 
 
-def public_key_of(private_key: bytes) -> bytes:
+def public_key_of(private: bytes) -> bytes:
     """The X25519 public key of 32 private bytes."""
-    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+    return private_key_of(private).public_key().public_bytes_raw()
 
 
 def derive(secret: bytes, *, session_id: bytes, label: bytes) -> bytes:

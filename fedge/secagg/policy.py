@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedge.secagg import keys
-from fedge.secagg.bundle import CertificateVerifier, Member, check_distinct, read_bundle
+from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
 from fedge.secagg.errors import RefusedError, blaming
 from fedge.secagg.session import Descriptor, Session
 from fedge.secagg.wire import parse, sha256
@@ -86,12 +86,20 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
 
 
-def accept_roster(message: bytes, policy: DevicePolicy, *, suite: str, device_id: str, bundle: bytes) -> Session:
-    """The session that a Roster message opens. Raises RefusedError or MessageError: then the bundle is not consumed."""
+def accept_descriptor(
+    message: bytes, policy: DevicePolicy, *, suite: str, device_id: str, bundle: bytes
+) -> tuple[Descriptor, pb.Roster]:
+    """The descriptor in a Roster message, signed and accepted, with the message. Raises RefusedError or MessageError."""
     roster = parse(pb.Roster, message)
     keys.verify(policy.round_key, "descriptor", roster.descriptor, roster.signature)
     descriptor = Descriptor.from_bytes(roster.descriptor)
     check_descriptor(descriptor, policy, suite=suite, device_id=device_id, bundle=bundle)
+    return descriptor, roster
+
+
+def accept_roster(message: bytes, policy: DevicePolicy, *, device_id: str, bundle: bytes) -> Session:
+    """The session that a Roster message opens. Raises RefusedError or MessageError: then the bundle is not consumed."""
+    descriptor, roster = accept_descriptor(message, policy, suite=SUITE, device_id=device_id, bundle=bundle)
     if len(roster.bundles) != len(descriptor.roster):
         raise RefusedError(f"{len(roster.bundles)} bundles came for a roster of {len(descriptor.roster)}")
     members = []

@@ -14,8 +14,7 @@ def recover(state: ServerState) -> Outcome:
     """The sum of the survivors' vectors. Raises SessionAborted where shares lack, a dealer cheated or the sum cannot be."""
     state.require(Stage.UNMASKING)
     session, total = state.session, state.total
-    if len(state.reveals) < session.t:
-        state.abort(f"{len(state.reveals)} devices gave shares, it takes {session.t}")
+    state.require_quorum(len(state.reveals))
     points = sorted(state.reveals)[: session.t]
     coefficients = shamir.coefficients_at_zero(points, session.n)
     added: list[bytes] = []
@@ -31,9 +30,10 @@ def recover(state: ServerState) -> Outcome:
         private = _secret(state, KEY, position, points=points, coefficients=coefficients)
         if private is None or keys.public_key_of(private) != session.member(position).mask_key:
             state.abort(f"the shares that {name} dealt do not give its mask key", exclude=frozenset({name}))
+        mask_key = keys.private_key_of(private)
         for survivor in state.survivors:
             peer = session.member(survivor)
-            agreed = keys.agree(private, peer.mask_key)
+            agreed = keys.agree(mask_key, peer.mask_key)
             key = keys.pair_mask_key(agreed, session_id=state.session_id, first=name, second=peer.device_id)
             (subtracted if position < survivor else added).append(key)
     apply_masks(total, added=added, subtracted=subtracted)

@@ -5,7 +5,7 @@ the next `create_*` raises SessionAborted. Each `create_*` closes the stage befo
 time is up.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,6 @@ def create_session(
     than n_min are left, or more than n_max were given.
     """
     members, refused = _read_bundles(bundles, verify_certificate=verify_certificate, now=now)
-    if not config.n_min <= len(members) <= config.cohort_max:
-        blame = "; ".join(str(error) for error in refused.values()) or "no bundle was refused"
-        reason = f"{len(members)} devices, expected {config.n_min} to {config.cohort_max} ({blame})"
-        raise SessionAborted("roster", reason, exclude=frozenset(refused))
     descriptor = Descriptor(
         suite=SUITE,
         run=run,
@@ -61,16 +57,31 @@ def create_session(
         config=config,
         roster=tuple((member.device_id, sha256(bundles[member.device_id])) for member in members),
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),
-    ).to_bytes()
-    session = Session.of(descriptor, members)
-    message = pb.Roster(
-        descriptor=descriptor,
-        signature=keys.sign(round_key, "descriptor", descriptor),
-        bundles=[bundles[member.device_id] for member in members],
-    ).SerializeToString()
+    )
+    taken = [bundles[member.device_id] for member in members]
+    return open_session(descriptor, taken, round_key=round_key, members=members, refused=refused)
+
+
+def open_session(
+    descriptor: Descriptor,
+    bundles: Sequence[bytes],
+    *,
+    round_key: Ed25519PrivateKey,
+    members: tuple[Member, ...],
+    refused: dict[str, SecAggError],
+) -> tuple[ServerState, dict[str, bytes]]:
+    """The state of a session and its roster messages. ``bundles`` are shown to all members, in the order of the roster."""
+    config, n = descriptor.config, len(descriptor.roster)
+    if not config.n_min <= n <= config.cohort_max:
+        blame = "; ".join(str(error) for error in refused.values()) or "no bundle was refused"
+        reason = f"{n} devices, expected {config.n_min} to {config.cohort_max} ({blame})"
+        raise SessionAborted("roster", reason, exclude=frozenset(refused))
+    data = descriptor.to_bytes()
+    signature = keys.sign(round_key, "descriptor", data)
+    message = pb.Roster(descriptor=data, signature=signature, bundles=bundles).SerializeToString()
     total = np.zeros(config.length, dtype=dtype_of(config))
-    state = ServerState(session=session, round_key=round_key, total=total, refused=refused)
-    return state, {member.device_id: message for member in members}
+    state = ServerState(session=Session.of(data, members), round_key=round_key, total=total, refused=refused)
+    return state, dict.fromkeys((name for name, _ in descriptor.roster), message)
 
 
 def handle_roster_reply(state: ServerState, device_id: str, reply: bytes) -> None:
@@ -88,7 +99,7 @@ def handle_roster_reply(state: ServerState, device_id: str, reply: bytes) -> Non
 def create_share_messages(state: ServerState) -> dict[str, bytes]:
     """Step 3: closes U1 and hands each of its members what the others dealt to it."""
     state.require(Stage.SHARING)
-    state.require_enough(len(state.dealings))
+    state.require_cohort(len(state.dealings))
     state.sharers = tuple(sorted(state.dealings))
     state.stage = Stage.MASKING
     messages = {}
@@ -125,7 +136,7 @@ def create_consistency_messages(state: ServerState) -> dict[str, bytes]:
     if any(proven for _, proven in state.complaints.values()):
         dealers = frozenset(state.name(dealer) for dealer, proven in state.complaints.values() if proven)
         state.abort(f"{', '.join(sorted(dealers))} dealt bad shares", exclude=dealers)
-    state.require_enough(len(state.delivered))
+    state.require_cohort(len(state.delivered))
     state.survivors = tuple(sorted(state.delivered))
     state.stage = Stage.AGREEING
     state.consistency = pb.Consistency(
@@ -150,7 +161,7 @@ def handle_consistency_reply(state: ServerState, device_id: str, reply: bytes) -
 def create_unmask_messages(state: ServerState) -> dict[str, bytes]:
     """Step 5: shows t_c signatures to everyone who signed, and asks for their shares."""
     state.require(Stage.AGREEING)
-    state.require_enough(len(state.endorsements))
+    state.require_quorum(len(state.endorsements))
     state.stage = Stage.UNMASKING
     signers = sorted(state.endorsements)
     request = pb.UnmaskRequest(
@@ -183,7 +194,7 @@ def _read_bundles(
 ) -> tuple[tuple[Member, ...], dict[str, SecAggError]]:
     members: list[Member] = []
     refused: dict[str, SecAggError] = {}
-    trial = sha256(b"fedge/sa/1/any private key shows a public key of small order")
+    trial = keys.private_key_of(sha256(b"fedge/sa/1/any private key shows a public key of small order"))
     for device_id in sorted(bundles, key=str.encode):
         try:
             with blaming(device_id):

@@ -89,11 +89,17 @@ class ServerState:
         if self.stage is not stage:
             raise StageError(f"the session is at {self.stage.value}, not at {stage.value}")
 
-    def require_enough(self, count: int) -> None:
-        """Aborts unless ``count`` devices are both enough to reconstruct and enough to hide among."""
-        needed = max(self.session.t, self.session.config.n_min)
+    def require_cohort(self, count: int) -> None:
+        """Aborts unless ``count`` devices are both enough to reconstruct and enough to hide among: for U1 and U2."""
+        self._require(count, max(self.session.t, self.session.config.n_min))
+
+    def require_quorum(self, count: int) -> None:
+        """Aborts unless ``count`` is t = t_c: for signatures and for shares."""
+        self._require(count, self.session.t)
+
+    def _require(self, count: int, needed: int) -> None:
         if count < needed:
-            self.abort(f"{count} of {self.session.n} devices are left, it takes {needed}", exclude=self.accused())
+            self.abort(f"{count} of {self.session.n} devices answered, it takes {needed}", exclude=self.accused())
 
     def accused(self) -> frozenset[str]:
         """Dealers that were complained about, and complainers that could not prove it."""

@@ -8,6 +8,7 @@ did not deal.
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedge.secagg import keys, shamir
 from fedge.secagg.bundle import OwnSecrets
@@ -66,7 +67,7 @@ def deal(
     seeds = shamir.split(secrets.seed, t=t, n=n, randomness=randomness[:size])
     mask_keys = shamir.split(secrets.mask_key, t=t, n=n, randomness=randomness[size : 2 * size])
     salts = [randomness[at : at + SALT_BYTES] for at in range(2 * size, len(randomness), SALT_BYTES)]
-    own = session.member(dealer)
+    own, channel = session.member(dealer), keys.private_key_of(secrets.channel_key)
     dealt, kept = [], None
     for receiver, peer in enumerate(session.members, start=1):
         held = HeldShare(dealer, seeds[receiver - 1], salts[receiver - 1], mask_keys[receiver - 1], salts[n + receiver - 1])
@@ -76,7 +77,7 @@ def deal(
             kept = held
         else:
             ends = {"session_id": session.session_id, "sender": own.device_id, "receiver": peer.device_id}
-            key = keys.channel_key(keys.agree(secrets.channel_key, peer.channel_key), **ends)  # type: ignore[arg-type]
+            key = keys.channel_key(keys.agree(channel, peer.channel_key), **ends)  # type: ignore[arg-type]
             plaintext = held.seed_share + held.seed_salt + held.key_share + held.key_salt
             share.ciphertext = keys.seal(key, plaintext, **ends)  # type: ignore[arg-type]
         dealt.append(share)
@@ -122,10 +123,10 @@ def check_share_reply(session: Session, dealer: int, reply: pb.ShareReply) -> No
         check_size("a ciphertext", share.ciphertext, 0 if receiver == dealer else _PLAINTEXT_BYTES + 16)
 
 
-def inbound_key(session: Session, receiver: int, dealer: int, channel_key: bytes) -> bytes:
+def inbound_key(session: Session, receiver: int, dealer: int, channel: X25519PrivateKey) -> bytes:
     """The key of the one ciphertext from ``dealer`` to ``receiver``, from the receiver's side."""
     sender, own = session.member(dealer), session.member(receiver)
-    agreed = keys.agree(channel_key, sender.channel_key)
+    agreed = keys.agree(channel, sender.channel_key)
     return keys.channel_key(agreed, session_id=session.session_id, sender=sender.device_id, receiver=own.device_id)
 
 

@@ -93,25 +93,3 @@ class DeviceState(_message.Message):
     reply: bytes
     vector: bytes
     def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., device_id: _Optional[str] = ..., identity_key: _Optional[bytes] = ..., bundle: _Optional[bytes] = ..., secrets: _Optional[_Union[OwnSecrets, _Mapping]] = ..., descriptor: _Optional[bytes] = ..., peers: _Optional[_Iterable[_Union[Peer, _Mapping]]] = ..., sharers: _Optional[_Iterable[int]] = ..., survivors: _Optional[_Iterable[int]] = ..., held: _Optional[_Iterable[_Union[HeldShare, _Mapping]]] = ..., request_sha256: _Optional[bytes] = ..., reply: _Optional[bytes] = ..., vector: _Optional[bytes] = ...) -> None: ...
-
-class PlainDeviceState(_message.Message):
-    __slots__ = ("phase", "device_id", "bundle", "descriptor", "sharers", "survivors", "request_sha256", "reply", "vector")
-    PHASE_FIELD_NUMBER: _ClassVar[int]
-    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
-    BUNDLE_FIELD_NUMBER: _ClassVar[int]
-    DESCRIPTOR_FIELD_NUMBER: _ClassVar[int]
-    SHARERS_FIELD_NUMBER: _ClassVar[int]
-    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_SHA256_FIELD_NUMBER: _ClassVar[int]
-    REPLY_FIELD_NUMBER: _ClassVar[int]
-    VECTOR_FIELD_NUMBER: _ClassVar[int]
-    phase: Phase
-    device_id: str
-    bundle: bytes
-    descriptor: bytes
-    sharers: _containers.RepeatedScalarFieldContainer[int]
-    survivors: _containers.RepeatedScalarFieldContainer[int]
-    request_sha256: bytes
-    reply: bytes
-    vector: bytes
-    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., device_id: _Optional[str] = ..., bundle: _Optional[bytes] = ..., descriptor: _Optional[bytes] = ..., sharers: _Optional[_Iterable[int]] = ..., survivors: _Optional[_Iterable[int]] = ..., request_sha256: _Optional[bytes] = ..., reply: _Optional[bytes] = ..., vector: _Optional[bytes] = ...) -> None: ...

@@ -99,7 +99,7 @@ class Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    _require(_whole(manifest.version) and 0 <= manifest.version < 2**53, "version", manifest.version)
+    _require(_whole(manifest.version) and 0 <= manifest.version < 2**31, "version", manifest.version)
     _require(_text(manifest.workload) and _WORKLOAD.fullmatch(manifest.workload), "workload", manifest.workload)
     _check_labels(manifest)
     _require(_object(manifest.features), "features", manifest.features)

@@ -1,5 +1,6 @@
 import multiprocessing
 
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -30,6 +31,14 @@ def test_the_history_of_the_schema_has_one_head_and_opening_twice_changes_nothin
     with again.connect() as connection:
         assert set(inspect(connection).get_table_names()) == tables
     again.dispose()
+
+
+def test_the_history_of_the_schema_can_be_walked_back(url):
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "base")
+        assert inspect(connection).get_table_names() == ["alembic_version"]
+    engine.dispose()
 
 
 def _open_and_save(url, number):

@@ -1,0 +1,78 @@
+"""The device model's ONNX files between rounds: put another head in, run them, compare them. onnx and onnxruntime alone.
+
+Every round exchanges the head's tensors in a file and leaves all else as it is, so the embedding that devices have
+remembered stays the one that the next release gives. Never sees torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from fedge.errors import InputError
+from fedge.release import Weights
+
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+EMBEDDING, LOGITS = "embedding", "logits"
+FACTOR_LIMIT = 63
+"""Largest integer in a quantized factor of a product: 7 bits (see `quantize`)."""
+
+Inputs = Mapping[str, NDArray[Any]]
+_ROWS_A_RUN = 256
+
+
+def with_head(infer: bytes, head: Weights) -> bytes:
+    """``infer.onnx``, fp32 or int8, with another head: ``head.weight`` [D, C] and ``head.bias`` [C].
+
+    Raises InputError for other tensors or shapes, or for values that are not finite.
+    """
+    model = onnx.load_from_string(infer)
+    present = {tensor.name: tensor for tensor in model.graph.initializer}
+    if set(head) != {HEAD_WEIGHT, HEAD_BIAS} or not all(np.isfinite(array).all() for array in head.values()):
+        raise InputError(f"a head is finite {HEAD_WEIGHT} and {HEAD_BIAS}: {sorted(head)} cannot be exported")
+    values: dict[str, NDArray[Any]] = {HEAD_BIAS: head[HEAD_BIAS].astype(np.float32)}
+    if HEAD_WEIGHT in present:
+        values[HEAD_WEIGHT] = head[HEAD_WEIGHT].astype(np.float32)
+    else:
+        values[f"{HEAD_WEIGHT}.int8"], values[f"{HEAD_WEIGHT}.scale"] = int8_columns(head[HEAD_WEIGHT])
+    for name, array in values.items():
+        if name not in present or tuple(present[name].dims) != array.shape:
+            raise InputError(f"the model has no tensor {name!r} of shape {array.shape}: it was made for another head")
+        present[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    return model.SerializeToString(deterministic=True)
+
+
+def int8_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Integers int8 [inputs, outputs] within FACTOR_LIMIT and a scale float32 [outputs]: their product is about ``weight``.
+
+    A column of zeros, or of numbers so small that the scale underflows, has scale 1: a head that knows nothing is fine.
+    """
+    scale = np.abs(weight).max(axis=0).astype(np.float32) / np.float32(FACTOR_LIMIT)
+    scale = np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1.0)).astype(np.float32)
+    return np.clip(np.rint(weight / scale), -FACTOR_LIMIT, FACTOR_LIMIT).astype(np.int8), scale
+
+
+def agreement(one: bytes, other: bytes, inputs: Inputs) -> float:
+    """The share of rows to which two models give the same label. Raises InputError without rows."""
+    first, second = (run_model(model, inputs, [LOGITS])[LOGITS].argmax(axis=1) for model in (one, other))
+    return float(np.mean(first == second))
+
+
+def run_model(model: bytes, inputs: Inputs, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """``outputs`` by name for all rows of ``inputs``, on one thread. Raises InputError without rows."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # what it warns of is what it folds away
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    rows = min((len(array) for array in inputs.values()), default=0)
+    if rows == 0:
+        raise InputError("the model was given no rows to run on: it needs at least one query")
+    parts = [
+        session.run(list(outputs), {name: array[start : start + _ROWS_A_RUN] for name, array in inputs.items()})
+        for start in range(0, rows, _ROWS_A_RUN)
+    ]
+    return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(outputs)}

@@ -24,7 +24,7 @@ from edge_client.asking import (
 )
 from edge_client.clock import Clock, Stopwatch
 from edge_client.energy import EnergyMeter
-from edge_client.escalation import CentralClient, EscalationFailed
+from edge_client.escalation import CentralClient, Outcome
 from edge_client.loading import LoadedRelease
 from edge_client.opinions import opinions
 from edge_client.releases import Active, ReleaseManager, Synced
@@ -35,8 +35,6 @@ from fedge.features import Query, content_hash
 from fedge.routing import Mode, Policy, is_probe, probe_rate
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
-
-Outcome = AnswerResponse | EscalationFailed
 
 
 def always() -> bool:

@@ -32,9 +32,7 @@ class Database:
         with self._lock:
             if self._depth:
                 if durable:
-                    raise sqlite3.ProgrammingError(
-                        "a durable transaction cannot join an open one"
-                    )
+                    raise sqlite3.ProgrammingError("a durable transaction cannot join an open one")
                 yield
                 return
             if durable:

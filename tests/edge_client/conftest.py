@@ -260,7 +260,7 @@ class Bench:
     clock: Clock
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bench(release_key: Ed25519PrivateKey) -> Callable[..., Bench]:
     def make(*, policy: Policy | None = None, source: LocalSource | None = None, **device: Any) -> Bench:
         store, source, central, clock = open_memory(), source or LocalSource(), LocalCentral(), Clock()

@@ -53,7 +53,11 @@ def test_a_fate_stays_as_it_was_first_drawn():
     store = open_memory()
     a, b = content_hash("a"), content_hash("b")
     assert store.fates.settle({a: True, b: False}, at=1.0) == {a: True, b: False}
-    assert store.fates.settle({a: False, b: True, content_hash("c"): True}, at=2.0) == {a: True, b: False, content_hash("c"): True}
+    assert store.fates.settle({a: False, b: True, content_hash("c"): True}, at=2.0) == {
+        a: True,
+        b: False,
+        content_hash("c"): True,
+    }
     assert store.fates.count() == (3, 2)
 
 
@@ -68,7 +72,9 @@ def test_text_pixels_and_distributions_come_back_unchanged():
     store = open_memory()
     pixels = np.array([0.0, 0.25, 1.0], dtype=np.float32)
     distribution = np.array([0.25, 0.75], dtype=np.float32)
-    store.memory.add([example("Licht än 🙂"), LabelledQuery(content_hash(pixels), pixels, "x", "upstream", 3.0, distribution)])
+    store.memory.add(
+        [example("Licht än 🙂"), LabelledQuery(content_hash(pixels), pixels, "x", "upstream", 3.0, distribution)]
+    )
     text, picture = store.memory.all()
     assert text.query == "Licht än 🙂"
     assert text.distribution is None

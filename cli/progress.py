@@ -106,10 +106,16 @@ def _certificate_line(last: dict[str, Any], config: SimulationConfig) -> str:
     bound = last["certified_risk"]
     if last["certificate"] == "none":
         return "No certificate: not enough probes agree with central to keep any query local, so everything escalates."
-    known = "" if bound is None else f": local answers disagree with central in at most {bound:.1%} of cases ({config.confidence:.0%} confidence)"
+    known = (
+        ""
+        if bound is None
+        else f": local answers disagree with central in at most {bound:.1%} of cases ({config.confidence:.0%} confidence)"
+    )
     if last["certificate"] == "certified":
         return f"certified{known}."
-    return f"empirical: this release's threshold passed its test, the running bound is not yet at {config.max_risk:.0%}{known}."
+    return (
+        f"empirical: this release's threshold passed its test, the running bound is not yet at {config.max_risk:.0%}{known}."
+    )
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

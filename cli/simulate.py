@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="The closed loop on a simulated fleet, with the real devices' and server's code.")
+app = typer.Typer(
+    no_args_is_help=True, help="The closed loop on a simulated fleet, with the real devices' and server's code."
+)
 
 
 class WorkloadName(StrEnum):
@@ -51,7 +53,9 @@ def run(
         bool, typer.Option("--secagg/--plain", help="Sum updates securely, or the same integers unmasked (to compare).")
     ] = True,
     dropout: Annotated[float, typer.Option(help="Probability that a device leaves a session at a random stage.")] = 0.0,
-    alpha: Annotated[float, typer.Option(help="Dirichlet parameter of the split over devices; smaller is more skewed.")] = 0.3,
+    alpha: Annotated[
+        float, typer.Option(help="Dirichlet parameter of the split over devices; smaller is more skewed.")
+    ] = 0.3,
     queries_per_round: Annotated[
         int | None, typer.Option(help="Queries of each device in a round.", show_default="the workload's")
     ] = None,
@@ -67,14 +71,20 @@ def run(
     prices: Annotated[Path | None, typer.Option(help="A price book (TOML) instead of the one that ships.")] = None,
     policy: Annotated[Path | None, typer.Option(help="A routing policy (TOML).")] = None,
     insecure_small_cohort: Annotated[
-        bool, typer.Option("--insecure-small-cohort", help="Allow cohorts below 8 devices: a demonstration, its sums hide nothing.")
+        bool,
+        typer.Option(
+            "--insecure-small-cohort", help="Allow cohorts below 8 devices: a demonstration, its sums hide nothing."
+        ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out with the same parameters.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run in --out with the same parameters.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; no table.")] = False,
 ) -> None:
     """Run the loop: devices answer, hard queries go to central, its answers train the fleet, and the ledger shows what it cost.
 
-    Writes `summary.json`, `rounds.csv`, `report.html` and the last signed release. Ctrl-C leaves a run that --resume continues.
+    Writes `summary.json`, `rounds.csv`, `report.html` and the last signed release. Ctrl-C leaves a run that --resume
+    continues.
     """
     from cli.progress import Progress
     from sim.config import SimulationConfig

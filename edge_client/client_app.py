@@ -1,7 +1,7 @@
 """The Flower `ClientApp` of a device: one handler a step, each of them bytes in and bytes out.
 
-The same app runs in the simulator, in the agent and under Flower's own SuperNode; only who delivers the messages differs. State is in
-the device's own store, never in Flower's context, which a restarted node loses.
+The same app runs in the simulator, in the agent and under Flower's own SuperNode; only who delivers the messages differs.
+State is in the device's own store, never in Flower's context, which a restarted node loses.
 """
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict

@@ -1,7 +1,8 @@
 """What a device puts into a secure sum, as the real and integer coordinates that both ends agree on.
 
-Two kinds: an update (clipped, weighted change of the weights, with the metrics of its training) and counts (probes by confidence
-under a candidate release, and the running pairs). The aggregator sees their sums only. The layouts are `fedge.layouts`.
+Two kinds: an update (clipped, weighted change of the weights, with the metrics of its training) and counts (probes by
+confidence under a candidate release, and the running pairs). The aggregator sees their sums only. The layouts are
+`fedge.layouts`.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, 
     predictions = base.session.predict([example.query for example in examples])
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)
-    update = train(loader.step_session(base), base.release.weights(), predictions.embedding, labels, training=training, seed=seed)
+    update = train(
+        loader.step_session(base), base.release.weights(), predictions.embedding, labels, training=training, seed=seed
+    )
     prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
     integers = layout.encode(
         weight=min(update.examples, training.weight_cap),
@@ -64,7 +67,9 @@ def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, 
     )
 
 
-def make_counts(store: DeviceStore, candidate: LoadedRelease, policy: Policy, *, publication: int, price_usd: float) -> Contribution:
+def make_counts(
+    store: DeviceStore, candidate: LoadedRelease, policy: Policy, *, publication: int, price_usd: float
+) -> Contribution:
     """Score the stored probes under the candidate release, and report the running pairs that no sum has carried yet."""
     manifest = candidate.release.manifest
     counts = probe_counts(candidate, store, policy=policy, publication=publication, central_price_usd=price_usd)
@@ -78,6 +83,4 @@ def make_counts(store: DeviceStore, candidate: LoadedRelease, policy: Policy, *,
         running_seen=pairs.seen,
         running_disagreed=pairs.disagreed,
     )
-    return Contribution(
-        np.zeros(0, np.float32), integers, pairs=pairs, trained_on=(), steps=0, scored=len(store.probes)
-    )
+    return Contribution(np.zeros(0, np.float32), integers, pairs=pairs, trained_on=(), steps=0, scored=len(store.probes))

@@ -1,7 +1,7 @@
 """A device's side of a session: bring the right release, do the work, and take the steps of secure aggregation.
 
-What must survive a crash (keys, shares, the last accepted round, what was already sent) is in the device's store before an answer
-leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
+What must survive a crash (keys, shares, the last accepted round, what was already sent) is in the device's store before an
+answer leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
 """
 
 from collections.abc import Callable, Collection
@@ -51,9 +51,7 @@ class DeviceRoles(Protocol):
     def handle_roster(self, state: DeviceState, message: bytes, policy: DevicePolicy) -> tuple[DeviceState, bytes]:
         """Steps 1 and 2: check the descriptor, deal the shares."""
 
-    def handle_shares(
-        self, state: DeviceState, message: bytes, encoded: Vector
-    ) -> tuple[DeviceState, bytes, Vector | None]:
+    def handle_shares(self, state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
         """Step 3: open the shares, mask the vector."""
 
     def handle_consistency(self, state: DeviceState, message: bytes) -> tuple[DeviceState, bytes]:
@@ -139,12 +137,12 @@ class Participant:
         return rounds_pb2.CheckInResponse(device_id=identity.device_id, bundle=bundle).SerializeToString()
 
     def roster(self, payload: bytes) -> bytes:
-        """Steps 1 and 2. The (round, attempt) is on disk before the shares leave: a replayed descriptor is refused for good."""
+        """Steps 1 and 2. The (round, attempt) is on disk before the shares leave: a replayed descriptor is refused
+        for good.
+        """
         opened = self._opened()
         state, reply = self._roles.handle_roster(self._state(), payload, self._conditions(opened))
-        self._store.sessions.accept(
-            self._federation.name, round_number=opened.request.round, attempt=opened.request.attempt
-        )
+        self._store.sessions.accept(self._federation.name, round_number=opened.request.round, attempt=opened.request.attempt)
         self._save(state)
         return reply
 

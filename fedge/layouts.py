@@ -1,8 +1,8 @@
 """Which integer coordinate of a secure sum means what: agreed here once for devices and aggregator.
 
-An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A certificate's
-integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published threshold, and the
-running pair. Real-valued metrics travel in thousandths.
+An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A
+certificate's integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published
+threshold, and the running pair. Real-valued metrics travel in thousandths.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ LOSS_CAP = 16_000.0
 
 @dataclass(frozen=True, slots=True)
 class UpdateSums:
-    """The decoded metrics of a cohort: total weight (in units of the weight cap's examples), examples, summed loss, summed NLL."""
+    """The decoded metrics of a cohort: total weight (in units of the weight cap's examples), examples, summed loss,
+    summed NLL.
+    """
 
     weight: int
     examples: int
@@ -47,7 +49,10 @@ class UpdateLayout:
         """The cohort's sums. Raises InputError for another number of coordinates."""
         _require_length(integers, self.integers)
         return UpdateSums(
-            int(integers[0]), int(integers[1]), float(integers[2]) / THOUSANDTHS, integers[3:].astype(np.float64) / THOUSANDTHS
+            int(integers[0]),
+            int(integers[1]),
+            float(integers[2]) / THOUSANDTHS,
+            integers[3:].astype(np.float64) / THOUSANDTHS,
         )
 
 

@@ -1,7 +1,7 @@
 """A round's ledger: what every device wrote down, and what the aggregator spent, as totals by payer and kind.
 
-Server cores are modelled, not timed, so that one seed gives one result: recovering a sum costs key stream at the rate of one core,
-and a release costs a fixed amount of export and evaluation.
+Server cores are modelled, not timed, so that one seed gives one result: recovering a sum costs key stream at the rate of
+one core, and a release costs a fixed amount of export and evaluation.
 """
 
 from collections.abc import Iterable

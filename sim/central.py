@@ -26,7 +26,9 @@ class DirectCentralClient:
     def answer_many(self, requests: Sequence[AnswerRequest], timeout_s: float) -> list[Outcome]:
         """One outcome a request, in their order."""
         return [
-            EscalationFailed(str(outcome), status=grpc.StatusCode.INVALID_ARGUMENT) if isinstance(outcome, CentralError) else outcome
+            EscalationFailed(str(outcome), status=grpc.StatusCode.INVALID_ARGUMENT)
+            if isinstance(outcome, CentralError)
+            else outcome
             for outcome in self._service.answer_many(requests)
         ]
 

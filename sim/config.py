@@ -46,14 +46,22 @@ class SimulationConfig:
         _require(self.devices >= 1, f"--devices {self.devices}: at least 1 device is needed")
         _require(self.rounds >= 1, f"--rounds {self.rounds}: at least 1 round is needed")
         _require(0.0 <= self.dropout < 1.0, f"--dropout {self.dropout}: give a probability of at least 0 and below 1")
-        _require(self.alpha > 0.0, f"--alpha {self.alpha}: the Dirichlet parameter must be above 0 (0.1 very skewed, 100 even)")
+        _require(
+            self.alpha > 0.0, f"--alpha {self.alpha}: the Dirichlet parameter must be above 0 (0.1 very skewed, 100 even)"
+        )
         _require(0.0 < self.max_risk < 1.0, f"--max-risk {self.max_risk}: give a share above 0 and below 1")
         _require(0.5 <= self.confidence < 1.0, f"--confidence {self.confidence}: give a level of at least 0.5 and below 1")
         _require(2 <= self.cohort <= COHORT_MAX, f"--cohort {self.cohort}: a cohort has 2 to {COHORT_MAX} devices")
         queries = self.queries_per_round
-        _require(queries is None or queries >= 1, f"--queries-per-round {queries}: each device needs at least 1 query a round")
-        _require(self.workload != "csv" or self.data is not None, "--workload csv needs --data FILE (columns text,label[,user])")
-        _require(self.workload == "csv" or self.data is None, f"--data is for --workload csv; {self.workload} brings its own data")
+        _require(
+            queries is None or queries >= 1, f"--queries-per-round {queries}: each device needs at least 1 query a round"
+        )
+        _require(
+            self.workload != "csv" or self.data is not None, "--workload csv needs --data FILE (columns text,label[,user])"
+        )
+        _require(
+            self.workload == "csv" or self.data is None, f"--data is for --workload csv; {self.workload} brings its own data"
+        )
         small = min(self.cohort, self.devices)
         _require(
             not self.secagg or small >= COHORT_FLOOR or self.insecure_small_cohort,

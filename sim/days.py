@@ -3,10 +3,13 @@
 import time
 from typing import Any, Protocol
 
+from aggregator.workbench.strong import MemoizedModel
+
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.rounds.log import store_round
 from aggregator.rounds.round import RoundReport
 from aggregator.rounds.state import FederationState
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.workbench.strong import MemoizedModel
+from aggregator.store import Database
 from edge_client.inference import InferenceSession, SessionCache
 from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, loaded_usd, marginal_usd
 from fedge.costs.ledger import Kind
@@ -21,7 +24,6 @@ from sim.config import SimulationConfig
 from sim.fleet import Asked, Fleet
 from sim.measure import Measurement, TestSet
 from sim.source import RegistrySource
-
 
 STATE_FILE = "state.bin"
 MANIFEST_FILE = "manifest.json"
@@ -48,6 +50,7 @@ class Days:
         *,
         fleet: Fleet,
         registry: ReleaseRegistry,
+        database: Database,
         source: RegistrySource,
         strong: MemoizedModel,
         test: TestSet,
@@ -61,6 +64,7 @@ class Days:
         self._config = config
         self._fleet = fleet
         self._registry = registry
+        self._database = database
         self._source = source
         self._strong = strong
         self._test = test
@@ -96,9 +100,7 @@ class Days:
         started = time.perf_counter()
         release = self._registry.release(state.release_id)
         session = InferenceSession(release, sessions=self._sessions)
-        measured = self._test.measure(
-            session, release.manifest, state.threshold, self._policy, self._book.central_price_usd
-        )
+        measured = self._test.measure(session, release.manifest, state.threshold, self._policy, self._book.central_price_usd)
         self._seconds["measure"] = time.perf_counter() - started
         totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
             report.tally,
@@ -110,6 +112,7 @@ class Days:
         )
         entry = self._entry(state, report, measured, totals)
         self.rounds.append(entry)
+        store_round(self._database, state, report, finished=self._clock())
         checkpoints.save(
             self._config.out,
             Checkpoint(
@@ -129,9 +132,7 @@ class Days:
         cost = _cumulative([entry["usd_total"][account] for entry in self.rounds])
         return break_even_round(cost, _cumulative([entry["usd_total"]["all_cloud"] for entry in self.rounds]))
 
-    def _entry(
-        self, state: FederationState, report: RoundReport, measured: Measurement, totals: Totals
-    ) -> dict[str, Any]:
+    def _entry(self, state: FederationState, report: RoundReport, measured: Measurement, totals: Totals) -> dict[str, Any]:
         queries = len(self._asked)
         usd = {
             "marginal": marginal_usd(totals),

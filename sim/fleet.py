@@ -1,7 +1,7 @@
 """The simulated devices: the real agent, participant, store and model sessions, with a simulated clock, network and power.
 
-Nothing of a device is modelled but time, energy and who is absent. Identical bytes are loaded once: onnxruntime sessions have no
-state, so the devices of one fleet share them.
+Nothing of a device is modelled but time, energy and who is absent. Identical bytes are loaded once: onnxruntime sessions
+have no state, so the devices of one fleet share them.
 """
 
 import os

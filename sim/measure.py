@@ -35,7 +35,9 @@ class TestSet:
     workload: Workload
     central: NDArray[np.int64]
 
-    def measure(self, session: InferenceSession, manifest: Manifest, threshold: float | None, policy: Policy, price_usd: float) -> Measurement:
+    def measure(
+        self, session: InferenceSession, manifest: Manifest, threshold: float | None, policy: Policy, price_usd: float
+    ) -> Measurement:
         """Route and answer every test query under ``threshold``."""
         workload, labels = self.workload, manifest.labels
         probabilities = softmax(session.predict(list(workload.test.queries)).logits, manifest.temperature)

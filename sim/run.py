@@ -1,7 +1,8 @@
 """`fedge sim run`: the closed loop on a simulated fleet, from nothing to a summary.
 
-Puts the real parts together (devices, Flower apps, aggregator, central) and lets days pass. The loop itself is not here: what a
-device does is `edge_client`, what a round does is `aggregator.rounds`, what is measured and kept after it is `sim.days`.
+Puts the real parts together (devices, Flower apps, aggregator, central) and lets days pass. The loop itself is not here:
+what a device does is `edge_client`, what a round does is `aggregator.rounds`, what is measured and kept after it is
+`sim.days`.
 """
 
 import os
@@ -24,6 +25,7 @@ from aggregator.rounds.round import RoundRunner, initial_state
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState
+from aggregator.store import Database
 from edge_client.energy import EnergyMeter
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
@@ -49,14 +51,17 @@ from sim.settings import CORRECTIONS, PROFILE, central_service, release_maker, r
 from sim.source import RegistrySource
 from sim.summary import write as write_summary
 
+# The aggregator's own database of the run: `fedge rounds list --run OUT` reads it.
+DATABASE = "aggregator.sqlite"
+
 
 def simulate(
     config: SimulationConfig, *, observer: Observer, resume: bool = False, preparation: Preparation | None = None
 ) -> dict[str, Any]:
     """Run the loop, write everything into ``config.out``, and return the summary.
 
-    ``preparation`` lets several runs share data and models. Raises InputError for parameters, files and checkpoints that cannot
-    be used. An interruption leaves the last finished round's checkpoint behind.
+    ``preparation`` lets several runs share data and models. Raises InputError for parameters, files and checkpoints that
+    cannot be used. An interruption leaves the last finished round's checkpoint behind.
     """
     stored = _checkpoint(config, resume=resume)
     book, policy = _price_book(config.prices), _policy(config.policy)
@@ -121,6 +126,7 @@ def _simulation(
             config,
             fleet=fleet,
             registry=registry,
+            database=stack.enter_context(Database.open(f"sqlite:///{(config.out / DATABASE).absolute()}")),
             source=source,
             strong=prepared.strong,
             test=TestSet(prepared.workload, prepared.central_test),
@@ -160,9 +166,7 @@ def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock
     return initial_state(first)
 
 
-def _take_up(
-    stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys, clock: SimulatedClock
-) -> FederationState:
+def _take_up(stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys, clock: SimulatedClock) -> FederationState:
     """Publish again what the fleet ran when the run stopped."""
     files = dict(stored.files)
     state = FederationState.from_bytes(files.pop(STATE_FILE))
@@ -203,6 +207,7 @@ def _checkpoint(config: SimulationConfig, *, resume: bool) -> Checkpoint | None:
     """The checkpoint to continue from; None, and any old one cleared, for a run that starts anew."""
     if not resume:
         checkpoints.clear(config.out)
+        (config.out / DATABASE).unlink(missing_ok=True)
         return None
     stored = checkpoints.load(config.out)
     if stored is None:
@@ -211,7 +216,9 @@ def _checkpoint(config: SimulationConfig, *, resume: bool) -> Checkpoint | None:
         names = ", ".join("--" + name.replace("_", "-") for name in different)
         raise InputError(f"--resume: the run in {config.out} was started with other values of {names}; give the same ones")
     if stored.round_number > config.rounds:
-        raise InputError(f"--resume: the run in {config.out} already has {stored.round_number} rounds, more than --rounds {config.rounds}")
+        raise InputError(
+            f"--resume: the run in {config.out} already has {stored.round_number} rounds, more than --rounds {config.rounds}"
+        )
     return stored
 
 

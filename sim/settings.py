@@ -1,4 +1,6 @@
-"""From a run's parameters to the settings of the real parts: rounds, releases, central. Constants of the simulation stand here."""
+"""From a run's parameters to the settings of the real parts: rounds, releases, central. Constants of the simulation
+stand here.
+"""
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

@@ -1,7 +1,7 @@
 """A simulated device's way to the aggregator's release registry, without a network in between.
 
-The files of a release are read from the registry once and handed to all devices as the same immutable objects: each device still
-decides what it lacks, what it downloads is still counted, and each verifies what it gets.
+The files of a release are read from the registry once and handed to all devices as the same immutable objects: each device
+still decides what it lacks, what it downloads is still counted, and each verifies what it gets.
 """
 
 from collections.abc import Collection
@@ -37,7 +37,9 @@ class RegistrySource:
         if release_id not in self._pieces:
             manifest, signature = self._registry.manifest(release_id)
             hashes = Manifest.from_bytes(manifest).files.values()
-            self._pieces = {release_id: ReleasePieces(manifest, signature, {digest: self._registry.file(digest) for digest in hashes})}
+            self._pieces = {
+                release_id: ReleasePieces(manifest, signature, {digest: self._registry.file(digest) for digest in hashes})
+            }
         whole = self._pieces[release_id]
         return ReleasePieces(
             whole.manifest, whole.signature, {digest: data for digest, data in whole.files.items() if digest not in have}

@@ -1,7 +1,7 @@
 """`summary.json` and `rounds.csv`: what a run measured, in numbers, with the units in the names.
 
-Everything but `seconds` is a function of the inputs and the seed. Nothing is rounded before it is written, except that numbers are
-finite JSON numbers or null.
+Everything but `seconds` is a function of the inputs and the seed. Nothing is rounded before it is written, except that
+numbers are finite JSON numbers or null.
 """
 
 import csv

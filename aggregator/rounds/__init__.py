@@ -1,0 +1,1 @@
+"""Rounds: cohort, secure sum, server step, release, certificate, under a Flower `ServerApp`."""

@@ -1,8 +1,8 @@
 """The certificate half of a round: probe counts of a cohort become a threshold and two statements about it.
 
 The grid test uses the newest evidence that suffices: probes newer than the last published threshold if they pass (the
-release's statement is then valid), else all probes (it is then called empirical: older probes shaped the training through what
-was escalated).
+release's statement is then valid), else all probes (it is then called empirical: older probes shaped the training through
+what was escalated).
 """
 
 from dataclasses import dataclass
@@ -59,5 +59,7 @@ def certify(
     return certificate, running
 
 
-def _walk(seen: NDArray[np.int64], disagreed: NDArray[np.int64], tolerance: float, delta: float, grid: tuple[float, ...]) -> GridTest:
+def _walk(
+    seen: NDArray[np.int64], disagreed: NDArray[np.int64], tolerance: float, delta: float, grid: tuple[float, ...]
+) -> GridTest:
     return grid_test(seen, disagreed, max_risk=tolerance, delta=delta, grid=grid)

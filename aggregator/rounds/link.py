@@ -44,7 +44,9 @@ class DeviceLink:
     ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one.
     """
 
-    def __init__(self, grid: Grid, *, clock: Callable[[], float], sleep: Callable[[float], None], poll_s: float = 0.05) -> None:
+    def __init__(
+        self, grid: Grid, *, clock: Callable[[], float], sleep: Callable[[float], None], poll_s: float = 0.05
+    ) -> None:
         self._grid = grid
         self._clock = clock
         self._sleep = sleep
@@ -57,7 +59,9 @@ class DeviceLink:
     def exchange(self, action: str, requests: Mapping[int, bytes], *, group: str, timeout_s: float) -> Exchange:
         """Send ``requests`` (by node) as message type ``action`` and wait for the replies, at most ``timeout_s``."""
         messages = [
-            Message(RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})}), node, action, group_id=group, ttl=timeout_s + 60.0)
+            Message(
+                RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})}), node, action, group_id=group, ttl=timeout_s + 60.0
+            )
             for node, payload in requests.items()
         ]
         pending = {identifier for identifier in self._grid.push_messages(messages) if identifier}

@@ -30,7 +30,7 @@ from fedge.routing.confidence import ConfidenceKind
 MIN_AGREEMENT = 0.985
 
 
-class QualityGateFailed(FedgeError):
+class QualityGateFailed(FedgeError):  # noqa: N818 - an outcome of a round
     """The int8 model answers too often otherwise than its float32 twin."""
 
 

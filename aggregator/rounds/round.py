@@ -1,10 +1,10 @@
 """One round as a step `state -> state`: a secure sum of updates, a release, a secure sum of probe counts, a certificate.
 
-Reads like the design: cohort, training, aggregation, publishing, certificate. It holds no state of its own; whoever drives it keeps
-the state that it returns, so that a crash loses at most the round at hand.
+Reads like the design: cohort, training, aggregation, publishing, certificate. It holds no state of its own; whoever drives
+it keeps the state that it returns, so that a crash loses at most the round at hand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -60,11 +60,31 @@ class RoundSettings:
     certificate: CertificatePolicy
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReport:
+    """One try at one session: ``outcome`` is "finished" or "aborted"; ``dropouts`` says of each device that left
+    when and why.
+    """
+
+    purpose: str
+    attempt: int
+    outcome: str
+    reason: str
+    cohort: int
+    survivors: int
+    started: float
+    finished: float
+    dropouts: Mapping[str, str]
+    session_id: bytes | None
+    record: bytes | None
+
+
 @dataclass(slots=True)
 class RoundReport:
     """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too."""
 
     round_number: int
+    started: float
     attempts: int = 0
     cohort: int = 0
     survivors: int = 0
@@ -73,7 +93,9 @@ class RoundReport:
     statement: CertificateStatement | None = None
     training_loss: float | None = None
     tally: Tally = field(default_factory=Tally)
-    records: list[bytes] = field(default_factory=list)
+    sessions: list[AttemptReport] = field(default_factory=list)
+    release: Release | None = None
+    certificate: CertificateDocument | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -91,8 +113,10 @@ class RoundRunner:
     clock: Callable[[], float]
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
-        """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate as they are."""
-        report = RoundReport(state.round_number + 1, release_id=state.release_id)
+        """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
+        as they are.
+        """
+        report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
         moved = self._train(state, report)
         if moved is not None:
             state = self._publish(state, moved, report)
@@ -125,7 +149,7 @@ class RoundRunner:
                 report.notes.append(str(error))
                 return state
             self.registry.publish(release, at=self.clock())
-        report.release_id = release.release_id
+        report.release_id, report.release = release.release_id, release
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
     def _certify(self, state: FederationState, report: RoundReport) -> FederationState:
@@ -157,7 +181,7 @@ class RoundRunner:
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
             self.registry.add_certificate(document, at=self.clock())
             self._promote(state.release_id, f"round {report.round_number}: {statement.state}")
-        report.statement = statement
+        report.statement, report.certificate = statement, document
         return replace(
             state,
             running=running,
@@ -201,12 +225,28 @@ class RoundRunner:
             session=name,
             attempt=attempt,
         )
+        started, left_before = self.clock(), len(report.tally.dropouts)
+        result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)
         except SessionAborted as error:
+            reason = str(error)
             report.notes.append(f"{name} attempt {attempt} aborted: {error}")
-            return None
-        report.records.append(result.record)
+        report.sessions.append(
+            AttemptReport(
+                purpose=name.removeprefix("PURPOSE_").lower(),
+                attempt=attempt,
+                outcome="finished" if result else "aborted",
+                reason=reason,
+                cohort=result.cohort if result else len(nodes),
+                survivors=result.survivors if result else 0,
+                started=started,
+                finished=self.clock(),
+                dropouts=dict(report.tally.dropouts[left_before:]),
+                session_id=result.session_id if result else None,
+                record=result.record if result else None,
+            )
+        )
         return result
 
     def _config(self, *, reals: int, integers: int) -> SessionConfig:

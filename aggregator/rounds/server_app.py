@@ -1,7 +1,7 @@
 """The Flower `ServerApp`: rounds, one after the other, until the plan is done.
 
-When a round begins is the pacer's business: a fleet waits for the hour, the simulator lets a day of queries pass. After each round
-the new state is handed to `keep`, which must not return before it is safe.
+When a round begins is the pacer's business: a fleet waits for the hour, the simulator lets a day of queries pass. After
+each round the new state is handed to `keep`, which must not return before it is safe.
 """
 
 from collections.abc import Callable

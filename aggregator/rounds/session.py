@@ -1,8 +1,8 @@
 """One secure aggregation session driven over Flower messages: check-in, roster, shares, masked input, consistency, unmask.
 
-The protocol itself is `fedge.secagg` (or its unmasked twin for `--plain`); this driver only carries its messages, drops who does
-not answer in time and keeps the time of each phase. A message that the protocol refuses counts its sender out and never
-ends a session that could finish without it.
+The protocol itself is `fedge.secagg` (or its unmasked twin for `--plain`); this driver only carries its messages, drops who
+does not answer in time and keeps the time of each phase. A message that the protocol refuses counts its sender out and
+never ends a session that could finish without it.
 """
 
 import time
@@ -60,7 +60,7 @@ class Tally:
     bytes_up: int = 0
     bytes_down: int = 0
     bytes_vectors: int = 0
-    dropouts: dict[str, str] = field(default_factory=dict)
+    dropouts: list[tuple[str, str]] = field(default_factory=list)
     excluded: set[int] = field(default_factory=set)
 
     @contextmanager
@@ -80,6 +80,7 @@ class SessionResult:
     decoded: Decoded
     cohort: int
     survivors: int
+    session_id: bytes
     record: bytes
 
 
@@ -169,9 +170,7 @@ class SessionDriver:
             tally.excluded |= {node_of[device] for device in aborted.exclude if device in node_of}
             raise
 
-    def _run_steps(
-        self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]
-    ) -> SessionResult:
+    def _run_steps(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]) -> SessionResult:
         roles = self._roles
         with tally.phase("check_in"):
             bundles = self._check_in(plan, nodes, tally, node_of)
@@ -190,7 +189,7 @@ class SessionDriver:
                 now=self._clock(),
                 entropy=self._entropy,
             )
-            tally.dropouts |= {device: f"roster: {error}" for device, error in state.refused.items()}
+            tally.dropouts += [(device, f"roster: {error}") for device, error in state.refused.items()]
             step = _Step(plan, tally, node_of)
             self._exchange_step(step, ROSTER, roster, lambda d, r: roles.handle_roster_reply(state, d, r.payload))
         with tally.phase("masked_input"):
@@ -198,17 +197,17 @@ class SessionDriver:
             self._exchange_step(step, SHARES, messages, lambda d, r: roles.handle_masked(state, d, r.payload, r.vector))
         with tally.phase("consistency"):
             messages = roles.create_consistency_messages(state)
-            self._exchange_step(step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload))
+            self._exchange_step(
+                step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload)
+            )
         with tally.phase("unmask"):
             messages = roles.create_unmask_messages(state)
             self._exchange_step(step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload))
             outcome = roles.recover(state)
             decoded = decode(outcome.total, len(outcome.survivors), plan.config)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), outcome.record)
+        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
 
-    def _check_in(
-        self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]
-    ) -> dict[str, bytes]:
+    def _check_in(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]) -> dict[str, bytes]:
         request = rounds_pb2.CheckInRequest(
             round=plan.round_number,
             attempt=plan.attempt,
@@ -218,16 +217,17 @@ class SessionDriver:
         ).SerializeToString()
         exchange = self._exchange(plan, tally, CHECK_IN, dict.fromkeys(nodes, request))
         bundles: dict[str, bytes] = {}
+        tally.dropouts += [(f"node {node}", f"check-in: {reason}") for node, reason in exchange.failures.items()]
         for node in sorted(exchange.replies):
             response = rounds_pb2.CheckInResponse()
             try:
                 response.ParseFromString(exchange.replies[node].payload)
             except Exception as error:  # protobuf's DecodeError has no common base across its implementations
-                tally.dropouts[f"node {node}"] = f"check-in cannot be read: {error}"
+                tally.dropouts.append((f"node {node}", f"check-in cannot be read: {error}"))
                 continue
             device = response.device_id
             if not 0 < len(device) <= MAX_DEVICE_ID or device in node_of:
-                tally.dropouts[f"node {node}"] = "check-in under an unusable or repeated device id"
+                tally.dropouts.append((f"node {node}", "check-in under an unusable or repeated device id"))
                 continue
             node_of[device] = node
             bundles[device] = response.bundle
@@ -243,12 +243,12 @@ class SessionDriver:
             node = step.node_of[device]
             reply = exchange.replies.get(node)
             if reply is None:
-                step.tally.dropouts[device] = f"{action}: {exchange.failures.get(node, 'no answer in time')}"
+                step.tally.dropouts.append((device, f"{action}: {exchange.failures.get(node, 'no answer in time')}"))
                 continue
             try:
                 handle(device, reply)
             except SecAggError as error:
-                step.tally.dropouts[device] = f"{action}: {error}"
+                step.tally.dropouts.append((device, f"{action}: {error}"))
 
     def _exchange(self, plan: SessionPlan, tally: Tally, action: str, requests: Mapping[int, bytes]) -> Exchange:
         group = f"{plan.round_number}.{plan.attempt}"

@@ -36,7 +36,11 @@ class FederationState:
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
-        head = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("head", "optimizer", "running")}
+        head = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("head", "optimizer", "running")
+        }
         head["running"] = asdict(self.running)
         text = json.dumps(head, sort_keys=True).encode()
         moments = np.stack([self.optimizer.first, self.optimizer.second]).astype("<f8").tobytes()

@@ -27,7 +27,7 @@ def apply_sum(state: FederationState, decoded: Decoded, *, optimizer: ServerOpti
     weights = flatten(state.head)
     mean = decoded.reals / (sums.weight / weight_cap) if sums.weight else np.zeros(len(weights))
     optimizer_state, stepped = server_optimizer.apply(optimizer, state.optimizer, weights, mean)
-    # Where no fresh answer came in, the old temperature is the best guess.
-    temperature = best_temperature(sums.nll) if sums.nll.any() else state.temperature
+    # Where no fresh answer came in, or a head that knows nothing gave equal losses at all temperatures, the old one stands.
+    temperature = best_temperature(sums.nll) if np.ptp(sums.nll) > 0.0 else state.temperature
     moved = replace(state, head=unflatten(stepped, state.head), optimizer=optimizer_state, temperature=temperature)
     return TrainingOutcome(moved, sums)

@@ -1,0 +1,92 @@
+"""A round's line in the database: who took part and who left, the signed records, the release, the certificate, the
+new state.
+"""
+
+from aggregator.rounds.round import AttemptReport, RoundReport
+from aggregator.rounds.state import FederationState
+from aggregator.store import AttemptRow, CertificateRow, Database, DropoutRow, RecordRow, ReleaseRow, RoundRow
+
+
+def store_round(database: Database, state: FederationState, report: RoundReport, *, finished: float) -> None:
+    """Write everything that ``report`` says of a round; the round itself, with the state to go on from, comes last.
+
+    After a crash in between, the round is run again under new sessions and its line written again.
+    """
+    for session in report.sessions:
+        _store_attempt(database, report.round_number, session)
+    release = report.release
+    if release is not None:
+        database.add_release(
+            ReleaseRow(
+                release_id=release.release_id,
+                version=release.manifest.version,
+                round=report.round_number,
+                parent=release.manifest.parent,
+                published=finished,
+                manifest=release.manifest.to_bytes(),
+            )
+        )
+    if release is not None and report.certificate is not None and report.statement is not None:
+        database.add_certificate(
+            CertificateRow(
+                release_id=release.release_id,
+                state=report.statement.state,
+                issued=float(report.statement.issued_at),
+                document=report.certificate.to_bytes(),
+            )
+        )
+    row = RoundRow(
+        round=report.round_number,
+        state=report.outcome,
+        attempts=report.attempts,
+        cohort=report.cohort,
+        survivors=report.survivors,
+        started=report.started,
+        finished=finished,
+        seconds=report.tally.seconds,
+        release=report.release_id,
+        metrics={
+            "training_loss": report.training_loss,
+            "threshold": state.threshold,
+            "certificate": state.certificate_state,
+            "certified_risk": state.certificate_bound,
+            "notes": report.notes,
+        },
+    )
+    database.save_round(row, state.to_bytes())
+
+
+def _store_attempt(database: Database, round_number: int, session: AttemptReport) -> None:
+    database.add_attempt(
+        AttemptRow(
+            round=round_number,
+            attempt=session.attempt,
+            purpose=session.purpose,
+            outcome=session.outcome,
+            reason=session.reason,
+            cohort=session.cohort,
+            survivors=session.survivors,
+            started=session.started,
+            finished=session.finished,
+        )
+    )
+    database.add_dropouts(
+        DropoutRow(
+            round=round_number,
+            attempt=session.attempt,
+            purpose=session.purpose,
+            device_id=device,
+            stage=why.partition(":")[0],
+            reason=why.partition(":")[2].strip(),
+        )
+        for device, why in session.dropouts.items()
+    )
+    if session.record is not None and session.session_id is not None:
+        database.add_record(
+            RecordRow(
+                round=round_number,
+                attempt=session.attempt,
+                session=session.session_id.hex(),
+                record=session.record,
+            )
+        )

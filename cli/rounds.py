@@ -1,0 +1,132 @@
+"""`fedge rounds`: what the aggregator recorded of its rounds."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from aggregator.store import Database, RoundRow
+
+app = typer.Typer(no_args_is_help=True, help="Rounds as the aggregator recorded them.")
+
+RunOption = Annotated[Path, typer.Option("--run", help="A run's folder (as given to --out), or the database file itself.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+
+
+@app.callback()
+def group() -> None:
+    """Keep `fedge rounds` a group of commands."""
+
+
+@app.command("list")
+def list_rounds(run: RunOption, json_output: JsonOption = False) -> None:
+    """One line a round: state, cohort, survivors, release, seconds by phase."""
+    from rich.console import Console
+    from rich.table import Table
+
+    with _open(run) as database:
+        rounds = [_entry(row) for row in database.rounds()]
+    if json_output:
+        print(json.dumps(rounds))
+        return
+    table = Table("round", "state", "cohort", "survivors", "finished", "seconds", "release", box=None, pad_edge=False)
+    for entry in rounds:
+        table.add_row(
+            str(entry["round"]),
+            entry["state"],
+            str(entry["cohort"]),
+            str(entry["survivors"]),
+            _date(entry["finished"]),
+            f"{sum(entry['seconds'].values()):.1f}",
+            (entry["release"] or "-")[:12],
+        )
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def show(number: Annotated[int, typer.Argument(metavar="ROUND")], run: RunOption, json_output: JsonOption = False) -> None:
+    """One round in full: its sessions, who left at which stage and why, and what came out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedge.errors import InputError
+
+    with _open(run) as database:
+        row = database.round(number)
+        if row is None:
+            known = [entry.round for entry in database.rounds()]
+            raise InputError(
+                f"no round {number} is recorded; " + (f"rounds {known[0]} to {known[-1]} are" if known else "none is")
+            )
+        attempts, dropouts = database.attempts(number), database.dropouts(number)
+    document: dict[str, Any] = {
+        **_entry(row),
+        "attempts": [
+            {
+                "purpose": attempt.purpose,
+                "attempt": attempt.attempt,
+                "outcome": attempt.outcome,
+                "reason": attempt.reason,
+                "cohort": attempt.cohort,
+                "survivors": attempt.survivors,
+            }
+            for attempt in attempts
+        ],
+        "dropouts": [
+            {
+                "purpose": dropout.purpose,
+                "attempt": dropout.attempt,
+                "device": dropout.device_id,
+                "stage": dropout.stage,
+                "reason": dropout.reason,
+            }
+            for dropout in dropouts
+        ],
+        "metrics": dict(row.metrics),
+    }
+    if json_output:
+        print(json.dumps(document))
+        return
+    console = Console(highlight=False)
+    console.print(f"Round {number}: {row.state}, release {(row.release or '-')[:12]}, finished {_date(row.finished)}")
+    table = Table("session", "attempt", "outcome", "cohort", "survivors", "reason", box=None, pad_edge=False)
+    for entry in document["attempts"]:
+        table.add_row(*(str(entry[key]) for key in ("purpose", "attempt", "outcome", "cohort", "survivors", "reason")))
+    console.print(table)
+    if dropouts:
+        left = Table("device", "session", "left at", "why", box=None, pad_edge=False)
+        for entry in document["dropouts"]:
+            left.add_row(entry["device"], f"{entry['purpose']} {entry['attempt']}", entry["stage"], entry["reason"])
+        console.print(left)
+    for key, value in row.metrics.items():
+        console.print(f"{key}: {value}")
+
+
+def _open(run: Path) -> "Database":
+    from aggregator.store import Database
+    from fedge.errors import InputError
+
+    path = run / "aggregator.sqlite" if run.is_dir() else run
+    if not path.is_file():
+        raise InputError(f"--run {run}: no aggregator.sqlite there; give the folder that a run was written to")
+    return Database.open(f"sqlite:///{path.absolute()}")
+
+
+def _entry(row: "RoundRow") -> dict[str, Any]:
+    return {
+        "round": row.round,
+        "state": row.state,
+        "cohort": row.cohort,
+        "survivors": row.survivors,
+        "started": row.started,
+        "finished": row.finished,
+        "seconds": dict(row.seconds),
+        "release": row.release,
+    }
+
+
+def _date(at: float | None) -> str:
+    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

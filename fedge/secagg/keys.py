@@ -48,9 +48,14 @@ def public_key_of(private: bytes) -> bytes:
     return private_key_of(private).public_key().public_bytes_raw()
 
 
+def hkdf(secret: bytes, *, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869): 32 bytes."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info).derive(secret)
+
+
 def derive(secret: bytes, *, session_id: bytes, label: bytes) -> bytes:
-    """HKDF-SHA256 with the session's id as salt: 32 bytes."""
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=session_id, info=_DERIVATION + label).derive(secret)
+    """A key of one session: the session's id is the salt, the label says what the key is for."""
+    return hkdf(secret, salt=session_id, info=_DERIVATION + label)
 
 
 def self_mask_key(seed: bytes, *, session_id: bytes, device_id: str) -> bytes:

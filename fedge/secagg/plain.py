@@ -86,6 +86,7 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
         return state, state.reply, np.frombuffer(state.vector, dtype=dtype_of(state.session.config))
     state.require(Phase.SHARED)
     session, sharers = _read_step(state, "masked", message)
+    _check_cohort(session, sharers)
     vector = vector_from(encoded, session.config).copy()
     sent = replace(state, phase=Phase.MASKED, sharers=sharers, vector=vector.tobytes())
     return *_acknowledged(sent, session, "masked", message), vector
@@ -97,6 +98,7 @@ def handle_consistency(state: DeviceState, message: bytes) -> tuple[DeviceState,
         return state, state.reply
     state.require(Phase.MASKED)
     session, survivors = _read_step(state, "consistency", message)
+    _check_cohort(session, survivors)
     if not set(survivors) <= set(state.sharers):
         raise RefusedError(f"the survivors {survivors} are not all among {state.sharers}")
     agreed = replace(state, phase=Phase.AGREED, survivors=survivors, vector=b"")
@@ -230,15 +232,20 @@ def _acknowledged(state: DeviceState, session: Session, step: str, request: byte
 
 
 def _read_step(state: DeviceState, step: str, message: bytes) -> tuple[Session, tuple[int, ...]]:
-    """The session and the set of positions in a server's message, which must hold this device and be large enough."""
+    """The session and the set of positions in a server's message, which must hold this device."""
     assert state.session is not None
     session, request = state.session, parse(pb.PlainStep, message)
     if request.session_id != session.session_id or request.step != step:
         raise MessageError(f"the message belongs to another session, or to {request.step!r} instead of {step!r}")
     members = check_positions("the set of members", request.members, session.n)
-    if session.position(state.device_id) not in members or len(members) < session.config.n_min:
-        raise RefusedError(f"{members} leave this device out, or are fewer than n_min, which is {session.config.n_min}")
+    if session.position(state.device_id) not in members:
+        raise RefusedError(f"{members} leave this device out")
     return session, members
+
+
+def _check_cohort(session: Session, members: tuple[int, ...]) -> None:
+    if len(members) < session.config.n_min:
+        raise RefusedError(f"{len(members)} devices are fewer than n_min, which is {session.config.n_min}")
 
 
 def _check_bundle(device_id: str, data: bytes) -> None:

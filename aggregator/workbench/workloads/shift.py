@@ -7,22 +7,21 @@ Never used on the part that measures.
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregator.workbench.workloads.dice import Dice
+
 _LEADS = ("please", "hey", "um", "ok", "can you tell me", "i was wondering", "quick question", "so")
 _TAILS = ("please", "thanks", "thank you", "if you can", "right now")
-_KEYS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def shift_text(text: str, draw: np.random.Generator) -> str:
     """``text`` with one small change: a typo, a dropped, swapped or doubled word, or a word of politeness."""
-    words = text.split()
-    kind = int(draw.integers(6))
+    dice, words = Dice(draw), text.split()
+    kind = dice.below(6)
     if kind == 0:
-        return f"{_LEADS[int(draw.integers(len(_LEADS)))]} {text}"
-    if kind == 1:
-        return f"{text} {_TAILS[int(draw.integers(len(_TAILS)))]}"
-    if not words:
-        return text
-    spot = int(draw.integers(len(words)))
+        return f"{dice.pick(_LEADS)} {text}"
+    if kind == 1 or not words:
+        return f"{text} {dice.pick(_TAILS)}"
+    spot = dice.below(len(words))
     # With fewer than four words, to drop one would often drop the meaning.
     if kind == 2 and len(words) >= 4:
         del words[spot]
@@ -32,20 +31,8 @@ def shift_text(text: str, draw: np.random.Generator) -> str:
     elif kind == 4:
         words.insert(spot, words[spot])
     else:
-        words[spot] = _typo(words[spot], draw)
+        words[spot] = dice.typo(words[spot])
     return " ".join(words)
-
-
-def _typo(word: str, draw: np.random.Generator) -> str:
-    """One letter left out, doubled, swapped with its neighbour or mistaken for another."""
-    spot, kind, key = int(draw.integers(len(word))), int(draw.integers(4)), _KEYS[int(draw.integers(len(_KEYS)))]
-    if kind == 0 and len(word) > 2:
-        return word[:spot] + word[spot + 1 :]
-    if kind == 1:
-        return word[:spot] + word[spot] + word[spot:]
-    if kind == 2 and spot + 1 < len(word):
-        return word[:spot] + word[spot + 1] + word[spot] + word[spot + 2 :]
-    return word[:spot] + key + word[spot + 1 :]
 
 
 def shift_pixels(pixels: NDArray[np.float32], draw: np.random.Generator) -> NDArray[np.float32]:

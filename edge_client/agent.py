@@ -4,8 +4,9 @@ Features, model and router decide; central is asked through whatever client was 
 after another, but runs the model once. Never trains and never takes part in rounds: see `learner` and the Flower client.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_client.answer import Answer
@@ -32,7 +33,7 @@ from edge_client.store import DeviceStore, LabelledQuery
 from fedge.costs import Kind, LedgerEntry
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
-from fedge.routing import Mode, Policy, is_probe, probe_rate
+from fedge.routing import Mode, Policy, Route, is_probe, probe_rate
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
 
@@ -45,6 +46,7 @@ def always() -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """Who this device is and what it goes by. ``probe_key``: its secret of 16 to 64 bytes for drawing probes.
+    ``daily_budget_usd``: most that central may be paid on a day (UTC); beyond it the device answers, marked degraded.
 
     ``stopwatch`` None: times are the profile's (simulation). ``online``: what is known of the connection before a call.
     """
@@ -57,6 +59,7 @@ class Device:
     stopwatch: Stopwatch | None = None
     online: Callable[[], bool] = always
     timeout_s: float = 10.0
+    daily_budget_usd: float | None = None
 
 
 class Agent:
@@ -83,12 +86,14 @@ class Agent:
         active = self.releases.active
         views = opinions(active.loaded if active else None, queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
-        first = self.store.answers.reserve(len(queries))
-        questions = [
-            Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
-            for i, query in enumerate(queries)
-        ]
-        settled, requests = self._answer(questions, active, mode=mode, now=now)
+        with self.store.transaction():
+            first = self.store.answers.reserve(len(queries))
+            questions = [
+                Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
+                for i, query in enumerate(queries)
+            ]
+            fates = self.store.fates.settle(self._draws(questions, active), at=now)
+        settled, requests = self._answer(questions, fates, active, mode=mode, now=now)
         rows = self._rows(settled, requests, now=now, inferred=inferred if active else 0.0)
         self._write(settled, active, rows, now=now)
         local_usd = rows[0].amount_usd / len(queries)
@@ -143,7 +148,9 @@ class Agent:
 
         They count as escalations in the ledger. Users have had the device's own answers by then.
         """
-        waiting = self.store.outbox.oldest(at_most)
+        price_usd = self.device.meter.book.central_price_usd
+        affordable = self._budget_left_usd(self.device.clock()) / price_usd if price_usd else at_most
+        waiting = self.store.outbox.oldest(int(max(0, min(at_most, affordable))))
         if not waiting or not self.device.online():
             return 0
         requests = [
@@ -189,26 +196,35 @@ class Agent:
         return loaded
 
     def _answer(
-        self, questions: Sequence[Question], active: Active | None, *, mode: Mode, now: float
+        self,
+        questions: Sequence[Question],
+        fates: Mapping[bytes, bool],
+        active: Active | None,
+        *,
+        mode: Mode,
+        now: float,
     ) -> tuple[list[Settled], list[AnswerRequest]]:
-        """Fates, routes, and central's answers to those that go there."""
+        """Routes, and central's answers to the queries that go there."""
         device = self.device
         online = device.online()
-        fates = self.store.fates.settle(self._draws(questions, active), at=now)
-        routes = [
-            routed(
+        price_usd = device.meter.book.central_price_usd
+        left_usd = self._budget_left_usd(now)
+        routes: list[Route] = []
+        for question in questions:
+            decided = routed(
                 question,
                 active,
                 policy=device.policy,
                 mode=mode,
                 drawn=fates[question.content_hash],
                 online=online,
-                within_budget=True,
-                price_usd=device.meter.book.central_price_usd,
+                within_budget=left_usd >= price_usd,
+                price_usd=price_usd,
                 now=now,
             )
-            for question in questions
-        ]
+            if decided.answered_by == "central":
+                left_usd -= price_usd
+            routes.append(decided)
         release_id = active.loaded.release_id if active else ""
         asked = [i for i, decided in enumerate(routes) if decided.answered_by == "central"]
         requests = [request_for(questions[i], routes[i], device_id=device.device_id, release_id=release_id) for i in asked]
@@ -220,6 +236,11 @@ class Agent:
             for i, question in enumerate(questions)
         ]
         return settled, requests
+
+    def _budget_left_usd(self, now: float) -> float:
+        """What may still be paid to central today (UTC); a batch sets the list price aside for each question it sends."""
+        budget = self.device.daily_budget_usd
+        return math.inf if budget is None else budget - self.store.ledger.paid_to_central_usd(day_of=now)
 
     def _draws(self, questions: Sequence[Question], active: Active | None) -> dict[bytes, bool]:
         """The coin of each distinct query as it falls today; it counts only for those that were never seen."""
@@ -236,10 +257,13 @@ class Agent:
         release_id = active.loaded.release_id if active else ""
         counts = Counter(f"answered.{done.answered_by}.{done.reason}" for done in settled)
         counts["degraded"] = sum(done.degraded for done in settled)
+        examples = [example for done in settled if (example := labelled(done, now))]
+        probes = [probe for done in settled if (probe := probe_of(done, active, now))]
+        waiting = [question for done in settled if (question := open_question(done, release_id, now))]
         with self.store.transaction():
-            self.store.memory.add(example for done in settled if (example := labelled(done, now)))
-            self.store.probes.record(probe for done in settled if (probe := probe_of(done, active, now)))
-            self.store.outbox.add(question for done in settled if (question := open_question(done, release_id, now)))
+            self.store.memory.add(examples)
+            self.store.probes.record(probes)
+            self.store.outbox.add(waiting)
             self.store.answers.append(settled[0].question.number, [logged(done, now) for done in settled])
             self.store.ledger.append(rows)
             self.store.count(counts)

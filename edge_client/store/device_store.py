@@ -6,12 +6,11 @@ are used in the same way.
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_client.store.answers import AnswerLog
-from edge_client.store.database import Database
+from edge_client.store.database import Database, Transaction
 from edge_client.store.fates import FateTable
 from edge_client.store.installed import Installed
 from edge_client.store.ledger_rows import LedgerTable
@@ -49,7 +48,7 @@ class DeviceStore:
         self.answers = AnswerLog(database, max_rows=limits.answers)
         self.outbox = Outbox(database, max_rows=limits.outbox)
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self) -> Transaction:
         """``with store.transaction():`` all writes inside happen together or not at all."""
         return self._database.transaction()
 

@@ -42,6 +42,18 @@ class LedgerTable:
         """Sums of the rows written after the mark ``since``."""
         return Totals.of(self.since(since))
 
+    def paid_to_central_usd(self, *, day_of: float) -> float:
+        """What central's answers, probes among them, cost on the day (UTC) that holds the time ``day_of``."""
+        day = int(day_of // _DAY_S)
+        row = self._database.row(
+            "SELECT (SELECT coalesce(sum(amount_usd), 0.0) FROM ledger "
+            "WHERE kind IN ('escalations', 'probes') AND at >= ? AND at < ?) + "
+            "(SELECT coalesce(sum(amount_usd), 0.0) FROM ledger_days WHERE kind IN ('escalations', 'probes') AND day = ?)",
+            (day * _DAY_S, (day + 1) * _DAY_S, day),
+        )
+        assert row is not None
+        return float(row[0])
+
     def fold(self, mark: int) -> None:
         """Replace the rows up to ``mark`` by one a day, payer, kind, unit and price."""
         with self._database.transaction():

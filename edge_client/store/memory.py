@@ -3,7 +3,7 @@
 Bounded: the oldest go. A correction overrides central's label for good and is the newest row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -48,8 +48,10 @@ class Memory:
         self._database = database
         self._max_rows = max_rows
 
-    def add(self, examples: Iterable[LabelledQuery]) -> None:
+    def add(self, examples: Sequence[LabelledQuery]) -> None:
         """Remember labelled queries. A known one takes the newer label and keeps its place, unless it stands corrected."""
+        if not examples:
+            return
         with self._database.transaction():
             self._database.write_many(f"{_INSERT} {_UPDATE}", (_to_row(example) for example in examples))
             self._evict()

@@ -3,7 +3,7 @@
 The user has had the device's own answer by then. Probes are not kept here: a probe that never reached central is none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_client.store.blobs import query_from_blob, query_to_blob
@@ -29,8 +29,10 @@ class Outbox:
         self._database = database
         self._max_rows = max_rows
 
-    def add(self, questions: Iterable[OpenQuestion]) -> None:
+    def add(self, questions: Sequence[OpenQuestion]) -> None:
         """Keep questions while there is room; one that is already open stays as it is."""
+        if not questions:
+            return
         self._database.write_many(
             "INSERT INTO outbox SELECT ?, ?, ?, ?, ? WHERE (SELECT count(*) FROM outbox) < ? ON CONFLICT DO NOTHING",
             (

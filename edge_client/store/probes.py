@@ -5,7 +5,7 @@ when it came in. From these records come the running pairs (probes that would ha
 disagreed with central); a pair is spent once the vector that carries it has left the device.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_client.store.blobs import query_from_blob, query_to_blob
@@ -56,8 +56,10 @@ class ProbeTable:
         self._database = database
         self._max_rows = max_rows
 
-    def record(self, probes: Iterable[Probe]) -> None:
+    def record(self, probes: Sequence[Probe]) -> None:
         """Store probes of queries whose probe was not recorded before; others change nothing, whatever they say."""
+        if not probes:
+            return
         with self._database.transaction():
             for probe in probes:
                 claimed = self._database.write(

@@ -53,6 +53,8 @@ CREATE TABLE ledger (
     amount_usd REAL NOT NULL
 ) STRICT;
 
+CREATE INDEX ledger_paid ON ledger (at) WHERE kind IN ('escalations', 'probes');
+
 CREATE TABLE ledger_days (
     day INTEGER NOT NULL,
     payer TEXT NOT NULL,

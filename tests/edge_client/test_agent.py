@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import grpc
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_client.escalation import EscalationFailed
+from edge_client.store import OpenQuestion
 from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import content_hash
@@ -298,6 +300,38 @@ def test_measured_times_take_the_place_of_the_profiles(running):
     assert answer.latency_ms == 2000.0
     joules = bench.store.ledger.totals().quantity(Kind.DEVICE_INFERENCE)
     assert joules == pytest.approx(0.5 * (6.4 - 2.7) / 4)
+
+
+def test_beyond_the_days_budget_the_device_answers_until_the_next_day(running):
+    bench = running()
+    price = bench.agent.device.meter.book.central_price_usd
+    bench = running(daily_budget_usd=2.5 * price)
+    bench.central.price_usd = price
+    reasons = [answer.reason for answer in bench.agent.ask_many([UNSURE] * 4)]
+    assert reasons == ["below_threshold", "below_threshold", "over_budget", "over_budget"]
+    bench.store.ledger.fold(bench.store.ledger.mark())
+    answer = bench.agent.ask(UNSURE)
+    assert (answer.answered_by, answer.reason, answer.degraded) == ("device", "over_budget", True)
+    assert bench.agent.ask(UNSURE, mode="central").reason == "over_budget"
+    bench.store.outbox.add([OpenQuestion(b"h", UNSURE, "k", "", 0.0)])
+    assert bench.agent.catch_up() == 0
+    bench.clock.now += 86_400
+    assert bench.agent.catch_up() == 1
+    assert bench.agent.ask(UNSURE).answered_by == "central"
+
+
+def test_many_threads_share_one_agent_and_lose_nothing(running):
+    bench = running(rate=0.3)
+    queries = list(np.random.default_rng(9).random((80, 4), dtype=np.float32))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(bench.agent.ask, queries * 2))
+    assert sorted(answer.answer_id for answer in answers) == list(range(1, 161))
+    drawn = {content_hash(q) for q in queries if is_probe(content_hash(q), b"k" * 32, 0.3)}
+    assert bench.store.fates.count() == (80, len(drawn))
+    assert {probe.content_hash for probe in bench.store.probes.all()} == drawn
+    assert not drawn & {row.content_hash for row in bench.store.memory.all()}
+    assert sum(v for k, v in bench.store.counters().items() if k.startswith("answered.")) == 160
+    assert bench.store.ledger.totals().quantity(Kind.ESCALATIONS, Kind.PROBES) == len(bench.central.requests)
 
 
 PALETTE = np.random.default_rng(5).random((12, 4), dtype=np.float32)

@@ -145,7 +145,7 @@ def test_pending_pairs_outlive_the_bound_on_probes_and_a_dropped_probe_is_not_co
     store = open_memory(limits=Limits(probes=2))
     texts = [f"q{number}" for number in range(6)]
     drawn(store, *texts)
-    store.probes.record(probe(text) for text in texts)
+    store.probes.record([probe(text) for text in texts])
     assert len(store.probes) == 6
     store.probes.mark_pairs_spent(store.probes.pending_pairs())
     drawn(store, "last")
@@ -224,7 +224,7 @@ def test_answer_numbers_are_never_given_twice():
 
 def test_the_outbox_keeps_the_first_of_a_question_and_no_more_than_it_holds():
     store = open_memory(limits=Limits(outbox=2))
-    store.outbox.add(OpenQuestion(content_hash(t), t, f"k{i}", "r", float(i)) for i, t in enumerate("abac"))
+    store.outbox.add([OpenQuestion(content_hash(t), t, f"k{i}", "r", float(i)) for i, t in enumerate("abac")])
     assert [(q.query, q.idempotency_key) for q in store.outbox.oldest(10)] == [("a", "k0"), ("b", "k1")]
     store.outbox.close([content_hash("a")])
     assert len(store.outbox) == 1

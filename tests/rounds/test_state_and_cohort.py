@@ -1,0 +1,146 @@
+"""The federation's state as bytes, the draw of cohorts, and what a certificate follows from."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.cohort import draw_cohort
+from aggregator.rounds.server_optimizer import OptimizerState
+from aggregator.rounds.state import FederationState
+from fedge.errors import InputError
+from fedge.layouts import CountsLayout, CountSums, UpdateLayout
+from fedge.release import flatten
+from fedge.routing import RunningBound
+from fedge.routing.confidence import TEMPERATURE_GRID
+
+GRID = (0.5, 0.9)
+POLICY = CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=100.0, grid=GRID)
+RELEASE = "a" * 64
+
+
+def state() -> FederationState:
+    return FederationState(
+        round_number=7,
+        head={"head.bias": np.array([1.5, -2.0], np.float32), "head.weight": np.eye(2, dtype=np.float32)},
+        optimizer=OptimizerState(np.linspace(0, 1, 6), np.linspace(1, 2, 6) / 3),
+        temperature=0.8,
+        release_id=RELEASE,
+        version=7,
+        running=RunningBound(100, 3),
+        publication=6,
+        threshold=None,
+        probe_rate=0.1,
+        certificate_state="none",
+        certificate_bound=0.09,
+    )
+
+
+def test_the_state_survives_being_stored_to_the_last_bit() -> None:
+    before = state()
+    after = FederationState.from_bytes(before.to_bytes())
+    assert after.to_bytes() == before.to_bytes()
+    assert (flatten(after.head) == flatten(before.head)).all()
+    assert (after.optimizer.second == before.optimizer.second).all()
+    assert after.running == before.running and after.threshold is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 40, state().to_bytes()[:-5], state().to_bytes()[8:]])
+def test_a_damaged_state_is_one_clear_error(data: bytes) -> None:
+    with pytest.raises((InputError, Exception), match=r"cannot be read|weights"):
+        FederationState.from_bytes(data)
+
+
+@given(st.sets(st.integers(1, 500), min_size=1), st.integers(1, 40), st.integers(1, 9))
+def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, attempt: int) -> None:
+    seed = b"x" * 32
+    cohort = draw_cohort(list(nodes), size, seed=seed, round_number=1, session="update", attempt=attempt)
+    assert len(cohort) == min(size, len(nodes)) == len(set(cohort))
+    assert set(cohort) <= nodes
+    again = draw_cohort(sorted(nodes, reverse=True), size, seed=seed, round_number=1, session="update", attempt=attempt)
+    assert again == cohort
+
+
+def test_another_attempt_draws_another_cohort() -> None:
+    draws = {
+        tuple(draw_cohort(range(100), 10, seed=b"x" * 32, round_number=1, session="update", attempt=attempt))
+        for attempt in range(1, 20)
+    }
+    assert len(draws) == 19
+
+
+def sums(seen: list[int], wrong: list[int], new_seen: list[int], new_wrong: list[int], pair: tuple[int, int]) -> CountSums:
+    arrays = [np.array(values, dtype=np.int64) for values in (seen, wrong, new_seen, new_wrong)]
+    return CountSums(*arrays, *pair)
+
+
+def test_new_probes_that_suffice_make_the_release_statement_valid() -> None:
+    counts = sums([500, 900], [200, 2], [500, 900], [200, 2], (0, 0))
+    statement, running = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert statement.threshold == 0.9 and statement.release_statement == "valid" and statement.state == "empirical"
+    assert statement.expires_at == 110 and running == RunningBound(0, 0)
+
+
+def test_old_probes_alone_make_it_empirical() -> None:
+    counts = sums([500, 900], [200, 2], [0, 10], [0, 0], (0, 0))
+    statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert statement.threshold == 0.9 and statement.release_statement == "empirical"
+
+
+def test_the_lower_threshold_wins_over_the_valid_statement() -> None:
+    counts = sums([900, 900], [2, 2], [100, 900], [60, 2], (0, 0))
+    statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert statement.threshold == 0.5 and statement.release_statement == "empirical"
+
+
+def test_a_good_record_makes_it_certified_and_the_pairs_are_added_once() -> None:
+    counts = sums([0, 900], [0, 2], [0, 900], [0, 2], (300, 1))
+    statement, running = certify(counts, RunningBound(700, 3), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+    assert running == RunningBound(1000, 4)
+    assert statement.state == "certified" and statement.running_bound == pytest.approx(running.upper(0.05))
+
+
+def test_without_evidence_there_is_no_threshold() -> None:
+    counts = sums([0, 20], [0, 0], [0, 20], [0, 0], (0, 0))
+    statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert statement.threshold is None and statement.state == "none" and statement.probe_rate == 0.3
+
+
+def test_a_bad_record_tightens_the_next_threshold() -> None:
+    counts = sums([500, 500], [20, 2], [500, 500], [20, 2], (0, 0))
+    lenient, _ = certify(counts, RunningBound(4000, 60), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+    strict, _ = certify(counts, RunningBound(1000, 70), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+    assert lenient.threshold == 0.5 and strict.threshold == 0.9
+
+
+@given(st.integers(0, 100), st.integers(0, 5000), st.floats(0, 1e4), st.lists(st.floats(0, 1e4), min_size=24, max_size=24))
+def test_an_updates_metrics_come_back_to_a_thousandth(weight: int, examples: int, loss: float, nll: list[float]) -> None:
+    layout = UpdateLayout()
+    decoded = layout.decode(layout.encode(weight=weight, examples=examples, loss_sum=loss, nll=nll))
+    assert (decoded.weight, decoded.examples) == (weight, examples)
+    assert decoded.loss_sum == pytest.approx(loss, abs=5.1e-4)
+    assert decoded.nll.tolist() == pytest.approx(nll, abs=5.1e-4)
+
+
+def test_layouts_refuse_a_sum_of_another_length() -> None:
+    assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID)
+    for layout in (UpdateLayout(), CountsLayout(4)):
+        with pytest.raises(InputError):
+            layout.decode(np.zeros(layout.integers + 1, dtype=np.int64))
+
+
+def test_counts_come_back_bin_by_bin() -> None:
+    layout = CountsLayout(2)
+    parts = [np.array(values) for values in ([1, 2], [3, 4], [5, 6], [7, 8])]
+    encoded = layout.encode(
+        seen=parts[0], disagreed=parts[1], new_seen=parts[2], new_disagreed=parts[3], running_seen=9, running_disagreed=10
+    )
+    decoded = layout.decode(encoded)
+    assert [a.tolist() for a in (decoded.seen, decoded.disagreed, decoded.new_seen, decoded.new_disagreed)] == [
+        [1, 2],
+        [3, 4],
+        [5, 6],
+        [7, 8],
+    ]
+    assert (decoded.running_seen, decoded.running_disagreed) == (9, 10)

@@ -1,0 +1,177 @@
+"""The closed loop from end to end: real devices, Flower apps, secure aggregation, releases, certificates, ledger."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedge.errors import InputError
+from fedge.release import load_private_key, read_release
+from sim.config import SimulationConfig
+from sim.preparation import Preparation, prepare
+from sim.run import simulate
+
+DEVICES = 10
+ROUNDS = 3
+
+
+class Quiet:
+    """An observer that only counts; ``stop_before`` interrupts like Ctrl-C when that round's queries begin."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.stop_at = stop_at
+
+    def stage(self, text: str) -> None:
+        if self.stop_at and text.startswith(self.stop_at):
+            raise KeyboardInterrupt
+
+    def round_finished(self, entry: dict[str, Any]) -> None:
+        self.entries.append(entry)
+
+
+def config(out: Path, **changes: Any) -> SimulationConfig:
+    values: dict[str, Any] = {"workload": "digits", "devices": DEVICES, "rounds": ROUNDS, "seed": 3, "out": out, **changes}
+    return SimulationConfig(**values).checked()
+
+
+@pytest.fixture(scope="module")
+def preparation(tmp_path_factory: pytest.TempPathFactory) -> Preparation:
+    return prepare(config(tmp_path_factory.mktemp("preparation")), stage=lambda text: None)
+
+
+@pytest.fixture(scope="module")
+def run(preparation: Preparation) -> Callable[..., dict[str, Any]]:
+    def play(out: Path, *, resume: bool = False, stop_at: str = "", **changes: Any) -> dict[str, Any]:
+        return simulate(config(out, **changes), observer=Quiet(stop_at), resume=resume, preparation=preparation)
+
+    return play
+
+
+def without_seconds(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: value for key, value in summary.items() if key not in ("seconds", "parameters")},
+        "rounds": [{key: value for key, value in entry.items() if key != "seconds"} for entry in summary["rounds"]],
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(run: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("reference")
+    return out, run(out, dropout=0.2)
+
+
+def test_the_fleet_learns_from_centrals_answers_alone(reference: tuple[Path, dict[str, Any]]) -> None:
+    first, *_, last = reference[1]["rounds"]
+    assert first["stream"]["local"] == 0  # no certificate yet: everything escalates
+    assert last["accuracy"]["device"] > 0.7
+    assert last["fallback_rate"] < 0.5
+    assert last["accuracy"]["system"] >= last["accuracy"]["central"] - 0.05
+    assert last["usd_per_1k"]["marginal"] < first["usd_per_1k"]["marginal"]
+
+
+def test_the_same_inputs_and_seed_give_the_same_summary(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert without_seconds(run(tmp_path, dropout=0.2)) == without_seconds(reference[1])
+
+
+def test_plain_sums_give_the_same_weights_in_every_round_under_the_same_dropouts(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    plain = run(tmp_path, dropout=0.2, secagg=False)
+    assert plain["secagg"] is False and reference[1]["secagg"] is True
+    for ours, theirs in zip(plain["rounds"], reference[1]["rounds"], strict=True):
+        for key in ("weights_sha256", "attempts", "cohort", "survivors", "threshold", "release"):
+            assert ours[key] == theirs[key]
+
+
+def test_an_interrupted_run_resumes_to_the_summary_of_an_unbroken_one(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, dropout=0.2, stop_at="round 3: training")
+    resumed = run(tmp_path, dropout=0.2, resume=True)
+    assert without_seconds(resumed) == without_seconds(reference[1])
+
+
+def test_central_over_grpc_gives_the_same_answers_as_in_process(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert without_seconds(run(tmp_path, dropout=0.2, central="grpc")) == without_seconds(reference[1])
+
+
+def test_resuming_with_another_parameter_is_refused_by_name(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]]
+) -> None:
+    with pytest.raises(InputError, match="--max-risk"):
+        run(reference[0], dropout=0.2, max_risk=0.1, resume=True)
+
+
+def test_resuming_where_nothing_was_interrupted_is_refused(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no interrupted run"):
+        run(tmp_path / "nothing", resume=True)
+
+
+def test_a_finished_run_can_be_continued_with_more_rounds(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run(tmp_path, dropout=0.2, rounds=2)
+    longer = run(tmp_path, dropout=0.2, rounds=ROUNDS, resume=True)
+    assert without_seconds(longer) == without_seconds(reference[1])
+
+
+def test_everything_is_written_and_the_last_release_verifies(reference: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = reference
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert len((out / "rounds.csv").read_text().splitlines()) == 1 + ROUNDS
+    assert "<html" in (out / "report.html").read_text()
+    key = load_private_key(out / "state" / "keys" / "release.pem").public_key()
+    assert read_release(out / "release", key).release_id == summary["rounds"][-1]["release"]
+
+
+def test_nothing_of_the_summary_is_missing(reference: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = reference
+    keys = {"workload", "data_sha256", "devices", "rounds", "break_even_round", "secagg", "seed", "version"}
+    assert keys <= set(summary)
+    for entry in summary["rounds"]:
+        assert {
+            "round",
+            "attempts",
+            "cohort",
+            "survivors",
+            "fallback_rate",
+            "accuracy",
+            "accuracy_in_scope",
+            "local_disagreement",
+            "threshold",
+            "certificate",
+            "certified_risk",
+            "weights_sha256",
+            "usd_per_1k",
+            "usd",
+            "bytes",
+            "seconds",
+        } <= set(entry)
+        assert set(entry["accuracy"]) == {"device", "system", "central"}
+        assert set(entry["usd_per_1k"]) == {"marginal", "loaded", "all_cloud"}
+        assert {"up", "down"} <= set(entry["bytes"])
+
+
+def test_the_ledger_adds_up(reference: tuple[Path, dict[str, Any]]) -> None:
+    for entry in reference[1]["rounds"]:
+        assert sum(entry["usd"].values()) == pytest.approx(entry["usd_total"]["loaded"])
+        assert sum(entry["usd_by_payer"].values()) == pytest.approx(entry["usd_total"]["loaded"])
+        standing = entry["usd"]["device_idle"] + entry["usd"]["device_hardware"]
+        assert entry["usd_total"]["marginal"] == pytest.approx(entry["usd_total"]["loaded"] - standing)
+        asked = entry["stream"]["escalated"] + entry["stream"]["probes"]
+        paid = entry["usd"].get("escalations", 0.0) + entry["usd"].get("probes", 0.0)
+        assert paid == pytest.approx(asked * 0.75 / 1000)
+
+
+def test_a_fleet_too_small_to_hide_in_must_be_asked_for_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--insecure-small-cohort"):
+        config(tmp_path, devices=4)
+    assert config(tmp_path, devices=4, insecure_small_cohort=True).secagg_label == "demo"

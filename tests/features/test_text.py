@@ -36,7 +36,7 @@ def test_ids_are_those_of_the_definition():
     features = TextFeatures()
     encoded = features.encode(["Turn ON the light"])
     assert encoded["ids"].tolist() == [by_definition(["turn", "on", "the", "light"], features)]
-    # 4 words, 3 bigrams, n-grams of 3 to 5 characters: "<turn>" has 4 + 3 + 2, "<on>" 2 + 1, "<the>" 3 + 2 + 1, "<light>" 12.
+    # 4 words, 3 bigrams, n-grams of 3 to 5 characters: "<turn>" has 4 + 3 + 2, "<on>" 2 + 1, "<the>" 3 + 2 + 1, "<light>" 12
     assert encoded["ids"].shape == (1, 4 + 3 + 9 + 3 + 6 + 12)
     assert encoded["ids"].dtype == np.int64
     assert encoded["weights"].dtype == np.float32

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aggregator.workbench.workloads.base import Workload
 from aggregator.workbench.workloads.shift import shift_pixels, shift_text
+from fedge.errors import InputError
 from fedge.features import Query
 from fedge.randomness import generator
 
@@ -39,6 +40,10 @@ class QueryStream:
     indices: NDArray[np.int64]
     seed: bytes
     device: int
+
+    def __post_init__(self) -> None:
+        if len(self.indices) == 0:
+            raise InputError(f"device {self.device} has no queries of its own: use fewer devices or a larger workload")
 
     def round(self, number: int, *, queries: int) -> list[Drawn]:
         """The ``queries`` of round ``number`` (from 0): those counted ``number * queries`` and following."""

@@ -118,7 +118,7 @@ class ReleaseManager:
         if statement is not None:
             self._refuse_older_certificate(statement, publication)
             downloaded += len(latest.certificate or b"")
-            publication = max(publication, statement.round)
+            publication = statement.round
         self._shelf.put(loaded.release)
         self._store.installed.set(
             InstalledRelease(latest.release_id, loaded.release.manifest.version, latest.certificate, publication)

@@ -220,6 +220,13 @@ def test_what_policy_keeps_in_never_leaves_and_is_never_drawn(data, make_bench, 
             assert answer.answered_by in ("device", "human")
 
 
+def test_what_policy_keeps_in_is_not_drawn_even_at_a_rate_of_one(running):
+    bench = running(rate=1.0, policy=NEVER)
+    bench.agent.ask_many([SURE_LEFT, SURE_LEFT[::-1]])
+    assert bench.store.fates.count() == (2, 1)
+    assert [probe.predicted_label for probe in bench.store.probes.all()] == ["right"]
+
+
 def test_a_query_for_a_person_carries_the_devices_suggestion(running):
     answer = running(policy=NEVER).agent.ask(SURE_LEFT[::-1], topic="health")
     assert (answer.answered_by, answer.reason, answer.answer) == ("human", "policy_human", "right")

@@ -242,6 +242,11 @@ def test_a_fleet_verifies_and_loads_a_release_once(make_release, loader, make_be
     assert len({id(manager.active.loaded) for manager in managers}) == 1
 
 
+def test_nothing_of_a_release_is_read_before_its_signature_held(loader):
+    with pytest.raises(VerificationError, match="signature"):
+        loader.load(b"not even JSON", bytes(64), {})
+
+
 def test_equal_looking_bytes_that_are_other_objects_are_verified_again(make_release, loader):
     release = make_release()
     files = {release.manifest.files[name]: data for name, data in release.files.items()}

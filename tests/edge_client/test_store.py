@@ -224,8 +224,8 @@ def test_answer_numbers_are_never_given_twice():
 
 def test_the_outbox_keeps_the_first_of_a_question_and_no_more_than_it_holds():
     store = open_memory(limits=Limits(outbox=2))
-    store.outbox.add([OpenQuestion(content_hash(t), t, f"k{i}", "r", float(i)) for i, t in enumerate("abac")])
-    assert [(q.query, q.idempotency_key) for q in store.outbox.oldest(10)] == [("a", "k0"), ("b", "k1")]
+    store.outbox.add([OpenQuestion(content_hash(t), t, f"k{i}", "r", float(i)) for i, t in enumerate("aabc")])
+    assert [(q.query, q.idempotency_key) for q in store.outbox.oldest(10)] == [("a", "k0"), ("b", "k2")]
     store.outbox.close([content_hash("a")])
     assert len(store.outbox) == 1
 

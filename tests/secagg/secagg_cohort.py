@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedge import secagg
 from fedge.errors import FedgeError, VerificationError
-from fedge.secagg import DevicePolicy, DeviceState, Outcome, SessionConfig
+from fedge.secagg import DevicePolicy, DeviceState, Outcome, SessionConfig, keys
+from fedge.secagg.wire import sha256
+from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 NOW, DEADLINE, EXPIRES = 1_000.0, 2_000.0, 3_000.0
 RELEASE, WEIGHTS, STRUCTURE = "1" * 64, "2" * 64, "3" * 64
@@ -226,3 +228,15 @@ class Cohort:
         other.states, other.view = dict(self.states), list(self.view)
         other.server = copy.deepcopy(self.server)
         return other
+
+
+def rebundle(cohort, name: str, change=lambda bundle: None, *, key=None, der=None) -> bytes:
+    """The device's bundle with its body changed and signed again."""
+    signed = pb.SignedBundle.FromString(cohort.bundles[name])
+    bundle = pb.Bundle.FromString(signed.bundle)
+    signed.certificate = der if der is not None else signed.certificate
+    bundle.certificate_sha256 = sha256(signed.certificate)
+    change(bundle)
+    signed.bundle = bundle.SerializeToString()
+    signed.signature = keys.sign(key or private_key(name), "bundle", signed.bundle)
+    return signed.SerializeToString()

@@ -4,7 +4,17 @@ A refusal leaves the state as it was: the bundle is not consumed.
 """
 
 import pytest
-from secagg_cohort import DEADLINE, EXPIRES, NOW, Cohort, certificate, private_key, raises, verify_certificate
+from secagg_cohort import (
+    DEADLINE,
+    EXPIRES,
+    NOW,
+    Cohort,
+    certificate,
+    private_key,
+    raises,
+    rebundle,
+    verify_certificate,
+)
 
 from fedge import secagg
 from fedge.errors import VerificationError
@@ -229,18 +239,6 @@ def swap_bundle(cohort, name: str, bundle: bytes) -> bytes:
         descriptor.roster[position].bundle_sha256 = sha256(bundle)
 
     return altered(cohort.messages[FIRST], change, bundles=bundles)
-
-
-def rebundle(cohort, name: str, change=lambda bundle: None, *, key=None, der=None) -> bytes:
-    """The device's bundle with its body changed and signed again."""
-    signed = pb.SignedBundle.FromString(cohort.bundles[name])
-    bundle = pb.Bundle.FromString(signed.bundle)
-    signed.certificate = der if der is not None else signed.certificate
-    bundle.certificate_sha256 = sha256(signed.certificate)
-    change(bundle)
-    signed.bundle = bundle.SerializeToString()
-    signed.signature = keys.sign(key or private_key(name), "bundle", signed.bundle)
-    return signed.SerializeToString()
 
 
 def test_a_peer_whose_bundle_was_swapped_on_the_way_is_refused(cohort):

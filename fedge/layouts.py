@@ -67,6 +67,16 @@ class CountSums:
     running_seen: int
     running_disagreed: int
 
+    def __add__(self, other: "CountSums") -> "CountSums":
+        return CountSums(
+            self.seen + other.seen,
+            self.disagreed + other.disagreed,
+            self.new_seen + other.new_seen,
+            self.new_disagreed + other.new_disagreed,
+            self.running_seen + other.running_seen,
+            self.running_disagreed + other.running_disagreed,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CountsLayout:

@@ -1,17 +1,26 @@
-"""Who is asked to take part in a session: a seeded draw without replacement from the nodes that are connected.
+"""Who is asked to take part in a session: seeded draws from the nodes that are connected.
 
-Drawn anew for each attempt, so that an attempt that was aborted does not meet the same missing devices again.
+A cohort is drawn anew for each attempt, so that an attempt that was aborted does not meet the same missing devices again.
 """
 
+import math
 from collections.abc import Sequence
 
 from fedge.randomness import generator
 
 
-def draw_cohort(nodes: Sequence[int], size: int, *, seed: bytes, round_number: int, session: str, attempt: int) -> list[int]:
-    """``min(size, len(nodes))`` nodes, ascending. ``session`` separates the draws of one round from each other."""
+def draw_cohort(nodes: Sequence[int], size: int, *, seed: bytes, round_number: int, attempt: int) -> list[int]:
+    """``min(size, len(nodes))`` nodes without replacement, ascending."""
     ordered = sorted(nodes)
-    chosen = generator(seed, "cohort", session, round_number, attempt).choice(
-        len(ordered), min(size, len(ordered)), replace=False
-    )
+    draw = generator(seed, "cohort", round_number, attempt)
+    chosen = draw.choice(len(ordered), min(size, len(ordered)), replace=False)
     return sorted(ordered[i] for i in chosen)
+
+
+def split_cohorts(nodes: Sequence[int], size: int, *, limit: int, seed: bytes, round_number: int) -> list[list[int]]:
+    """All nodes, dealt at random into cohorts that differ by at most one: of ``size`` or more, but never above ``limit``."""
+    if not nodes:
+        return []
+    shuffled = generator(seed, "cohorts", round_number).permutation(sorted(nodes)).tolist()
+    count = max(1, len(nodes) // size, math.ceil(len(nodes) / limit))
+    return [sorted(shuffled[start::count]) for start in range(count)]

@@ -65,7 +65,8 @@ class ReleaseMaker:
         export = self.export(head)
         if export.agreement < MIN_AGREEMENT:
             raise QualityGateFailed(
-                f"the int8 model agrees with float32 on {export.agreement:.1%} of held-out queries, {MIN_AGREEMENT:.1%} are required"
+                f"the int8 model agrees with float32 on {export.agreement:.1%} of held-out queries; "
+                f"{MIN_AGREEMENT:.1%} are required"
             )
         files = {INFER: export.infer, STEP: self.step, WEIGHTS: write_safetensors(head)}
         manifest = Manifest(

@@ -11,20 +11,23 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import draw_cohort
+from aggregator.rounds.cohort import draw_cohort, split_cohorts
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.server_optimizer import ServerOptimizer, init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.training import apply_sum
-from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement
 from fedge.secagg import SessionAborted, SessionConfig
 from protos.fedge.rounds.v1 import rounds_pb2
+
+# Tries at each cohort's counts: what an aborted one would have added is only missed until the next round.
+COUNT_TRIES = 2
 
 
 class Registry(Protocol):
@@ -128,7 +131,21 @@ class RoundRunner:
         result = None
         while result is None and report.attempts < self.settings.max_attempts:
             report.attempts += 1
-            result = self._session(state, report, rounds_pb2.PURPOSE_UPDATE, report.attempts, config, state.release_id)
+            nodes = draw_cohort(
+                self._present(report),
+                self.settings.cohort,
+                seed=self.seed,
+                round_number=report.round_number,
+                attempt=report.attempts,
+            )
+            result = self._session(
+                state,
+                report,
+                purpose=rounds_pb2.PURPOSE_UPDATE,
+                attempt=report.attempts,
+                config=config,
+                nodes=nodes,
+            )
         if result is None:
             report.outcome = "failed"
             return None
@@ -155,20 +172,25 @@ class RoundRunner:
     def _certify(self, state: FederationState, report: RoundReport) -> FederationState:
         layout = CountsLayout(len(self.settings.certificate.grid))
         config = self._config(reals=0, integers=layout.integers)
-        result = None
-        for extra in range(1, self.settings.max_attempts + 1):
-            # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
-            attempt = report.attempts + extra
-            result = self._session(state, report, rounds_pb2.PURPOSE_COUNTS, attempt, config, state.release_id)
-            if result is not None:
-                break
-        if result is None:
+        counts: CountSums | None = None
+        # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
+        attempt = report.attempts
+        for nodes in self._everyone(report):
+            for _ in range(COUNT_TRIES):
+                attempt += 1
+                result = self._session(
+                    state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
+                )
+                if result is not None:
+                    sums = layout.decode(result.decoded.integers)
+                    counts = sums if counts is None else counts + sums
+                    break
+        if counts is None:
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:
                 return state  # the certificate that it has goes on until it expires
             self._promote(state.release_id, "published without a certificate")
             return replace(state, threshold=None, certificate_state="none")
-        counts = layout.decode(result.decoded.integers)
         with report.tally.phase("certificate"):
             statement, running = certify(
                 counts,
@@ -196,35 +218,42 @@ class RoundRunner:
         if self.registry.active() != release_id:
             self.registry.promote(release_id, at=self.clock(), reason=reason)
 
+    def _present(self, report: RoundReport) -> list[int]:
+        return [node for node in self.link.nodes() if node not in report.tally.excluded]
+
+    def _everyone(self, report: RoundReport) -> list[list[int]]:
+        """All nodes in cohorts of about the usual size: counts are small, and every probe tells."""
+        return split_cohorts(
+            self._present(report),
+            self.settings.cohort,
+            limit=self.settings.cohort_max,
+            seed=self.seed,
+            round_number=report.round_number,
+        )
+
     def _session(
         self,
         state: FederationState,
         report: RoundReport,
+        *,
         purpose: "rounds_pb2.Purpose",
         attempt: int,
         config: SessionConfig,
-        release_id: str,
+        nodes: list[int],
     ) -> SessionResult | None:
+        """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
         plan = SessionPlan(
             round_number=report.round_number,
             attempt=attempt,
             purpose=purpose,
-            release_id=release_id,
+            release_id=state.release_id,
             weights_sha256=weights_sha256(state.head),
             structure_sha256=structure_sha256(state.head),
             publication=state.publication,
             config=config,
             timeout_s=self.settings.phase_timeout_s,
         )
-        name = rounds_pb2.Purpose.Name(purpose)
-        nodes = draw_cohort(
-            [node for node in self.link.nodes() if node not in report.tally.excluded],
-            self.settings.cohort,
-            seed=self.seed,
-            round_number=report.round_number,
-            session=name,
-            attempt=attempt,
-        )
+        name = rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
         started, left_before = self.clock(), len(report.tally.dropouts)
         result, reason = None, ""
         try:
@@ -234,7 +263,7 @@ class RoundRunner:
             report.notes.append(f"{name} attempt {attempt} aborted: {error}")
         report.sessions.append(
             AttemptReport(
-                purpose=name.removeprefix("PURPOSE_").lower(),
+                purpose=name,
                 attempt=attempt,
                 outcome="finished" if result else "aborted",
                 reason=reason,

@@ -7,7 +7,7 @@ from aggregator.rounds.server_optimizer import ServerOptimizer, apply, init
 
 
 def test_plain_averaging_adds_the_mean_change() -> None:
-    state, weights = apply(ServerOptimizer(), init(2), np.array([1.0, 2.0], np.float32), np.array([0.5, -1.0]))
+    _, weights = apply(ServerOptimizer(), init(2), np.array([1.0, 2.0], np.float32), np.array([0.5, -1.0]))
     assert weights.tolist() == [1.5, 1.0]
     assert weights.dtype == np.float32
 

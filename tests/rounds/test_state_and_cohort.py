@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import draw_cohort
+from aggregator.rounds.cohort import draw_cohort, split_cohorts
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from fedge.errors import InputError
@@ -55,19 +55,25 @@ def test_a_damaged_state_is_one_clear_error(data: bytes) -> None:
 @given(st.sets(st.integers(1, 500), min_size=1), st.integers(1, 40), st.integers(1, 9))
 def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, attempt: int) -> None:
     seed = b"x" * 32
-    cohort = draw_cohort(list(nodes), size, seed=seed, round_number=1, session="update", attempt=attempt)
+    cohort = draw_cohort(list(nodes), size, seed=seed, round_number=1, attempt=attempt)
     assert len(cohort) == min(size, len(nodes)) == len(set(cohort))
     assert set(cohort) <= nodes
-    again = draw_cohort(sorted(nodes, reverse=True), size, seed=seed, round_number=1, session="update", attempt=attempt)
+    again = draw_cohort(sorted(nodes, reverse=True), size, seed=seed, round_number=1, attempt=attempt)
     assert again == cohort
 
 
 def test_another_attempt_draws_another_cohort() -> None:
-    draws = {
-        tuple(draw_cohort(range(100), 10, seed=b"x" * 32, round_number=1, session="update", attempt=attempt))
-        for attempt in range(1, 20)
-    }
+    draws = {tuple(draw_cohort(range(100), 10, seed=b"x" * 32, round_number=1, attempt=attempt)) for attempt in range(1, 20)}
     assert len(draws) == 19
+
+
+@given(st.sets(st.integers(1, 900), min_size=1), st.integers(2, 40))
+def test_all_nodes_are_dealt_into_cohorts_of_like_size(nodes: set[int], size: int) -> None:
+    cohorts = split_cohorts(list(nodes), size, limit=50, seed=b"x" * 32, round_number=3)
+    assert sorted(node for cohort in cohorts for node in cohort) == sorted(nodes)
+    lengths = [len(cohort) for cohort in cohorts]
+    assert max(lengths) - min(lengths) <= 1 and max(lengths) <= min(50, 2 * size - 1)
+    assert min(lengths) >= min(size, 25, len(nodes))
 
 
 def sums(seen: list[int], wrong: list[int], new_seen: list[int], new_wrong: list[int], pair: tuple[int, int]) -> CountSums:
@@ -108,7 +114,7 @@ def test_without_evidence_there_is_no_threshold() -> None:
 
 
 def test_a_bad_record_tightens_the_next_threshold() -> None:
-    counts = sums([500, 500], [20, 2], [500, 500], [20, 2], (0, 0))
+    counts = sums([500, 500], [20, 0], [500, 500], [20, 0], (0, 0))
     lenient, _ = certify(counts, RunningBound(4000, 60), POLICY, release_id=RELEASE, round_number=2, now=10.0)
     strict, _ = certify(counts, RunningBound(1000, 70), POLICY, release_id=RELEASE, round_number=2, now=10.0)
     assert lenient.threshold == 0.5 and strict.threshold == 0.9
@@ -144,3 +150,9 @@ def test_counts_come_back_bin_by_bin() -> None:
         [7, 8],
     ]
     assert (decoded.running_seen, decoded.running_disagreed) == (9, 10)
+
+
+def test_counts_of_several_cohorts_add_up() -> None:
+    total = sums([1, 2], [0, 1], [1, 1], [0, 0], (3, 1)) + sums([4, 4], [1, 1], [2, 2], [1, 1], (5, 2))
+    assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [1, 1]
+    assert (total.running_seen, total.running_disagreed) == (8, 3)

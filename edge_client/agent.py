@@ -5,7 +5,6 @@ after another, but runs the model once. Never trains and never takes part in rou
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,16 +12,13 @@ from edge_client.answer import Answer
 from edge_client.asking import (
     Question,
     Settled,
-    labelled,
     labelled_by,
-    logged,
-    open_question,
-    probe_of,
     request_for,
     routed,
     settle,
     stays_in,
 )
+from edge_client.bookkeeping import batch_rows, wire_rows, write_batch
 from edge_client.clock import Clock, Stopwatch
 from edge_client.energy import EnergyMeter
 from edge_client.escalation import CentralClient, Outcome
@@ -30,7 +26,7 @@ from edge_client.loading import LoadedRelease
 from edge_client.opinions import opinions
 from edge_client.releases import Active, ReleaseManager, Synced
 from edge_client.store import DeviceStore, LabelledQuery
-from fedge.costs import Kind, LedgerEntry
+from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
 from fedge.routing import Mode, Policy, Route, is_probe, probe_rate
@@ -94,8 +90,8 @@ class Agent:
             ]
             fates = self.store.fates.settle(self._draws(questions, active), at=now)
         settled, requests = self._answer(questions, fates, active, mode=mode, now=now)
-        rows = self._rows(settled, requests, now=now, inferred=inferred if active else 0.0)
-        self._write(settled, active, rows, now=now)
+        rows = batch_rows(self.device.meter, settled, requests, now=now, inferred=inferred if active else 0.0)
+        write_batch(self.store, settled, active, rows, now=now)
         local_usd = rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
         latency_ms = 1000 * (self.device.stopwatch() - started) if self.device.stopwatch else profile_ms
@@ -179,7 +175,7 @@ class Agent:
         with self.store.transaction():
             self.store.memory.add(learned)
             self.store.outbox.close(closed)
-            self.store.ledger.append(self._wire_rows(requests, paid, now))
+            self.store.ledger.append(wire_rows(self.device.meter, requests, paid, now=now))
             self.store.count({"caught_up": len(learned)})
         return len(learned)
 
@@ -251,44 +247,6 @@ class Agent:
                 allowed = not stays_in(question, self.device.policy)
                 draws[question.content_hash] = allowed and is_probe(question.content_hash, self.device.probe_key, rate)
         return draws
-
-    def _write(self, settled: Sequence[Settled], active: Active | None, rows: Sequence[LedgerEntry], *, now: float) -> None:
-        """Everything that the batch leaves behind, in one transaction."""
-        release_id = active.loaded.release_id if active else ""
-        counts = Counter(f"answered.{done.answered_by}.{done.reason}" for done in settled)
-        counts["degraded"] = sum(done.degraded for done in settled)
-        examples = [example for done in settled if (example := labelled(done, now))]
-        probes = [probe for done in settled if (probe := probe_of(done, active, now))]
-        waiting = [question for done in settled if (question := open_question(done, release_id, now))]
-        with self.store.transaction():
-            self.store.memory.add(examples)
-            self.store.probes.record(probes)
-            self.store.outbox.add(waiting)
-            self.store.answers.append(settled[0].question.number, [logged(done, now) for done in settled])
-            self.store.ledger.append(rows)
-            self.store.count(counts)
-
-    def _rows(
-        self, settled: Sequence[Settled], requests: Sequence[AnswerRequest], *, now: float, inferred: float | None
-    ) -> list[LedgerEntry]:
-        """Ledger rows of a batch; the first one is the device's own work."""
-        rows = [self.device.meter.inference(queries=len(settled), at=now, seconds=inferred)]
-        paid = [
-            (Kind.PROBES if done.route.probe else Kind.ESCALATIONS, done.response)
-            for done in settled
-            if done.response is not None
-        ]
-        return [*rows, *self._wire_rows(requests, paid, now)] if requests else rows
-
-    def _wire_rows(
-        self, requests: Sequence[AnswerRequest], paid: Sequence[tuple[Kind, AnswerResponse]], now: float
-    ) -> list[LedgerEntry]:
-        sizes = {
-            Kind.UPLINK_QUERIES: sum(request.ByteSize() for request in requests),
-            Kind.DOWNLINK_ANSWERS: sum(response.ByteSize() for _, response in paid),
-        }
-        prices = Counter((kind, response.price_usd) for kind, response in paid)
-        return [*self.device.meter.transfer(sizes, at=now), *self.device.meter.paid(prices, at=now)]
 
     def _charge_download(self, size_bytes: int) -> None:
         if size_bytes:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from fedge.randomness import generator
 
-# The requests of one session that a device can be gone for, in order. Checking in comes first: whoever is gone there never was
-# in the cohort.
+# The requests of one session that a device can be gone for, in order. Checking in comes first: whoever is gone there
+# never was in the cohort.
 STAGES = ("query.roster", "query.shares", "query.consistency", "query.unmask")
 
 

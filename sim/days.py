@@ -89,7 +89,6 @@ class Days:
         self._strong.precompute([one.query for queries in traffic for one in queries])
         self._seconds = {"central": time.perf_counter() - started}
         started = time.perf_counter()
-        self._source.refresh()
         self._asked = self._fleet.live_one_day(round_number, traffic)
         self._seconds["queries"] = time.perf_counter() - started
         self._observer.stage(f"round {round_number}: training and secure aggregation")
@@ -102,6 +101,8 @@ class Days:
         session = InferenceSession(release, sessions=self._sessions)
         measured = self._test.measure(session, release.manifest, state.threshold, self._policy, self._book.central_price_usd)
         self._seconds["measure"] = time.perf_counter() - started
+        self._source.refresh()
+        self._fleet.take_up()
         totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
             report.tally,
             self._book,

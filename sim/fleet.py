@@ -27,6 +27,7 @@ from edge_client.shelf import SharedShelf
 from edge_client.store import DeviceStore, open_memory, restore
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator
+from fedge.release import Release
 from fedge.routing import Policy
 from sim.clock import DAY, SimulatedClock
 from sim.grid import Node, node_context
@@ -75,7 +76,10 @@ class FleetSettings:
 
 
 class Fleet:
-    """All devices of a run. Everything random comes from ``seed``; keys come from the operating system."""
+    """All devices of a run. Everything random comes from ``seed``; keys come from the operating system.
+
+    ``stored`` and ``release``: what stood on the devices' disks, and the release that they ran, when a run was interrupted.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Fleet:
         seed: bytes,
         clock: SimulatedClock,
         stored: Sequence[bytes] | None = None,
+        release: Release | None = None,
     ) -> None:
         self._settings = settings
         self._workload = workload
@@ -96,6 +101,8 @@ class Fleet:
         self._clock = clock
         loader = ReleaseLoader(keys.release.public_key())
         shelf = SharedShelf()
+        if release is not None:
+            shelf.put(release)
         authority = keys.authority.public_key()
         federation = Federation(
             name=FEDERATION,
@@ -134,6 +141,8 @@ class Fleet:
             node_id = FIRST_NODE + number
             node = Node(build_client_app(participant), node_context(node_id))
             stream = QueryStream(workload, pool, derive(device_seed, "stream"), number)
+            if stored is not None:
+                releases.restore()
             self.devices.append(SimulatedDevice(node_id, node, agent, stream))
 
     def nodes(self) -> Mapping[int, Node]:
@@ -144,15 +153,19 @@ class Fleet:
         """The queries of each device in a round (from 1), in order."""
         return [device.stream.round(round_number - 1, queries=self._settings.queries) for device in self.devices]
 
+    def take_up(self) -> None:
+        """Let each device bring itself to the published release and certificate."""
+        for device in self.devices:
+            device.agent.sync()
+
     def live_one_day(self, round_number: int, traffic: Sequence[Sequence[Drawn]]) -> list[Asked]:
-        """Let a day pass: each device takes up what was published and answers its queries at its hour of the day."""
+        """Let a day pass: each device answers its queries at its hour of the day."""
         start = self._clock()
         hours = generator(self._seed, "hours", round_number).random(len(self.devices))
         asked: list[Asked] = []
         for number in sorted(range(len(self.devices)), key=lambda n: hours[n]):
             self._clock.set(start + float(hours[number]) * DAY)
             agent = self.devices[number].agent
-            agent.sync()
             drawn = traffic[number]
             answers = agent.ask_many([one.query for one in drawn], topics=None)
             self._correct(agent, drawn, answers, derive(self._seed, "corrections", number, round_number))

@@ -121,7 +121,9 @@ def _simulation(
             seed=derive(seed, "fleet"),
             clock=clock,
             stored=None if stored is None else stored.devices,
+            release=None if stored is None else registry.release(state.release_id),
         )
+        fleet.take_up()
         days = Days(
             config,
             fleet=fleet,

@@ -18,6 +18,16 @@ supermartingales, and Time-uniform, nonparametric, nonasymptotic confidence sequ
 Ramdas 2023.) The state is two integers that add up, so a secure sum of each round's pairs is all that is needed.
 
 What it speaks of: the mean over probes, so a period with a higher probe rate weighs more than one with a lower.
+
+The tilts c and their weights were chosen for risks of 0.01 to 0.05 and 300 to 5,000 probes; 4 to 13 tilts in other places
+differ by at most 0.002 there. Upper bounds at 0.95 beside the stitched boundaries of Howard et al. (with the constants they
+print; the empirical-Bernstein one is two-sided) and Clopper-Pearson, which holds for one look at one time only:
+
+    disagreed / seen      0 / 59   6 / 300   20 / 1000   45 / 1500   90 / 3000   200 / 5000
+    this bound            0.088    0.052     0.035       0.044       0.040       0.049
+    stitched, Hoeffding   0.236    0.129     0.081       0.080       0.066       0.068
+    stitched, Bernstein   0.277    0.103     0.054       0.059       0.049       0.055
+    one look only         0.050    0.039     0.029       0.038       0.036       0.045
 """
 
 import math
@@ -27,8 +37,8 @@ import numpy as np
 
 from fedge.errors import InputError
 
-TILTS: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
-WEIGHTS: tuple[float, ...] = tuple(1 / len(TILTS) for _ in TILTS)
+TILTS: tuple[float, ...] = (0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.95)
+WEIGHTS: tuple[float, ...] = tuple(share / 18 for share in (1, 2, 3, 3, 3, 2, 2, 1, 1))
 
 _C = np.array(TILTS)
 _LOG_KEEP = np.log1p(-_C)

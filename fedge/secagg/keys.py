@@ -4,6 +4,8 @@ Every key is derived under the session's id and a label that names its role and 
 tag. A key or signature made for one purpose is therefore useless for another. No randomness is drawn in here.
 """
 
+from hashlib import sha256
+
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -17,6 +19,8 @@ KEY_BYTES = 32
 _NONCE = bytes(12)
 _DERIVATION = b"fedge/sa/1/"
 _SIGNATURE = b"fedge/sa/1/sign/"
+_VERIFIED_LIMIT = 8_192
+_verified: set[bytes] = set()
 
 
 def prefixed(*parts: bytes) -> bytes:
@@ -94,8 +98,25 @@ def sign(private_key: Ed25519PrivateKey, domain: str, body: bytes) -> bytes:
 
 
 def verify(public_key: Ed25519PublicKey, domain: str, body: bytes, signature: bytes) -> None:
-    """Raises MessageError unless ``signature`` is the key's on ``body`` in this domain."""
+    """Raises MessageError unless ``signature`` is the key's on ``body`` in this domain.
+
+    A signature that verified is remembered by its hash. A device sees each once, but in a simulator all devices of a cohort
+    verify the same ones: 85 of them are 25 of the 40 ms of CPU that a device takes at n = 32. Timings of one device call
+    `forget_verified` first.
+    """
+    message = _SIGNATURE + prefixed(domain.encode()) + body
+    known = sha256(prefixed(public_key.public_bytes_raw(), message, signature)).digest()
+    if known in _verified:
+        return
     try:
-        public_key.verify(signature, _SIGNATURE + prefixed(domain.encode()) + body)
+        public_key.verify(signature, message)
     except InvalidSignature:
         raise MessageError(f"the signature ({domain}) does not verify") from None
+    if len(_verified) >= _VERIFIED_LIMIT:
+        _verified.clear()
+    _verified.add(known)
+
+
+def forget_verified() -> None:
+    """Makes the next verification of every signature a real one."""
+    _verified.clear()

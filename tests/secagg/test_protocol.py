@@ -18,6 +18,8 @@ from secagg_cohort import (
 )
 
 from fedge import secagg
+from fedge.identity import issue_certificate, new_certificate_authority
+from fedge.identity import verify_certificate as verify_x509
 from fedge.secagg import plain
 
 
@@ -138,3 +140,34 @@ def test_plain_gives_the_same_sum_and_the_same_survivors(bits):
     assert masked.survivors == summed.survivors
     np.testing.assert_array_equal(masked.total, summed.total)
     assert masked.total.dtype == summed.total.dtype
+
+
+def test_certificates_of_the_enrolment_authority_do_in_a_cohort():
+    authority = new_certificate_authority("fleet", not_before=0.0, not_after=10 * NOW)
+
+    def enrol(name, not_after=10 * NOW):
+        key = private_key(name).public_key()
+        return issue_certificate(authority.private_key, "fleet", name, key, not_before=0.0, not_after=not_after)
+
+    def verify(der):
+        return verify_x509(der, authority.private_key.public_key(), NOW)
+
+    cohort = Cohort(4)
+    names = cohort.names
+    for name in names:
+        state, cohort.bundles[name] = secagg.create_bundle(
+            private_key(name),
+            name,
+            enrol(name, not_after=NOW - 1 if name == names[0] else 10 * NOW),
+            now=NOW,
+            expires=EXPIRES,
+            entropy=os.urandom,
+        )
+        cohort.keep(name, state)
+    messages = cohort.open(verify_certificate=verify)
+    assert list(cohort.server.refused) == names[:1], "its certificate ran out"
+    for name, message in messages.items():
+        reply = cohort.roster_reply(name, message, verify_certificate=verify)
+        secagg.handle_roster_reply(cohort.server, name, reply)
+    outcome = cohort.unmask(cohort.agree(cohort.mask(secagg.create_share_messages(cohort.server))))
+    np.testing.assert_array_equal(outcome.total, cohort.sum_of(names[1:]))

@@ -180,3 +180,28 @@ def test_what_is_sealed_opens_only_for_its_ends_its_session_and_its_key():
         assert keys.unseal(b"k" * 32, sealed, **{**ends, **changes}) is None
     assert keys.unseal(b"l" * 32, sealed, **ends) is None
     assert keys.unseal(b"k" * 32, sealed[:-1], **ends) is None
+
+
+def test_a_signature_that_was_verified_before_still_has_to_be_the_same_one(monkeypatch):
+    key, other = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (1, 2))
+    public, signature = key.public_key(), keys.sign(key, "vector", b"body")
+    keys.forget_verified()
+    keys.verify(public, "vector", b"body", signature)
+    assert len(keys._verified) == 1
+    keys.verify(public, "vector", b"body", signature)
+    assert len(keys._verified) == 1
+    for arguments in (
+        (other.public_key(), "vector", b"body", signature),
+        (public, "shares", b"body", signature),
+        (public, "vector", b"bodY", signature),
+        (public, "vector", b"body", bytes(64)),
+    ):
+        with raises(MessageError, f"the signature ({arguments[1]}) does not verify"):
+            keys.verify(*arguments)
+    assert len(keys._verified) == 1, "what does not verify is not remembered"
+    keys.forget_verified()
+    assert not keys._verified
+    monkeypatch.setattr(keys, "_VERIFIED_LIMIT", 2)
+    for count, body in ((1, b"a"), (2, b"b"), (1, b"c")):
+        keys.verify(public, "vector", body, keys.sign(key, "vector", body))
+        assert len(keys._verified) == count

@@ -17,6 +17,8 @@ CertificateState = Literal["certified", "empirical", "none"]
 ReleaseStatement = Literal["valid", "empirical", "none"]
 
 SIZE_CAP_BYTES = 4_096
+SEEN_CAP = 10_000_000
+"""Most probes a grid test may claim: the check of its bound takes time in proportion."""
 _SLACK = 1e-9  # logarithms differ in the last digits between machines
 
 
@@ -102,6 +104,8 @@ class CertificateStatement:
             return
         if not 0 < self.threshold < 1:
             _refuse("threshold", self.threshold, "it must lie strictly between 0 and 1")
+        if self.seen > SEEN_CAP or self.disagreed > self.tolerance * self.seen:  # before work that grows with the counts
+            _refuse("seen", self.seen, f"more than {SEEN_CAP} probes, or {self.disagreed} disagreements: beyond tolerance")
         expected = clopper_pearson_upper(self.disagreed, self.seen, 1 - self.confidence)
         if self.grid_bound is None or not math.isclose(self.grid_bound, expected, rel_tol=_SLACK):
             _refuse("grid_bound", self.grid_bound, f"its counts give {expected}")

@@ -169,6 +169,8 @@ def test_numbers_that_are_none_are_refused():
         ("seen", 6000),
         ("disagreed", 9),
         ("disagreed", 601),
+        ("disagreed", 19),
+        ("seen", 2**53 - 1),
         ("threshold", None),
         ("threshold", 1.5),
         ("threshold", 0.0),

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from fedge.errors import InputError
 from fedge.secagg.bundle import Member, OwnSecrets
-from fedge.secagg.errors import StageError
+from fedge.secagg.errors import MessageError, StageError
 from fedge.secagg.session import Session
 from fedge.secagg.sharing import HeldShare
 from fedge.secagg.wire import sha256
@@ -129,28 +129,32 @@ class DeviceState:
         """The state back from the store. Raises InputError where it is damaged or belongs to another identity."""
         try:
             message = pb.DeviceState.FromString(data)
-            phase = Phase(message.phase)
-        except (DecodeError, ValueError):
+            state = _state(message, identity_key)
+        except (DecodeError, MessageError, ValueError):
             raise InputError("the stored session is damaged: discard it and check in again") from None
         if message.identity_key != identity_key.public_key().public_bytes_raw():
             raise InputError(f"the stored session of {message.device_id!r} belongs to another identity key")
-        return cls(
-            phase=phase,
-            device_id=message.device_id,
-            bundle=message.bundle,
-            identity_key=identity_key,
-            secrets=_secrets(message),
-            session=_session(message),
-            sharers=tuple(message.sharers),
-            survivors=tuple(message.survivors),
-            held=tuple(
-                HeldShare(share.dealer, share.seed_share, share.seed_salt, share.key_share, share.key_salt)
-                for share in message.held
-            ),
-            request_sha256=message.request_sha256,
-            reply=message.reply,
-            vector=message.vector,
-        )
+        return state
+
+
+def _state(message: pb.DeviceState, identity_key: Ed25519PrivateKey) -> DeviceState:
+    return DeviceState(
+        phase=Phase(message.phase),
+        device_id=message.device_id,
+        bundle=message.bundle,
+        identity_key=identity_key,
+        secrets=_secrets(message),
+        session=_session(message),
+        sharers=tuple(message.sharers),
+        survivors=tuple(message.survivors),
+        held=tuple(
+            HeldShare(share.dealer, share.seed_share, share.seed_salt, share.key_share, share.key_salt)
+            for share in message.held
+        ),
+        request_sha256=message.request_sha256,
+        reply=message.reply,
+        vector=message.vector,
+    )
 
 
 def _secrets(message: pb.DeviceState) -> OwnSecrets | None:

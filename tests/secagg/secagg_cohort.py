@@ -240,3 +240,46 @@ def rebundle(cohort, name: str, change=lambda bundle: None, *, key=None, der=Non
     signed.bundle = bundle.SerializeToString()
     signed.signature = keys.sign(key or private_key(name), "bundle", signed.bundle)
     return signed.SerializeToString()
+
+
+def at_masking(n=5, **config) -> "Cohort":
+    """A cohort of which everyone shared, with the delivery that comes next."""
+    cohort = Cohort.open_fresh(n, **config)
+    cohort.delivery = cohort.share(cohort.messages)
+    return cohort
+
+
+def at_agreeing(n=5, without=("device-05",), **config) -> "Cohort":
+    """The same after all but ``without`` delivered, with the request that comes next."""
+    cohort = at_masking(n, **config)
+    cohort.request = cohort.mask(cohort.delivery, without=without)
+    return cohort
+
+
+def at_unmasking(n=5, without=("device-05",), **config) -> "Cohort":
+    """The same after the survivors agreed, with the final request."""
+    cohort = at_agreeing(n, without, **config)
+    cohort.final = cohort.agree(cohort.request)
+    return cohort
+
+
+def reaches(stage: str, n=5, **config) -> Cohort:
+    """A cohort just before it answers at ``stage``; the messages to it stand in ``messages``."""
+    cohort = Cohort.open_fresh(n, **config)
+    for step in ("share", "mask", "agree"):
+        if step == stage:
+            break
+        without = ["device-05"] if step == "mask" else []
+        cohort.messages = getattr(cohort, step)(cohort.messages, without=without)
+    return cohort
+
+
+def finishes(cohort, stage, without=()):
+    """Runs the rest of the session and checks the sum."""
+    messages = cohort.messages
+    steps = ["share", "mask", "agree", "unmask"]
+    for step in steps[steps.index(stage) :]:
+        messages = getattr(cohort, step)(messages, without=without if step == stage else ())
+    outcome = messages
+    np.testing.assert_array_equal(outcome.total, cohort.sum_of(outcome.survivors))
+    return outcome

@@ -173,6 +173,11 @@ def test_an_update_is_clipped_then_weighted():
     assert (weight, values.tolist()) == (1.0, [0.0, 0.0])
     values, _ = weighted_update(np.array([0.6, 0.8]), 4, config_of(2, clip_norm=2.5, weight_cap=4))
     np.testing.assert_array_equal(values, [0.6, 0.8])
+    for update, expected in (([6.0, 8.0], [1.5, 2.0]), ([0.06, 0.08], [0.06, 0.08])):
+        values, _ = weighted_update(np.array(update), 4, config)
+        np.testing.assert_allclose(values, expected)
+    tight, _ = weighted_update(np.array([0.3, -0.4]), 4, config_of(2, clip_norm=0.25, weight_cap=4))
+    np.testing.assert_allclose(tight, [0.15, -0.2])
     with raises(CodecError, "-1 examples: a count cannot be negative"):
         weighted_update(np.zeros(2), -1, config)
 

@@ -1,34 +1,14 @@
-"""Steps 3 to 5, on the device: what it refuses to a server that deviates, and what is left in its state afterwards."""
+"""Steps 3 to 5, on the device: what it refuses to a server that deviates."""
 
 import numpy as np
 import pytest
-from secagg_cohort import DEADLINE, Cohort, private_key, raises
+from secagg_cohort import Cohort, at_agreeing, at_masking, at_unmasking, private_key, raises
 
 from fedge import secagg
-from fedge.errors import InputError
-from fedge.secagg import DeviceState, MessageError, Phase, RefusedError, StageError, keys
+from fedge.secagg import MessageError, RefusedError, StageError, keys
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 ME, PEER = "device-02", "device-03"
-
-
-def at_masking(n=5, **config):
-    """A cohort of which everyone shared, with the delivery that comes next."""
-    cohort = Cohort.open_fresh(n, **config)
-    cohort.delivery = cohort.share(cohort.messages)
-    return cohort
-
-
-def at_agreeing(n=5, without=("device-05",), **config):
-    cohort = at_masking(n, **config)
-    cohort.request = cohort.mask(cohort.delivery, without=without)
-    return cohort
-
-
-def at_unmasking(n=5, without=("device-05",), **config):
-    cohort = at_agreeing(n, without, **config)
-    cohort.final = cohort.agree(cohort.request)
-    return cohort
 
 
 def delivery_with(cohort, change, name=ME) -> bytes:
@@ -330,102 +310,3 @@ def test_a_second_different_unmask_request_is_refused_and_the_same_gets_the_stor
     other = unmask_with(cohort, body=consistency_with(cohort, (1, 2, 3, 4)), signers=(4, 3, 2, 1))
     with raises(StageError, "revealed already, and the request differs from the one that was answered"):
         secagg.handle_unmask(cohort.states[ME], other)
-
-
-def secrets_in(state: DeviceState, needles) -> set[str]:
-    data = state.to_bytes()
-    return {label for label, needle in needles.items() if needle in data}
-
-
-def test_secrets_go_when_they_are_no_longer_needed():
-    cohort = Cohort.open_fresh(4)
-    own = cohort.states[ME].secrets
-    needles = {"mask": own.mask_key, "channel": own.channel_key, "seed": own.seed, "dealing": own.dealing_seed}
-    assert secrets_in(cohort.states[ME], needles) == {"mask", "channel", "seed", "dealing"}
-    delivery = cohort.share(cohort.messages)
-    assert secrets_in(cohort.states[ME], needles) == {"mask", "channel", "seed", "dealing"}
-    request = cohort.mask(delivery)
-    state = cohort.states[ME]
-    assert secrets_in(state, needles) == set() and state.secrets is None and state.spent
-    assert [share.dealer for share in state.held] == [1, 2, 3, 4] and state.vector
-    needles = {f"{share.dealer}{kind}": getattr(share, f"{kind}_share") for share in state.held for kind in ("seed", "key")}
-    final = cohort.agree(request)
-    state = cohort.states[ME]
-    assert not state.vector and len(secrets_in(state, needles)) == 8
-    cohort.unmask(final)
-    state = cohort.states[ME]
-    assert secrets_in(state, needles) == {"1seed", "2seed", "3seed", "4seed"}, "the sealed reply, nothing else"
-    assert state.held == () and state.phase is Phase.REVEALED
-
-
-def test_a_device_that_dropped_out_erases_at_the_deadline():
-    cohort = at_agreeing()
-    state = cohort.states[ME]
-    assert secagg.expire(state, now=DEADLINE - 0.5) is state
-    erased = secagg.expire(state, now=DEADLINE)
-    assert erased.phase is Phase.ERASED and erased.spent and erased.accepted == (7, 1)
-    assert (erased.secrets, erased.held, erased.vector, erased.reply, erased.request_sha256) == (None, (), b"", b"", b"")
-    with raises(StageError, "the device is erased, not masked as this message needs it"):
-        secagg.handle_consistency(erased, cohort.request[ME])
-    cohort.keep(ME, erased)
-
-
-def test_a_device_without_a_session_does_not_expire():
-    cohort = Cohort(2)
-    cohort.check_in()
-    state = cohort.states[ME]
-    assert secagg.expire(state, now=DEADLINE) is state
-    assert secagg.erase(state).secrets is None and not secagg.erase(state).spent
-
-
-PHASES = ["bundled", "shared", "masked", "agreed", "revealed"]
-
-
-def test_a_message_out_of_turn_is_refused_in_every_phase():
-    cohort = at_unmasking()
-    cohort.unmask_reply(ME, cohort.final[ME])
-    revealed = cohort.states[ME]
-    stages = [Cohort.open_fresh(5), at_masking(), at_agreeing(), at_unmasking()]
-    states = [*(stage.states[ME] for stage in stages), revealed]
-    calls = [
-        ("bundled", lambda state: secagg.handle_roster(state, cohort.messages[ME] + b"\0", cohort.policy())),
-        ("shared", lambda state: secagg.handle_shares(state, cohort.delivery[ME] + b"\0", cohort.vectors[ME])),
-        ("masked", lambda state: secagg.handle_consistency(state, cohort.request[ME] + b"\0")),
-        ("agreed", lambda state: secagg.handle_unmask(state, cohort.final[ME] + b"\0")),
-    ]
-    for index, state in enumerate(states):
-        assert state.phase.name.lower() == PHASES[index]
-        for wanted, call in calls:
-            if wanted == PHASES[index]:
-                continue
-            following = PHASES[PHASES.index(wanted) + 1]
-            message = (
-                f"{following} already, and the request differs from the one that was answered"
-                if following == PHASES[index]
-                else f"the device is {PHASES[index]}, not {wanted} as this message needs it"
-            )
-            with raises(StageError, message):
-                call(state)
-
-
-def test_the_state_shows_no_secrets_when_printed():
-    cohort = at_masking()
-    text = repr(cohort.states[ME])
-    own = cohort.states[ME].secrets
-    for secret in (own.mask_key, own.channel_key, own.seed, own.dealing_seed, cohort.states[ME].held[0].seed_share):
-        assert repr(secret)[2:-1] not in text
-    assert "PrivateKey" not in text and "secrets=OwnSecrets(" not in text and "HeldShare(" not in text
-    assert " reply=" not in text and " vector=" not in text
-
-
-def test_a_stored_state_that_is_damaged_or_anothers_is_refused():
-    cohort = Cohort(2)
-    cohort.check_in()
-    data = cohort.states[ME].to_bytes()
-    for damaged in (b"", data[:-1], b"\x08\x63" + data[2:]):
-        with pytest.raises(InputError) as caught:
-            DeviceState.from_bytes(damaged, identity_key=private_key(ME))
-        assert str(caught.value) == "the stored session is damaged: discard it and check in again"
-    with pytest.raises(InputError) as caught:
-        DeviceState.from_bytes(data, identity_key=private_key(PEER))
-    assert str(caught.value) == "the stored session of 'device-02' belongs to another identity key"

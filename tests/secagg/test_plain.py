@@ -52,7 +52,10 @@ def test_a_plain_descriptor_is_no_descriptor_of_the_protocol_and_the_other_way_r
 
 def test_the_record_says_that_nothing_was_masked():
     cohort = Cohort(3, protocol=plain)
-    record = secagg.read_record(cohort.run().record, private_key("round").public_key())
+    outcome = cohort.run()
+    record = secagg.read_record(outcome.record, private_key("round").public_key())
+    assert record.result_blake2b == secagg.wire.vector_hash(outcome.total)
+    assert not cohort.states[ME].vector
     assert (record.suite, record.run, record.survivors) == ("plain-v1", "fleet", 3)
     assert not cohort.server.total.size and cohort.server.stage is secagg.Stage.CLOSED
 

@@ -1,0 +1,142 @@
+"""The command line as a person meets it: exit codes, one clear line for bad input, JSON where asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
+
+
+def fedge(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": str(Path.cwd())}
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+        cwd=cwd,
+    )
+
+
+def refusal(*arguments: str | Path) -> str:
+    result = fedge(*arguments)
+    assert result.returncode == 1, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fedge: "), result.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", [(), ("sim",), ("sim", "run"), ("rounds",), ("rounds", "list"), ("costs", "show")])
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    result = fedge(*command, "--help")
+    assert result.returncode == 0 and "Usage" in result.stdout
+
+
+def test_usage_errors_exit_with_2() -> None:
+    assert fedge("sim", "run", "--workload", "digits").returncode == 2  # --out is missing
+    assert fedge("sim", "run", "--out", "x", "--workload", "mnist").returncode == 2
+    assert fedge("sim", "run", "--out", "x", "--devices", "many").returncode == 2
+    assert fedge("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--devices", "4"), "--insecure-small-cohort"),
+        (("--dropout", "1.5"), "--dropout 1.5"),
+        (("--workload", "csv"), "--data FILE"),
+        (("--resume",), "holds no interrupted run"),
+        (("--prices", "nowhere.toml"), "nowhere.toml"),
+        (("--policy", "nowhere.toml"), "nowhere.toml"),
+    ],
+)
+def test_bad_parameters_are_one_line_and_exit_1(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    assert said in refusal("sim", "run", "--out", tmp_path / "out", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"query,label\nhello,a\n", "text"),
+        (b"text,label\nhello,a\nthere,a\nyou,a\nall,a\n", "label"),
+        (b"text,label\nhello,a\n,b\n", "line 3"),
+        ("text,label\ncaf\u00e9,a\n".encode("latin-1"), "UTF-8"),
+        (b"text,label\none,a\ntwo,a\nthree,a\nfour,b\nfive,b\nsix,b\n", "devices"),
+        (b"", "text"),
+    ],
+)
+def test_bad_csv_files_each_get_one_clear_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(content)
+    line = refusal("sim", "run", "--workload", "csv", "--data", path, "--devices", "30", "--out", tmp_path / "out")
+    assert said in line and "data.csv" in line
+
+
+def test_a_bad_price_book_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "prices.toml").write_text('version = "1"\nsurprise = 2\n')
+    assert "surprise" in refusal("costs", "show", "--prices", tmp_path / "prices.toml")
+
+
+def test_the_price_book_gives_a_source_and_a_date_for_every_figure() -> None:
+    document = json.loads(fedge("costs", "show", "--json").stdout)
+    figures = [*document["figures"].values(), *document["models"].values()]
+    figures += [figure for profile in document["profiles"].values() for figure in profile.values()]
+    assert len(figures) > 40
+    assert all(figure["source"] and figure["date"] for figure in figures)
+    assert document["central"]["usd_per_1k"] == pytest.approx(0.75)
+
+
+def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
+    with Database.open(f"sqlite:///{tmp_path / 'aggregator.sqlite'}") as database:
+        row = RoundRow(
+            round=1,
+            state="finished",
+            attempts=1,
+            cohort=12,
+            survivors=11,
+            started=0.0,
+            finished=9.0,
+            seconds={"unmask": 2.5},
+        )
+        database.save_round(row)
+        database.add_attempt(
+            AttemptRow(
+                round=1, attempt=1, purpose="update", outcome="finished", cohort=12, survivors=11, started=0.0, finished=4.0
+            )
+        )
+        database.add_dropouts(
+            [
+                DropoutRow(
+                    round=1,
+                    attempt=1,
+                    purpose="update",
+                    device_id="device-7",
+                    stage="query.shares",
+                    reason="no answer in time",
+                )
+            ]
+        )
+    listed = json.loads(fedge("rounds", "list", "--run", tmp_path, "--json").stdout)
+    assert listed == [
+        {
+            "round": 1,
+            "state": "finished",
+            "cohort": 12,
+            "survivors": 11,
+            "started": 0.0,
+            "finished": 9.0,
+            "seconds": {"unmask": 2.5},
+            "release": None,
+        }
+    ]
+    shown = json.loads(fedge("rounds", "show", "1", "--run", tmp_path, "--json").stdout)
+    assert shown["dropouts"][0]["device"] == "device-7" and shown["attempts"][0]["survivors"] == 11
+    assert "device-7" in fedge("rounds", "show", "1", "--run", tmp_path).stdout
+    assert "no round 4" in refusal("rounds", "show", "4", "--run", tmp_path)
+    assert "aggregator.sqlite" in refusal("rounds", "list", "--run", tmp_path / "nowhere")

@@ -53,6 +53,7 @@ def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSetting
             kind="fedadam" if training["server_optimizer"] == "fedadam" else "fedavgm",
             learning_rate=float(training["server_learning_rate"]),
             momentum=float(training["server_momentum"]),
+            tau=float(training["server_tau"]),
         ),
         certificate=CertificatePolicy(
             max_risk=config.max_risk,

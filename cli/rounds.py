@@ -3,12 +3,12 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from aggregator.store import Database, RoundRow
+    from aggregator.store import Database
 
 app = typer.Typer(no_args_is_help=True, help="Rounds as the aggregator recorded them.")
 
@@ -27,8 +27,10 @@ def list_rounds(run: RunOption, json_output: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    with _open(run) as database:
-        rounds = [_entry(row) for row in database.rounds()]
+    from aggregator.store.views import round_entry
+
+    with open_run(run) as database:
+        rounds = [round_entry(row) for row in database.rounds()]
     if json_output:
         print(json.dumps(rounds))
         return
@@ -52,60 +54,31 @@ def show(number: Annotated[int, typer.Argument(metavar="ROUND")], run: RunOption
     from rich.console import Console
     from rich.table import Table
 
-    from fedge.errors import InputError
+    from aggregator.store.views import round_document
 
-    with _open(run) as database:
-        row = database.round(number)
-        if row is None:
-            known = [entry.round for entry in database.rounds()]
-            raise InputError(
-                f"no round {number} is recorded; " + (f"rounds {known[0]} to {known[-1]} are" if known else "none is")
-            )
-        attempts, dropouts = database.attempts(number), database.dropouts(number)
-    document: dict[str, Any] = {
-        **_entry(row),
-        "attempts": [
-            {
-                "purpose": attempt.purpose,
-                "attempt": attempt.attempt,
-                "outcome": attempt.outcome,
-                "reason": attempt.reason,
-                "cohort": attempt.cohort,
-                "survivors": attempt.survivors,
-            }
-            for attempt in attempts
-        ],
-        "dropouts": [
-            {
-                "purpose": dropout.purpose,
-                "attempt": dropout.attempt,
-                "device": dropout.device_id,
-                "stage": dropout.stage,
-                "reason": dropout.reason,
-            }
-            for dropout in dropouts
-        ],
-        "metrics": dict(row.metrics),
-    }
+    with open_run(run) as database:
+        document = round_document(database, number)
     if json_output:
         print(json.dumps(document))
         return
     console = Console(highlight=False)
-    console.print(f"Round {number}: {row.state}, release {(row.release or '-')[:12]}, finished {_date(row.finished)}")
+    release = (document["release"] or "-")[:12]
+    console.print(f"Round {number}: {document['state']}, release {release}, finished {_date(document['finished'])}")
     table = Table("session", "attempt", "outcome", "cohort", "survivors", "reason", box=None, pad_edge=False)
     for entry in document["attempts"]:
         table.add_row(*(str(entry[key]) for key in ("purpose", "attempt", "outcome", "cohort", "survivors", "reason")))
     console.print(table)
-    if dropouts:
+    if document["dropouts"]:
         left = Table("device", "session", "left at", "why", box=None, pad_edge=False)
         for entry in document["dropouts"]:
             left.add_row(entry["device"], f"{entry['purpose']} {entry['attempt']}", entry["stage"], entry["reason"])
         console.print(left)
-    for key, value in row.metrics.items():
+    for key, value in document["metrics"].items():
         console.print(f"{key}: {value}")
 
 
-def _open(run: Path) -> "Database":
+def open_run(run: Path) -> "Database":
+    """The database of a run, which has to be there. Raises InputError."""
     from aggregator.store import Database
     from fedge.errors import InputError
 
@@ -113,19 +86,6 @@ def _open(run: Path) -> "Database":
     if not path.is_file():
         raise InputError(f"--run {run}: no aggregator.sqlite there; give the folder that a run was written to")
     return Database.open(f"sqlite:///{path.absolute()}")
-
-
-def _entry(row: "RoundRow") -> dict[str, Any]:
-    return {
-        "round": row.round,
-        "state": row.state,
-        "cohort": row.cohort,
-        "survivors": row.survivors,
-        "started": row.started,
-        "finished": row.finished,
-        "seconds": dict(row.seconds),
-        "release": row.release,
-    }
 
 
 def _date(at: float | None) -> str:

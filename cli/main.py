@@ -16,8 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Small quantized models on edge devices answer most queries, learn together through secure aggregation, and fall back "
-    "to a central server for the hard ones. The ledger shows what that moves.\n\n"
+    help="Small quantized models on edge devices answer most queries, learn together through secure aggregation, "
+    "and fall back to a central server for the hard ones. The ledger shows what that moves.\n\n"
     "Try first: `fedge sim run --out runs/digits`",
 )
 app.add_typer(simulate.app, name="sim")

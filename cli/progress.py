@@ -76,13 +76,14 @@ class Progress:
         out = self._config.out
         local = 1.0 - last["fallback_rate"]
         self._console.print(
-            f"\n{local:.1%} of queries no one trained on are answered on the device; accuracy {last['accuracy']['system']:.1%} "
-            f"(central alone {last['accuracy']['central']:.1%})."
+            f"\n{local:.1%} of queries no one trained on are answered on the device; "
+            f"accuracy {last['accuracy']['system']:.1%} (central alone {last['accuracy']['central']:.1%})."
         )
         usd = last["usd_per_1k"]
         even = summary["break_even_round"]
         self._console.print(
-            f"1,000 queries cost {usd['marginal']:.3f} USD marginal, {usd['loaded']:.3f} loaded, {usd['all_cloud']:.3f} all-cloud; "
+            f"1,000 queries cost {usd['marginal']:.3f} USD marginal, {usd['loaded']:.3f} loaded, "
+            f"{usd['all_cloud']:.3f} all-cloud; "
             + (f"break-even in round {even}." if even is not None else "no break-even in this run.")
         )
         self._console.print(_certificate_line(last, self._config))

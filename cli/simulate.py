@@ -81,10 +81,10 @@ def run(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; no table.")] = False,
 ) -> None:
-    """Run the loop: devices answer, hard queries go to central, its answers train the fleet, and the ledger shows what it cost.
+    """Run the loop: devices answer, hard queries go to central, its answers train the fleet, the ledger shows the cost.
 
-    Writes `summary.json`, `rounds.csv`, `report.html` and the last signed release. Ctrl-C leaves a run that --resume
-    continues.
+    Writes `summary.json`, `rounds.csv`, `report.html`, the last signed release and the aggregator's database. Ctrl-C leaves
+    a run that --resume continues.
     """
     from cli.progress import Progress
     from sim.config import SimulationConfig

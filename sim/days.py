@@ -3,13 +3,12 @@
 import time
 from typing import Any, Protocol
 
-from aggregator.workbench.strong import MemoizedModel
-
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
 from aggregator.rounds.round import RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
+from aggregator.workbench.strong import MemoizedModel
 from edge_client.inference import InferenceSession, SessionCache
 from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, loaded_usd, marginal_usd
 from fedge.costs.ledger import Kind

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from aggregator.workbench.strong import MemoizedModel, train_strong_model
 from numpy.typing import NDArray
 
 from aggregator.workbench.device_model import DeviceModel, build_device_model
+from aggregator.workbench.strong import MemoizedModel, train_strong_model
 from aggregator.workbench.workloads import Workload, load_workload
 from fedge.randomness import derive, root_seed
 from sim.config import SimulationConfig

@@ -40,7 +40,10 @@ def test_a_clock_never_runs_backwards() -> None:
     assert clock() == 11.5
 
 
-@given(devices=st.lists(st.binary(max_size=40), max_size=5), files=st.dictionaries(st.sampled_from("abc"), st.binary(max_size=9)))
+@given(
+    devices=st.lists(st.binary(max_size=40), max_size=5),
+    files=st.dictionaries(st.sampled_from("abc"), st.binary(max_size=9)),
+)
 def test_a_checkpoint_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, devices: list[bytes], files: dict[str, bytes]
 ) -> None:

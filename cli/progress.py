@@ -55,8 +55,8 @@ class Progress:
         row = _row(entry)
         if not self._interactive and not self._quiet:
             if not self._rows:
-                self._console.print(_plain(HEADINGS))
-            self._console.print(_plain(row))
+                self._console.print(_plain(HEADINGS), soft_wrap=True)
+            self._console.print(_plain(row), soft_wrap=True)
         self._rows.append(row)
         self._bar.update(self._task, completed=entry["round"])
         if self._interactive:

@@ -43,7 +43,7 @@ def prepare(config: SimulationConfig, *, stage: Callable[[str], None]) -> Prepar
     stage("training central's strong model")
     started = time.perf_counter()
     strong = MemoizedModel(train_strong_model(workload, seed, progress=stage))
-    central_test = strong.predict(workload.test.queries).argmax(axis=1).astype(np.int64)
+    central_test = strong.predict(list(workload.test.queries)).argmax(axis=1).astype(np.int64)
     timed("strong_model", started)
     stage("training the device model's encoder")
     started = time.perf_counter()

@@ -67,14 +67,12 @@ def build_device_model(
     seed: bytes,
     *,
     warm_start: bool = False,
-    teacher: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
 ) -> DeviceModel:
     """Train the encoder on the workload's server part, export it, quantize it. Under a minute on one core for clinc150.
 
-    ``warm_start``: the head learns from the server part, too; else it is all zeros. ``teacher``: sentence embeddings float32
-    [n, T] of the server part's queries, for the encoder to imitate beside the labels. Raises InputError for a server part
-    that is too small to hold some of it out.
+    ``warm_start``: the head learns from the server part, too; else it is all zeros. Raises InputError for a
+    server part that is too small to hold some of it out.
     """
     # Here and not above: only the building of a model needs torch.
     from aggregator.workbench.architectures import DeviceNetwork, encoder_for
@@ -95,7 +93,6 @@ def build_device_model(
             train.labels,
             classes=classes,
             training=recipe.encoder,
-            teacher=None if teacher is None else teacher[kept],
             progress=progress,
         )
         infer = export_infer(DeviceNetwork(encoder, classes), workload.features.encode(train.queries[:2]))
@@ -105,8 +102,10 @@ def build_device_model(
             batch_size=int(recipe.training["batch_size"]),
             l2=float(recipe.training["l2"]),
             label_smoothing=float(recipe.training["label_smoothing"]),
+            ignored_label=workload.oos_index,
         )
-        infer_int8 = quantize_encoder(infer, {name: array[:_CALIBRATION_ROWS] for name, array in inputs.items()})
+        calibration = {name: array[:_CALIBRATION_ROWS] for name, array in inputs.items()}
+        infer_int8 = quantize_encoder(infer, calibration)
         if warm_start:
             head = fit_head(run_model(infer_int8, inputs, [EMBEDDING])[EMBEDDING], train.labels, classes=classes)
         else:

@@ -30,19 +30,16 @@ def train_encoder(
     *,
     classes: int,
     training: EncoderTraining,
-    teacher: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Train ``encoder`` in place on ``inputs`` with ``labels`` int64 [n] and, where given, a ``teacher`` float32 [n, T].
+    """Train ``encoder`` in place on ``inputs`` with ``labels`` int64 [n].
 
     Source of the schedule: Smith and Topin, "Super-Convergence" (2019), one cycle, AdamW. Call it within `seeded`.
     """
     columns = [torch.from_numpy(array) for array in inputs.values()]
     target = torch.from_numpy(labels)
-    aim = None if teacher is None else functional.normalize(torch.from_numpy(teacher), dim=1)
     head = Dense(encoder.dimensions, classes)
-    projection = None if aim is None else Dense(encoder.dimensions, aim.shape[1])
-    parameters = [*encoder.parameters(), *head.parameters(), *(projection.parameters() if projection else ())]
+    parameters = [*encoder.parameters(), *head.parameters()]
     batches = max(1, len(labels) // training.batch_size)
     optimizer = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -54,9 +51,6 @@ def train_encoder(
             embedding = encoder(*(_trimmed(columns, rows)))
             logits = head(functional.dropout(embedding, training.head_dropout))
             loss = functional.cross_entropy(logits, target[rows], label_smoothing=training.label_smoothing)
-            if aim is not None and projection is not None:
-                likeness = functional.cosine_similarity(projection(embedding), aim[rows], dim=1)
-                loss = loss + training.teacher_weight * (1.0 - likeness).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

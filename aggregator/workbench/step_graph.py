@@ -3,6 +3,10 @@
 The plain onnxruntime wheel runs it, so a device trains without torch. Weights go in and out as tensors; clipping, noise and
 masking happen outside. The step is plain gradient descent: an optimizer with state would be one more thing to carry between
 rounds, and the server's optimizer does that work on the sum.
+
+Answers "out of scope" are not learned from: a head that learns them, from few and repeated queries, claims foreign
+queries for that label; one that does not is unsure of them, and they go to central (clinc150, 20 rounds: 69 % local at 4 %
+disagreement instead of 61 %).
 """
 
 import torch
@@ -24,12 +28,17 @@ def head_step(
     learning_rate: Tensor,
     l2: float,
     label_smoothing: float,
+    ignored_label: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One step of gradient descent on a head [D, C], [C] over a batch [B, D]: ``(next weight, next bias, loss)``.
 
     The loss that comes back is the weighted mean of the smoothed cross-entropy; what is descended also holds
-    ``l2 / 2 * |weight|^2``. A batch whose weights are all 0 moves the head by the L2 term alone and has loss 0.
+    ``l2 / 2 * |weight|^2``. Examples of ``ignored_label`` count as padding. A batch whose weights are all 0 moves the head
+    by the L2 term alone and has loss 0.
     """
+
+    if ignored_label is not None:
+        sample_weight = sample_weight * (label != ignored_label).to(sample_weight.dtype)
 
     def objective(parameters: tuple[Tensor, Tensor]) -> Tensor:
         matrix, offset = parameters
@@ -46,7 +55,9 @@ def head_step(
     return weight - learning_rate * weight_gradient, bias - learning_rate * bias_gradient, loss
 
 
-def export_step(*, dimensions: int, classes: int, batch_size: int, l2: float, label_smoothing: float) -> bytes:
+def export_step(
+    *, dimensions: int, classes: int, batch_size: int, l2: float, label_smoothing: float, ignored_label: int | None = None
+) -> bytes:
     """``step.onnx`` for a head [D, C] and batches of exactly B.
 
     Inputs: ``head.weight``, ``head.bias``, ``embedding`` [B, D], ``label`` int64 [B], ``sample_weight`` [B] (0 for padding),
@@ -61,7 +72,7 @@ def export_step(*, dimensions: int, classes: int, batch_size: int, l2: float, la
 
     def step(weight: Tensor, bias: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         named = dict(zip(batch, rest, strict=True))
-        return head_step(weight, bias, **named, l2=l2, label_smoothing=label_smoothing)
+        return head_step(weight, bias, **named, l2=l2, label_smoothing=label_smoothing, ignored_label=ignored_label)
 
     example = (torch.zeros(dimensions, classes), torch.zeros(classes), *batch.values())
     return onnx_bytes(

@@ -23,12 +23,13 @@ class Made:
 
     def __init__(self, features, queries):
         torch.manual_seed(0)
-        self.network = DeviceNetwork(encoder_for(features, dimensions=D), CLASSES)
+        self.inputs = features.encode(queries)
+        encoder = encoder_for(features, dimensions=D)
         # Biases away from zero, as after training.
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in encoder.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(parameter, std=0.1)
-        self.inputs = features.encode(queries)
+        self.network = DeviceNetwork(encoder, CLASSES)
         self.features = features
         self.fp32 = export_infer(self.network, features.encode(queries[:2]))
         self.int8 = quantize_encoder(self.fp32, self.inputs)

@@ -88,6 +88,16 @@ def test_a_batch_of_padding_has_no_loss_and_only_decays(session):
     np.testing.assert_array_equal(bias, inputs["head.bias"])
 
 
+def test_examples_of_the_ignored_label_count_as_padding(session):
+    file = export_step(dimensions=D, classes=C, batch_size=B, l2=L2, label_smoothing=SMOOTHING, ignored_label=C - 1)
+    ignoring = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    inputs = feed(np.random.default_rng(6))
+    inputs["label"] = np.array([0, C - 1, 2, C - 1])
+    padded = {**inputs, "sample_weight": np.array([1, 0, 1, 0], np.float32)}
+    for got, want in zip(ignoring.run(OUTPUTS, inputs), session.run(OUTPUTS, padded), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_the_file_passes_the_release_checks_and_names_no_machine(step_file):
     check_model(step_file)
     assert b".py" not in step_file and b"/home" not in step_file and b"site-packages" not in step_file

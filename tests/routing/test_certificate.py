@@ -85,6 +85,10 @@ def test_probabilities_outside_zero_to_one_are_refused(value):
         probes_needed(0.05, value)
     with pytest.raises(InputError, match="max_risk"):
         probes_needed(value, 0.05)
+    with pytest.raises(InputError, match="max_risk"):
+        walk([1, 1, 1, 1], [0, 0, 0, 0], max_risk=value)
+    with pytest.raises(InputError, match="delta"):
+        walk([1, 1, 1, 1], [0, 0, 0, 0], delta=value)
 
 
 def walk(seen, disagreed, max_risk=0.05, delta=0.05) -> GridTest:
@@ -121,17 +125,23 @@ def test_too_few_probes_certify_nothing():
     assert walk([0, 0, 0, 59], [0, 0, 0, 1]) == GridTest(None, None, 0, 0, None, 1)
 
 
-def test_the_start_bears_as_many_disagreements_as_a_third_of_the_probes():
-    need = [probes_needed(0.05, 0.05, k) for k in range(START_ALLOWANCE + 2)]
-    for k in range(1, START_ALLOWANCE + 1):
-        total = 3 * need[k]
-        # exactly enough for k at the strictest threshold: k disagreements there still pass, one probe less starts lower
-        assert walk([total - need[k], 0, 0, need[k]], [total - need[k], 0, 0, k]).index == 1
-        assert walk([total - need[k], 0, 1, need[k] - 1], [total - need[k], 0, 1, k - 1]).index == 1
-        # one probe less in all: the start bears k - 1 only
-        assert walk([total - 1 - need[k - 1], 0, 0, need[k - 1]], [total - 1 - need[k - 1], 0, 0, k]).index is None
-    total = 3 * need[-1]
-    assert walk([total - need[-1], 0, 0, need[-1] - 1], [total - need[-1], 0, 0, START_ALLOWANCE]).index == 1
+@pytest.mark.parametrize("allowed", range(1, START_ALLOWANCE + 1))
+def test_the_start_bears_as_many_disagreements_as_a_third_of_the_probes(allowed):
+    """``tested`` tells where the walk started: 4 from the strictest threshold, 3 from the next."""
+    need, fewer = probes_needed(0.05, 0.05, allowed), probes_needed(0.05, 0.05, allowed - 1)
+    total = 3 * need
+    assert walk([total - need, 0, 0, need], [0, 0, 0, allowed]).tested == 4
+    assert walk([total - need, 0, 1, need - 1], [0, 0, 0, 0]).tested == 3  # one probe short above: starts lower
+    assert walk([total - need, 0, 1, need - 1], [0, 0, 0, allowed]).index == 0  # where as many disagreements pass
+    # one probe less in all: a third bears one disagreement less, and the start lies where that many pass
+    assert walk([total - 1 - fewer, 0, 0, fewer], [0, 0, 0, 0]).tested == 4
+    assert walk([total - 1 - fewer, 0, 1, fewer - 1], [0, 0, 0, 0]).tested == 3
+
+
+def test_the_start_never_bears_more_than_its_allowance():
+    most = probes_needed(0.05, 0.05, START_ALLOWANCE)
+    assert walk([100_000, 0, 0, most], [0, 0, 0, 0]).tested == 4
+    assert walk([100_000, 0, 1, most - 1], [0, 0, 0, 0]).tested == 3
 
 
 @settings(max_examples=30, deadline=None)
@@ -156,6 +166,8 @@ def test_the_found_threshold_passes_its_own_bound_and_all_stricter_ones_do(seen,
     ("seen", "disagreed"),
     [
         ([1, 2, 3], [0, 0, 0]),
+        ([1] * 4, [0] * 3),
+        ([1] * 3, [0] * 4),
         ([1] * 4, [2, 0, 0, 0]),
         ([1] * 4, [0, 0, 0, -1]),
         ([-1, 1, 1, 1], [-1, 0, 0, 0]),

@@ -2,16 +2,19 @@
 stand here.
 """
 
+from typing import get_args
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.central import CentralService, Limits, Pricing
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.publish import Export, ReleaseMaker
 from aggregator.rounds.round import RoundSettings
-from aggregator.rounds.server_optimizer import ServerOptimizer
+from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
 from aggregator.workbench.device_model import DeviceModel, quantized
 from aggregator.workbench.workloads import Workload
 from fedge.costs import PriceBook
+from fedge.errors import InputError
 from fedge.features import Query
 from fedge.release import SelfTest, Weights
 from fedge.routing import DEFAULT_GRID
@@ -50,7 +53,7 @@ def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSetting
         phase_timeout_s=PHASE_TIMEOUT_S,
         session_timeout_s=SESSION_TIMEOUT_S,
         optimizer=ServerOptimizer(
-            kind="fedadam" if training["server_optimizer"] == "fedadam" else "fedavgm",
+            kind=_server_optimizer(str(training["server_optimizer"])),
             learning_rate=float(training["server_learning_rate"]),
             momentum=float(training["server_momentum"]),
             tau=float(training["server_tau"]),
@@ -62,6 +65,13 @@ def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSetting
             grid=DEFAULT_GRID,
         ),
     )
+
+
+def _server_optimizer(name: str) -> Kind:
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    if name not in kinds:
+        raise InputError(f"the device model's recipe asks for the server optimizer {name!r}; there are {', '.join(kinds)}")
+    return kinds[name]
 
 
 def _n_min(cohort: int) -> int:

@@ -1,7 +1,7 @@
 """Server optimizers as pairs of functions, `init` and `apply(state, change) -> (state, weights)`.
 
-Source: Reddi et al., "Adaptive Federated Optimization" (2021), algorithms FedAvgM and FedAdam, without bias correction as
-there; `tau` is the adaptivity floor.
+Source: Reddi et al., "Adaptive Federated Optimization" (2021), algorithms FedAvgM, FedAdam and FedAdagrad, without bias
+correction as there; `tau` is the adaptivity floor.
 """
 
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["fedavgm", "fedadam"]
+Kind = Literal["fedavgm", "fedadam", "fedadagrad"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptimizer:
-    """Hyperparameters. ``momentum`` is beta of FedAvgM and beta_1 of FedAdam."""
+    """Hyperparameters. ``momentum`` is beta of FedAvgM and beta_1 of the adaptive ones."""
 
     kind: Kind = "fedavgm"
     learning_rate: float = 1.0
@@ -47,7 +47,10 @@ def apply(
         moved = replace(state, first=first)
     else:
         first = optimizer.momentum * state.first + (1.0 - optimizer.momentum) * change
-        second = optimizer.beta_2 * state.second + (1.0 - optimizer.beta_2) * change**2
+        if optimizer.kind == "fedadam":
+            second = optimizer.beta_2 * state.second + (1.0 - optimizer.beta_2) * change**2
+        else:
+            second = state.second + change**2
         step = optimizer.learning_rate * first / (np.sqrt(second) + optimizer.tau)
         moved = OptimizerState(first, second)
     return moved, (weights.astype(np.float64) + step).astype(np.float32)

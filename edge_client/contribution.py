@@ -43,7 +43,10 @@ def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, 
     layout = UpdateLayout()
     training = training_from_mapping(manifest.training)
     index = {label: i for i, label in enumerate(manifest.labels)}
-    examples = [example for example in store.memory.all() if example.label in index]
+    # "Out of scope" teaches the head nothing: it never answers that, and would only learn the few such queries by heart.
+    examples = [
+        example for example in store.memory.all() if example.label in index and example.label != manifest.oos_label
+    ]
     predictions = base.session.predict([example.query for example in examples])
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)

@@ -22,7 +22,7 @@ from fedge.errors import FedgeError
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
 from fedge.routing import Policy
-from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Vector, encode
+from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Vector, encode, expire
 from protos.fedge.rounds.v1 import rounds_pb2
 
 SLOT = "session"
@@ -142,7 +142,9 @@ class Participant:
         """
         opened = self._opened()
         state, reply = self._roles.handle_roster(self._state(), payload, self._conditions(opened))
-        self._store.sessions.accept(self._federation.name, round_number=opened.request.round, attempt=opened.request.attempt)
+        if state.accepted is not None:
+            round_number, attempt = state.accepted
+            self._store.sessions.accept(self._federation.name, round_number=round_number, attempt=attempt)
         self._save(state)
         return reply
 
@@ -221,10 +223,15 @@ class Participant:
         return self._open
 
     def _state(self) -> DeviceState:
+        """The stored session; past its deadline its secrets are erased before anything is answered."""
         stored = self._store.sessions.load(SLOT)
         if stored is None:
             raise SessionRefused("this device is in no session: it checked in to none")
-        return DeviceState.from_bytes(stored, identity_key=self._identity.private_key)
+        state = DeviceState.from_bytes(stored, identity_key=self._identity.private_key)
+        current = expire(state, now=self._clock())
+        if current is not state:
+            self._save(current)
+        return current
 
     def _save(self, state: DeviceState) -> None:
         self._store.sessions.save(SLOT, state.to_bytes())

@@ -13,7 +13,7 @@ from fedge.randomness import generator
 
 _REGULARIZATION = 3.0
 _WIDTH = 1.3  # of the kernel, in units of scikit-learn's gamma="scale"
-# The one-against-rest votes of scikit-learn's SVC lie about one apart: this turns them into probabilities of the least log loss.
+# The one-against-rest votes of an SVC lie about one apart: this makes probabilities of them, at about the least log loss.
 _SHARPNESS = 3.0
 
 

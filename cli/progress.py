@@ -25,6 +25,7 @@ class Progress:
         self._console = Console(stderr=quiet, highlight=False)
         self._quiet = quiet
         self._rows: list[tuple[str, ...]] = []
+        self._done = 0
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=self._console
         )
@@ -58,17 +59,23 @@ class Progress:
                 self._console.print(_plain(HEADINGS), soft_wrap=True)
             self._console.print(_plain(row), soft_wrap=True)
         self._rows.append(row)
-        self._bar.update(self._task, completed=entry["round"])
+        self._done = entry["round"]
+        self._bar.update(self._task, completed=self._done)
         if self._interactive:
             self._live.update(self._view())
 
-    def interrupted(self) -> None:
-        """Say how to go on after Ctrl-C."""
-        done = len(self._rows)
-        print(
-            f"fedge: interrupted after round {done} of {self._config.rounds}; the same command with --resume continues it",
-            file=sys.stderr,
-        )
+    def interrupted(self, *, resumed: bool) -> None:
+        """Say how to go on after Ctrl-C; before the first round's end there is nothing to go on from."""
+        if self._rows:
+            print(
+                f"fedge: interrupted after round {self._done} of {self._config.rounds}; "
+                "the same command with --resume continues it",
+                file=sys.stderr,
+            )
+        elif resumed:
+            print("fedge: interrupted before a further round was done; the same command continues it", file=sys.stderr)
+        else:
+            print("fedge: interrupted before the first round was done; the same command starts it again", file=sys.stderr)
 
     def conclude(self, summary: dict[str, Any]) -> None:
         """The result in a few lines."""

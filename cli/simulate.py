@@ -115,7 +115,7 @@ def run(
         try:
             summary = simulate(config, observer=progress, resume=resume)
         except KeyboardInterrupt:
-            progress.interrupted()
+            progress.interrupted(resumed=resume)
             raise typer.Exit(1) from None
     if json_output:
         import json

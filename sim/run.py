@@ -63,10 +63,13 @@ def simulate(
     ``preparation`` lets several runs share data and models. Raises InputError for parameters, files and checkpoints that
     cannot be used. An interruption leaves the last finished round's checkpoint behind.
     """
-    stored = _checkpoint(config, resume=resume)
+    stored = _checkpoint(config) if resume else None
     book, policy = _price_book(config.prices), _policy(config.policy)
     _make_folder(config.out)
     prepared = preparation or prepare(config, stage=observer.stage)
+    if stored is None:  # only now: inputs that cannot be used must not cost the folder an earlier run's checkpoint
+        checkpoints.clear(config.out)
+        (config.out / DATABASE).unlink(missing_ok=True)
     with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer) as (days, release):
         summary = _summary(config, prepared, days, book)
         write_summary(config.out, summary)
@@ -205,12 +208,8 @@ def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: 
     }
 
 
-def _checkpoint(config: SimulationConfig, *, resume: bool) -> Checkpoint | None:
-    """The checkpoint to continue from; None, and any old one cleared, for a run that starts anew."""
-    if not resume:
-        checkpoints.clear(config.out)
-        (config.out / DATABASE).unlink(missing_ok=True)
-        return None
+def _checkpoint(config: SimulationConfig) -> Checkpoint:
+    """The checkpoint to continue from. Raises InputError where there is none, or one of other parameters."""
     stored = checkpoints.load(config.out)
     if stored is None:
         raise InputError(f"--resume: {config.out} holds no interrupted run; start it without --resume")

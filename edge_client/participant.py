@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf.message import DecodeError
 
 from edge_client.clock import Clock
 from edge_client.contribution import Contribution, make_counts, make_update
@@ -112,7 +113,7 @@ class Participant:
 
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
-        request = rounds_pb2.CheckInRequest.FromString(payload)
+        request = _read_request(payload)
         now = self._clock()
         release, downloaded = self._releases.obtain(request.release_id)
         contribution = self._contribute(request, release)
@@ -158,14 +159,16 @@ class Participant:
         # The same device, round and attempt round in the same way in every run, masked or not.
         rounding = derive(self._seed, "rounding", opened.request.round, opened.request.attempt)
         encoded = encode(contribution.reals, contribution.integers, state.session.config, rounding)
-        state, reply, vector = self._roles.handle_shares(state, payload, encoded)
-        self._save(state)
+        after, reply, vector = self._roles.handle_shares(state, payload, encoded)
+        if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
+            # Before the save, whose fsync then covers these marks too: a power cut must not bring sent pairs back.
+            if contribution.pairs is not None:
+                self._store.probes.mark_pairs_spent(contribution.pairs)
+            if contribution.trained_on:
+                self._store.memory.mark_used(contribution.trained_on)
+        self._save(after)
         if vector is None:
             return reply, None
-        if contribution.pairs is not None:
-            self._store.probes.mark_pairs_spent(contribution.pairs)
-        if contribution.trained_on:
-            self._store.memory.mark_used(contribution.trained_on)
         return reply, vector.astype(vector.dtype.newbyteorder("<"), copy=False).tobytes()
 
     def consistency(self, payload: bytes) -> bytes:
@@ -235,3 +238,10 @@ class Participant:
 
     def _save(self, state: DeviceState) -> None:
         self._store.sessions.save(SLOT, state.to_bytes())
+
+
+def _read_request(payload: bytes) -> "rounds_pb2.CheckInRequest":
+    try:
+        return rounds_pb2.CheckInRequest.FromString(payload)
+    except DecodeError:
+        raise SessionRefused(f"the check-in of {len(payload)} bytes cannot be read") from None

@@ -1,0 +1,659 @@
+"""A device's side of a session, with the real protocol on both ends and several devices in one cohort."""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from edge_client import client_app
+from edge_client.client_app import PAYLOAD, VECTOR, build_client_app
+from edge_client.contribution import make_update
+from edge_client.energy import EnergyMeter
+from edge_client.participant import SLOT, Federation, Participant, SessionRefused
+from edge_client.store import LabelledQuery, Probe
+from fedge import secagg
+from fedge.costs import Kind, PriceBook, load_profiles
+from fedge.errors import FedgeError, VerificationError
+from fedge.features import content_hash
+from fedge.identity import DeviceIdentity, issue_certificate, new_certificate_authority, verify_certificate
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.randomness import derive
+from fedge.release import Release, flatten, sign_release
+from fedge.routing import Policy
+from fedge.routing.confidence import nll_sums
+from fedge.secagg import DeviceState, Phase, SessionAborted, SessionConfig
+from protos.fedge.rounds.v1 import rounds_pb2
+from sim.grid import InProcessGrid, Node, node_context
+
+NOW = 1_767_225_600.0
+SESSION_S = 600.0
+CLIP, CAP, RATE, EPOCHS = 0.3, 3, 0.5, 2
+FEDERATION = "test"
+UPDATE, COUNTS = rounds_pb2.PURPOSE_UPDATE, rounds_pb2.PURPOSE_COUNTS
+ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
+AUTHORITY = new_certificate_authority(
+    "test", not_before=NOW - 60, not_after=NOW + 86_400, private_key=Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32)
+)
+
+
+def request_of(release_id: str, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1) -> bytes:
+    return rounds_pb2.CheckInRequest(
+        round=round_number, attempt=attempt, purpose=purpose, release_id=release_id, publication=0
+    ).SerializeToString()
+
+
+def seed_of(name: str) -> bytes:
+    return derive(b"s" * 32, name)
+
+
+class Party:
+    """Some devices, their aggregator's side of the protocol, and the release that they train on."""
+
+    def __init__(self, make_bench: Callable[..., Any], release: Release, *, devices: int) -> None:
+        self.release = release
+        self.names = [f"device-{number}" for number in range(1, devices + 1)]
+        first = make_bench()
+        self.clock, self.source = first.clock, first.source
+        self.source.publish(release)
+        benches = [first, *(make_bench(source=self.source) for _ in self.names[1:])]
+        self.benches = dict(zip(self.names, benches, strict=True))
+        self.stores = {name: bench.store for name, bench in self.benches.items()}
+        self.identities = {name: self._enrolled(name) for name in self.names}
+        self.participants = {name: self.participant(name) for name in self.names}
+        self.server: secagg.ServerState | None = None
+
+    def _enrolled(self, name: str) -> DeviceIdentity:
+        key = Ed25519PrivateKey.generate()
+        certificate = issue_certificate(
+            AUTHORITY.private_key, AUTHORITY.name, name, key.public_key(), not_before=NOW - 60, not_after=NOW + 86_400
+        )
+        return DeviceIdentity(name, key, certificate)
+
+    def _vouched(self, der: bytes) -> Any:
+        return verify_certificate(der, AUTHORITY.private_key.public_key(), self.clock())
+
+    def participant(self, name: str) -> Participant:
+        """A participant as a process that starts makes it: nothing but the store and the seed is known."""
+        return Participant(
+            identity=self.identities[name],
+            federation=Federation(
+                name=FEDERATION,
+                round_key=ROUND_KEY.public_key(),
+                verify_certificate=self._vouched,
+                revoked=frozenset(),
+                n_min=2,
+            ),
+            store=self.stores[name],
+            releases=self.benches[name].manager,
+            meter=EnergyMeter(PriceBook.load_default(), load_profiles()["raspberry-pi-4"]),
+            policy=Policy.default(),
+            roles=secagg,
+            seed=seed_of(name),
+            clock=self.clock,
+            entropy=os.urandom,
+        )
+
+    def restart(self, name: str) -> None:
+        self.participants[name] = self.participant(name)
+
+    def phase(self, name: str) -> Phase:
+        return self.state(name).phase
+
+    def state(self, name: str) -> DeviceState:
+        stored = self.stores[name].sessions.load(SLOT)
+        assert stored is not None
+        return DeviceState.from_bytes(stored, identity_key=self.identities[name].private_key)
+
+    def config(self, purpose: int) -> SessionConfig:
+        weights = flatten(self.release.weights())
+        integers = UpdateLayout().integers if purpose == UPDATE else CountsLayout(5).integers
+        return SessionConfig(
+            reals=len(weights) if purpose == UPDATE else 0,
+            integers=integers,
+            bits=32,
+            cohort_max=16,
+            scale=CLIP,
+            clip_norm=CLIP,
+            weight_cap=CAP,
+            n_min=2,
+            deadline=self.clock() + SESSION_S,
+        )
+
+    def check_in(self, *, purpose: int = UPDATE, attempt: int = 1) -> dict[str, bytes]:
+        request = request_of(self.release.release_id, purpose=purpose, attempt=attempt)
+        bundles = {}
+        for name in self.names:
+            response = rounds_pb2.CheckInResponse.FromString(self.participants[name].check_in(request))
+            assert response.device_id == name
+            bundles[name] = response.bundle
+        return bundles
+
+    def open(self, *, purpose: int = UPDATE, attempt: int = 1) -> dict[str, bytes]:
+        """Steps 0 and 1: everyone checked in, and the roster messages."""
+        bundles = self.check_in(purpose=purpose, attempt=attempt)
+        manifest = self.release.manifest
+        self.server, messages = secagg.create_session(
+            self.config(purpose),
+            bundles,
+            round_key=ROUND_KEY,
+            run=FEDERATION,
+            round=1,
+            attempt=attempt,
+            release_id=self.release.release_id,
+            weights_sha256=manifest.weights_sha256,
+            structure_sha256=manifest.structure_sha256,
+            verify_certificate=self._vouched,
+            now=self.clock(),
+            entropy=os.urandom,
+        )
+        return messages
+
+    def share(self, messages: Mapping[str, bytes]) -> dict[str, bytes]:
+        for name, message in messages.items():
+            secagg.handle_roster_reply(self.server, name, self.participants[name].roster(message))
+        return secagg.create_share_messages(self.server)
+
+    def mask(self, messages: Mapping[str, bytes], *, without: Collection[str] = ()) -> dict[str, bytes]:
+        for name, message in messages.items():
+            if name not in without:
+                secagg.handle_masked(self.server, name, *self.participants[name].shares(message))
+        return secagg.create_consistency_messages(self.server)
+
+    def agree(self, messages: Mapping[str, bytes]) -> dict[str, bytes]:
+        for name, message in messages.items():
+            secagg.handle_consistency_reply(self.server, name, self.participants[name].consistency(message))
+        return secagg.create_unmask_messages(self.server)
+
+    def reveal(self, messages: Mapping[str, bytes]) -> secagg.Outcome:
+        for name, message in messages.items():
+            secagg.handle_unmask_reply(self.server, name, self.participants[name].unmask(message))
+        return secagg.recover(self.server)
+
+    def run(self, *, purpose: int = UPDATE, attempt: int = 1, without: Collection[str] = ()) -> secagg.Decoded:
+        """A whole session; those in ``without`` leave before they mask."""
+        delivery = self.share(self.open(purpose=purpose, attempt=attempt))
+        outcome = self.reveal(self.agree(self.mask(delivery, without=without)))
+        assert set(outcome.survivors) == set(self.names) - set(without)
+        return secagg.decode(outcome.total, len(outcome.survivors), self.config(purpose))
+
+    def teach(self, name: str, examples: list[tuple[np.ndarray, str]]) -> None:
+        self.stores[name].memory.add(
+            [LabelledQuery(content_hash(query), query, label, "central", NOW) for query, label in examples]
+        )
+
+    def probe(self, name: str, query: np.ndarray, *, agrees: bool) -> None:
+        """A probe that would have stayed local."""
+        store, digest = self.stores[name], content_hash(query)
+        store.fates.settle({digest: True}, at=NOW)
+        central = "left" if agrees else "right"
+        store.probes.record([Probe(digest, query, central, "left", 0.9, "old", 0, True, NOW)])
+
+    def used(self, name: str) -> list[int]:
+        return [example.used for example in self.stores[name].memory.all()]
+
+    def pending(self, name: str) -> tuple[int, int]:
+        pairs = self.stores[name].probes.pending_pairs()
+        return pairs.seen, pairs.disagreed
+
+
+@pytest.fixture
+def make_party(make_bench, make_release, release_key, queries):
+    """Four devices by default; device k knows k labelled queries (one batch) and has k probes, one of which disagrees."""
+
+    def make(*, devices: int = 4, taught: bool = True, oos_label: str | None = None) -> Party:
+        plain = make_release(scale=0.5)
+        training = {**plain.manifest.training, "clip_norm": CLIP, "weight_cap": CAP, "epochs": EPOCHS}
+        manifest = replace(plain.manifest, training=training, oos_label=oos_label)
+        party = Party(make_bench, sign_release(manifest, plain.files, release_key), devices=devices)
+        for number, name in enumerate(party.names, start=1):
+            for which, query in enumerate(queries[10 * number : 10 * number + number] if taught else ()):
+                party.teach(name, [(query, ("left", "right")[(which + number) % 2])])
+                party.probe(name, query, agrees=which > 0)
+        return party
+
+    return make
+
+
+@pytest.fixture
+def party(make_party) -> Party:
+    return make_party()
+
+
+def trained(release: Release, release_math, examples: list[LabelledQuery]) -> np.ndarray:
+    """Full-batch softmax regression in float64, its update clipped and weighed: what the device must add to the sum."""
+    encoder = release_encoder(release_math)
+    embedding = np.array([encoder(example.query) for example in examples])
+    target = np.eye(2)[[("left", "right").index(example.label) for example in examples]]
+    start = {name: array.astype(np.float64) for name, array in release.weights().items()}
+    weights = dict(start)
+    for _ in range(EPOCHS):
+        logits = embedding @ weights["head.weight"] + weights["head.bias"]
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        error = (p - target) / len(examples)
+        weights = {
+            "head.weight": weights["head.weight"] - RATE * embedding.T @ error,
+            "head.bias": weights["head.bias"] - RATE * error.sum(axis=0),
+        }
+    delta = np.concatenate([(weights[name] - start[name]).ravel() for name in sorted(weights)])
+    return delta * min(1.0, CLIP / np.linalg.norm(delta)) * min(len(examples), CAP) / CAP
+
+
+def release_encoder(release_math) -> Callable[[np.ndarray], np.ndarray]:
+    """The tiny release's encoder, read off its numpy twin with the identity as head."""
+    head = {"head.weight": np.eye(3, dtype=np.float32), "head.bias": np.zeros(3, dtype=np.float32)}
+    return lambda query: release_math(np.asarray(query)[None], head)[0].astype(np.float64)
+
+
+# What a session gives.
+
+
+def test_a_session_gives_the_weighted_sum_of_the_clipped_updates(party, release_math):
+    expected = sum(trained(party.release, release_math, party.stores[name].memory.all()) for name in party.names)
+    decoded = party.run()
+    # Each device rounds by less than one quantum; the rest is float32 against float64.
+    quantum = CLIP / party.config(UPDATE).quantum
+    assert decoded.reals == pytest.approx(expected, abs=len(party.names) * quantum + 1e-6)
+    sums = UpdateLayout().decode(decoded.integers)
+    assert (sums.weight, sums.examples) == (1 + 2 + 3 + 3, 1 + 2 + 3 + 4)
+
+
+def test_the_sum_is_that_of_the_encoded_updates_to_the_last_bit(party):
+    config = party.config(UPDATE)
+    vectors = []
+    for name in party.names:
+        releases, seed = party.benches[name].manager, seed_of(name)
+        base, _ = releases.obtain(party.release.release_id)
+        own = make_update(party.stores[name], releases.loader, base, seed=derive(seed, "training", 1, 1))
+        vectors.append(secagg.encode(own.reals, own.integers, config, derive(seed, "rounding", 1, 1)))
+    decoded = party.run()
+    expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
+    assert decoded.reals.tolist() == expected.reals.tolist()
+    assert decoded.integers.tolist() == expected.integers.tolist()
+
+
+def test_some_update_of_that_session_is_clipped_and_some_is_not(party, release_math):
+    weights = [min(number, CAP) / CAP for number in (1, 2, 3, 4)]
+    norms = [
+        np.linalg.norm(trained(party.release, release_math, party.stores[name].memory.all())) / weight
+        for name, weight in zip(party.names, weights, strict=True)
+    ]
+    assert max(norms) == pytest.approx(CLIP) and min(norms) < 0.95 * CLIP
+
+
+def test_the_sum_of_those_who_delivered_is_exact_when_one_leaves_before_masking(party, release_math):
+    rest = [name for name in party.names if name != "device-2"]
+    expected = sum(trained(party.release, release_math, party.stores[name].memory.all()) for name in rest)
+    decoded = party.run(without=["device-2"])
+    assert decoded.reals == pytest.approx(expected, abs=1e-6)
+    assert UpdateLayout().decode(decoded.integers).examples == 1 + 3 + 4
+    assert party.used("device-2") == [0, 0]
+    assert party.used("device-3") == [1, 1, 1]
+
+
+def test_without_labels_the_update_is_zero_and_weighs_nothing(make_party):
+    party = make_party(taught=False)
+    decoded = party.run()
+    sums = UpdateLayout().decode(decoded.integers)
+    assert (sums.weight, sums.examples, sums.loss_sum, sums.nll.any()) == (0, 0, 0.0, False)
+    assert abs(decoded.reals).max() <= len(party.names) * CLIP / party.config(UPDATE).quantum
+
+
+def test_out_of_scope_answers_are_left_out_of_an_update(make_party, queries, release_math):
+    party = make_party(taught=False, oos_label="right")
+    for number, name in enumerate(party.names):
+        party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
+    in_scope = [[e for e in party.stores[name].memory.all() if e.label == "left"] for name in party.names]
+    decoded = party.run()
+    sums = UpdateLayout().decode(decoded.integers)
+    assert (sums.weight, sums.examples) == (4, 4)
+    assert decoded.reals == pytest.approx(sum(trained(party.release, release_math, e) for e in in_scope), abs=1e-6)
+    logits = release_math(np.array([examples[0].query for examples in in_scope]), party.release.weights())
+    assert sums.nll == pytest.approx(nll_sums(logits, np.zeros(4, dtype=np.int64)), abs=4 * 5.1e-4)
+    assert party.used("device-1") == [1, 0]
+
+
+def test_a_label_that_the_release_does_not_know_teaches_nothing(make_party, queries):
+    party = make_party(taught=False)
+    for number, name in enumerate(party.names):
+        party.teach(name, [(queries[number], "up")])
+    assert UpdateLayout().decode(party.run().integers).examples == 0
+
+
+def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party):
+    first = UpdateLayout().decode(party.run().integers)
+    second = UpdateLayout().decode(party.run(attempt=2).integers)
+    assert first.nll.all() and first.examples == second.examples == 10
+    assert not second.nll.any()
+
+
+# Running pairs and memory are spent when the vector leaves.
+
+
+def test_counts_carry_each_running_pair_once(party, queries):
+    layout = CountsLayout(5)
+    first = layout.decode(party.run(purpose=COUNTS).integers)
+    assert (first.running_seen, first.running_disagreed) == (1 + 2 + 3 + 4, 4)
+    assert first.seen.sum() == 10
+    party.probe("device-1", queries[5], agrees=False)
+    second = layout.decode(party.run(purpose=COUNTS, attempt=2).integers)
+    assert (second.running_seen, second.running_disagreed) == (1, 1)
+    assert second.seen.sum() == 11  # the grid test looks at all probes, each time
+
+
+def test_pairs_are_spent_when_the_vector_leaves_and_not_before(party):
+    messages = party.open(purpose=COUNTS)
+    assert party.pending("device-4") == (4, 1)
+    delivery = party.share(messages)
+    assert party.pending("device-4") == (4, 1)
+    _, vector = party.participants["device-4"].shares(delivery["device-4"])
+    assert vector is not None
+    assert party.pending("device-4") == (0, 0)
+    assert party.pending("device-3") == (3, 1)
+
+
+def test_the_marks_are_written_before_the_masked_state_whose_fsync_covers_them(party, monkeypatch):
+    delivery = party.share(party.open(purpose=COUNTS))
+    sessions, seen = type(party.stores["device-4"].sessions), []
+    save = sessions.save
+
+    def watching(self, slot, state):
+        seen.append(party.pending("device-4"))
+        save(self, slot, state)
+
+    monkeypatch.setattr(sessions, "save", watching)
+    party.participants["device-4"].shares(delivery["device-4"])
+    assert seen == [(0, 0)]
+
+
+def test_a_pair_that_comes_in_after_the_check_in_stays_pending(party, queries):
+    delivery = party.share(party.open(purpose=COUNTS))
+    party.probe("device-1", queries[5], agrees=True)
+    party.mask(delivery)
+    assert party.pending("device-1") == (1, 0)
+
+
+def test_an_aborted_session_reports_no_pair_twice(party):
+    delivery = party.share(party.open(purpose=COUNTS))
+    with pytest.raises(SessionAborted):  # two of four deliver, it takes three
+        party.mask(delivery, without=["device-1", "device-2"])
+    sums = CountsLayout(5).decode(party.run(purpose=COUNTS, attempt=2).integers)
+    assert (sums.running_seen, sums.running_disagreed) == (1 + 2, 2)  # what devices 3 and 4 sent off is gone for good
+
+
+def test_a_session_that_ends_before_masking_spends_nothing(party):
+    party.share(party.open(purpose=COUNTS))
+    sums = CountsLayout(5).decode(party.run(purpose=COUNTS, attempt=2).integers)
+    assert (sums.running_seen, sums.running_disagreed) == (10, 4)
+
+
+def test_an_update_session_spends_no_pairs_and_counts_use_no_memory(party):
+    party.run()
+    assert party.pending("device-4") == (4, 1)
+    party.run(purpose=COUNTS, attempt=2)
+    assert party.used("device-4") == [1, 1, 1, 1]
+
+
+def test_memory_is_used_when_the_vector_leaves_and_not_before(party):
+    delivery = party.share(party.open())
+    assert party.used("device-3") == [0, 0, 0]
+    party.participants["device-3"].shares(delivery["device-3"])
+    assert party.used("device-3") == [1, 1, 1]
+    assert party.used("device-4") == [0, 0, 0, 0]
+
+
+# Replays, retries and restarts.
+
+
+def test_the_same_request_again_gets_the_same_reply(party):
+    device = party.participants["device-1"]
+    roster = party.open()
+    assert device.roster(roster["device-1"]) == device.roster(roster["device-1"])
+    delivery = party.share(roster)
+    assert device.shares(delivery["device-1"]) == device.shares(delivery["device-1"])
+    consistency = party.mask(delivery)
+    assert device.consistency(consistency["device-1"]) == device.consistency(consistency["device-1"])
+    final = party.agree(consistency)
+    assert device.unmask(final["device-1"]) == device.unmask(final["device-1"])
+    party.reveal(final)
+
+
+def test_a_repeated_request_for_the_vector_uses_the_memory_once(party):
+    delivery = party.share(party.open())
+    for _ in range(3):
+        party.participants["device-2"].shares(delivery["device-2"])
+    assert party.used("device-2") == [1, 1]
+
+
+def test_a_second_set_of_sharers_gets_no_second_vector(party):
+    roster = party.open()
+    delivery = party.share(roster)
+    party.participants["device-1"].shares(delivery["device-1"])
+    other = party.participants["device-2"]
+    with pytest.raises(FedgeError, match="masked already"):
+        party.participants["device-1"].shares(delivery["device-2"])
+    other.shares(delivery["device-2"])
+
+
+def test_round_and_attempt_are_on_disk_before_the_shares_leave(party, monkeypatch):
+    messages = party.open(attempt=3)
+    sessions = party.stores["device-1"].sessions
+    seen = []
+    save = type(sessions).save
+
+    def watching(self, slot, state):
+        seen.append(self.last_accepted(FEDERATION))
+        save(self, slot, state)
+
+    monkeypatch.setattr(type(sessions), "save", watching)
+    assert sessions.last_accepted(FEDERATION) is None
+    party.participants["device-1"].roster(messages["device-1"])
+    assert seen == [(1, 3)] and sessions.last_accepted(FEDERATION) == (1, 3)
+
+
+def test_a_replayed_descriptor_is_refused_after_a_restart(party):
+    messages = party.open()
+    party.participants["device-1"].roster(messages["device-1"])
+    party.restart("device-1")
+    with pytest.raises(SessionRefused, match="restarted since"):
+        party.participants["device-1"].roster(messages["device-1"])
+    with pytest.raises(FedgeError, match="not above the last accepted"):  # checked in anew: the same pair is still spent
+        party.share(party.open())
+    party.run(attempt=2)
+
+
+def test_a_device_that_restarts_after_check_in_drops_out_and_the_others_finish(party):
+    messages = party.open()
+    party.restart("device-2")
+    for name, message in messages.items():
+        if name == "device-2":
+            with pytest.raises(SessionRefused, match="this device is in no session"):
+                party.participants[name].roster(message)
+        else:
+            secagg.handle_roster_reply(party.server, name, party.participants[name].roster(message))
+    delivery = secagg.create_share_messages(party.server)
+    outcome = party.reveal(party.agree(party.mask(delivery)))
+    assert outcome.survivors == ("device-1", "device-3", "device-4")
+    assert party.used("device-2") == [0, 0]
+
+
+def test_a_device_that_restarts_before_it_masked_masks_nothing(party):
+    delivery = party.share(party.open(purpose=COUNTS))
+    party.restart("device-4")
+    with pytest.raises(SessionRefused, match="restarted since"):
+        party.participants["device-4"].shares(delivery["device-4"])
+    assert party.pending("device-4") == (4, 1)
+
+
+def test_a_device_that_restarts_after_it_masked_still_helps_to_unmask(party):
+    consistency = party.mask(party.share(party.open()))
+    for name in party.names:
+        party.restart(name)
+    final = party.agree(consistency)
+    for name in party.names:
+        party.restart(name)
+    assert len(party.reveal(final).survivors) == 4
+
+
+def test_after_the_unmasking_no_secret_is_left(party):
+    party.run()
+    for name in party.names:
+        state = party.state(name)
+        assert (state.phase, state.secrets, state.held, state.vector) == (Phase.REVEALED, None, (), b"")
+
+
+def test_a_check_in_alone_does_not_answer_later_steps(party):
+    device = party.participants["device-1"]
+    for step in (device.roster, device.shares, device.consistency, device.unmask):
+        with pytest.raises(SessionRefused, match="in no session"):
+            step(b"")
+    party.check_in()
+    with pytest.raises(SessionRefused, match="before a roster"):
+        device.shares(b"")
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize("stage", ["shares", "consistency", "unmask"])
+def test_past_the_deadline_secrets_are_erased_and_messages_refused(party, stage):
+    messages = party.share(party.open())
+    for step in ("shares", "consistency", "unmask"):
+        if step == stage:
+            break
+        messages = party.mask(messages) if step == "shares" else party.agree(messages)
+    party.clock.now += SESSION_S
+    for _ in range(2):
+        with pytest.raises(FedgeError, match="the device is erased"):
+            getattr(party.participants["device-1"], stage)(messages["device-1"])
+        state = party.state("device-1")
+        assert (state.phase, state.secrets, state.held) == (Phase.ERASED, None, ())
+        assert (state.vector, state.reply) == (b"", b"")
+    if stage == "shares":
+        assert party.used("device-1") == [0]
+
+
+def test_a_second_before_the_deadline_the_session_goes_on(party):
+    delivery = party.share(party.open())
+    party.clock.now += SESSION_S - 1
+    assert party.participants["device-1"].shares(delivery["device-1"])[1] is not None
+
+
+def test_a_device_whose_session_expired_takes_part_in_the_next(party):
+    party.share(party.open())
+    party.clock.now += SESSION_S
+    assert UpdateLayout().decode(party.run(attempt=2).integers).examples == 10
+
+
+# What is refused, and how.
+
+
+def test_a_release_other_than_the_one_asked_for_is_refused(party, make_release):
+    other = make_release(scale=3.0, version=2)
+    fetch = party.source.fetch
+    party.source.fetch = lambda release_id, have: fetch(party.release.release_id, have)
+    with pytest.raises(VerificationError, match=r"asked for release [0-9a-f]{12}, was sent [0-9a-f]{12}"):
+        party.participants["device-1"].check_in(request_of(other.release_id))
+    assert party.stores["device-1"].sessions.load(SLOT) is None
+
+
+def test_a_descriptor_for_another_release_than_the_one_fetched_is_refused(party, make_release):
+    other = make_release(scale=3.0, version=2)
+    party.source.releases[other.release_id] = other
+    bundles = party.check_in()
+    _, messages = secagg.create_session(
+        party.config(UPDATE),
+        bundles,
+        round_key=ROUND_KEY,
+        run=FEDERATION,
+        round=1,
+        attempt=1,
+        release_id=other.release_id,
+        weights_sha256=other.manifest.weights_sha256,
+        structure_sha256=other.manifest.structure_sha256,
+        verify_certificate=party._vouched,
+        now=party.clock(),
+        entropy=os.urandom,
+    )
+    with pytest.raises(FedgeError, match="the descriptor's release is"):
+        party.participants["device-1"].roster(messages["device-1"])
+    assert party.phase("device-1") is Phase.BUNDLED
+    assert party.stores["device-1"].sessions.last_accepted(FEDERATION) is None
+
+
+@pytest.mark.parametrize("purpose", [0, 7])
+def test_a_purpose_that_the_device_does_not_know_is_refused_by_number(party, purpose):
+    request = request_of(party.release.release_id, purpose=purpose)
+    with pytest.raises(SessionRefused, match=f"a session of purpose {purpose} is unknown to this device"):
+        party.participants["device-1"].check_in(request)
+
+
+def test_a_check_in_that_is_no_such_message_is_refused_in_one_line(party):
+    with pytest.raises(SessionRefused, match="cannot be read"):
+        party.participants["device-1"].check_in(b"\xff\xff\xff")
+
+
+def test_what_a_session_costs_stands_in_the_ledger(party):
+    party.run()
+    size = party.source.fetch(party.release.release_id, frozenset()).size_bytes
+    ledger = party.stores["device-3"].ledger
+    assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
+    energy_j = ledger.totals().quantity(Kind.DEVICE_TRAINING)
+    assert energy_j > 0
+    party.run(attempt=2)  # the release is there already: only the work is charged again
+    assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
+    assert ledger.totals().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j
+
+
+# The Flower app around it.
+
+
+@pytest.fixture
+def ask_app(party) -> Callable[..., Message]:
+    """One request to device-1's app over a `Grid`, and the message that comes back."""
+    node = Node(build_client_app(party.participants["device-1"]), node_context(5))
+    grid = InProcessGrid({5: node}, absent=lambda node, action, group: False)
+
+    def ask(action: str, payload: object, *, name: str = PAYLOAD) -> Message:
+        content = RecordDict({} if payload is None else {name: ConfigRecord({name: payload})})
+        (reply,) = grid.send_and_receive([Message(content, 5, action, group_id="1.1")])
+        return reply
+
+    return ask
+
+
+def payload_of(reply: Message) -> bytes:
+    return reply.content.config_records[PAYLOAD][PAYLOAD]
+
+
+def test_the_app_answers_a_step_with_bytes_and_the_vector_beside_them(party, ask_app):
+    reply = ask_app("train.check_in", request_of(party.release.release_id))
+    response = rounds_pb2.CheckInResponse.FromString(payload_of(reply))
+    assert response.device_id == "device-1" and response.bundle
+    roster = party.open()
+    reply = ask_app("query.roster", roster["device-1"])
+    assert payload_of(reply) == party.participants["device-1"].roster(roster["device-1"])
+    delivery = party.share(roster)
+    reply = ask_app("query.shares", delivery["device-1"])
+    vector = reply.content.array_records[VECTOR][VECTOR].data
+    assert len(vector) == party.config(UPDATE).vector_bytes
+    assert (payload_of(reply), vector) == party.participants["device-1"].shares(delivery["device-1"])
+    consistency = party.mask(delivery)
+    reply = ask_app("query.consistency", consistency["device-1"])
+    assert VECTOR not in reply.content.array_records
+    final = party.agree(consistency)
+    reply = ask_app("query.unmask", final["device-1"])
+    assert payload_of(reply) == party.participants["device-1"].unmask(final["device-1"])
+    assert len(party.reveal(final).survivors) == 4
+
+
+@pytest.mark.parametrize("action", ["train.check_in", "query.roster", "query.shares", "query.consistency", "query.unmask"])
+def test_a_missing_or_oversize_payload_is_refused_before_anything_reads_it(ask_app, monkeypatch, action):
+    monkeypatch.setattr(client_app, "MAX_PAYLOAD_BYTES", 100)
+    replies = [ask_app(action, None), ask_app(action, "text"), ask_app(action, b"", name="other")]
+    assert {reply.error.reason for reply in replies} == {"SessionRefused: the request carries no payload"}
+    assert ask_app(action, bytes(101)).error.reason == "SessionRefused: the request has 101 bytes, more than 100"

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 PAYLOAD = "payload"
 VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
+MAX_REASON = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class DeviceLink:
                 pending.discard(message.metadata.reply_to_message_id)
                 node = message.metadata.src_node_id
                 if message.has_error():
-                    failures[node] = message.error.reason or f"Flower error {message.error.code}"
+                    failures[node] = _one_line(message.error.reason or f"Flower error {message.error.code}")
                     continue
                 reply = _read_reply(message)
                 if isinstance(reply, Reply):
@@ -103,3 +104,8 @@ def _read_reply(message: Message) -> Reply | str:
     arrays = message.content.array_records.get(VECTOR)
     vector = arrays.get(VECTOR) if arrays is not None else None
     return Reply(payload, None if vector is None else vector.data)
+
+
+def _one_line(reason: str) -> str:
+    """A device's own words, cut and without control characters: they go into logs and into the database."""
+    return "".join(character if character.isprintable() else " " for character in reason[:MAX_REASON])

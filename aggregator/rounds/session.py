@@ -14,6 +14,8 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.link import DeviceLink, Exchange, Reply
+from fedge.errors import InputError
+from fedge.identity import check_device_id
 from fedge.secagg import (
     CertificateVerifier,
     Decoded,
@@ -31,7 +33,7 @@ ROSTER = "query.roster"
 SHARES = "query.shares"
 CONSISTENCY = "query.consistency"
 UNMASK = "query.unmask"
-MAX_DEVICE_ID = 128
+NO_ANSWER = "no answer in time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,17 +219,18 @@ class SessionDriver:
         ).SerializeToString()
         exchange = self._exchange(plan, tally, CHECK_IN, dict.fromkeys(nodes, request))
         bundles: dict[str, bytes] = {}
-        tally.dropouts += [(f"node {node}", f"check-in: {reason}") for node, reason in exchange.failures.items()]
+        for node in sorted(set(nodes) - exchange.replies.keys()):
+            tally.dropouts.append((f"node {node}", f"check-in: {exchange.failures.get(node, NO_ANSWER)}"))
         for node in sorted(exchange.replies):
             response = rounds_pb2.CheckInResponse()
             try:
                 response.ParseFromString(exchange.replies[node].payload)
             except Exception as error:  # protobuf's DecodeError has no common base across its implementations
-                tally.dropouts.append((f"node {node}", f"check-in cannot be read: {error}"))
+                tally.dropouts.append((f"node {node}", f"check-in: it cannot be read: {error}"))
                 continue
             device = response.device_id
-            if not 0 < len(device) <= MAX_DEVICE_ID or device in node_of:
-                tally.dropouts.append((f"node {node}", "check-in under an unusable or repeated device id"))
+            if not _usable(device) or device in node_of:
+                tally.dropouts.append((f"node {node}", "check-in: an unusable or repeated device id"))
                 continue
             node_of[device] = node
             bundles[device] = response.bundle
@@ -243,7 +246,7 @@ class SessionDriver:
             node = step.node_of[device]
             reply = exchange.replies.get(node)
             if reply is None:
-                step.tally.dropouts.append((device, f"{action}: {exchange.failures.get(node, 'no answer in time')}"))
+                step.tally.dropouts.append((device, f"{action}: {exchange.failures.get(node, NO_ANSWER)}"))
                 continue
             try:
                 handle(device, reply)
@@ -257,3 +260,12 @@ class SessionDriver:
         tally.bytes_up += exchange.bytes_up
         tally.bytes_vectors += exchange.bytes_vectors
         return exchange
+
+
+def _usable(device_id: str) -> bool:
+    """Whether a name that nothing has vouched for yet may stand in logs and in the database."""
+    try:
+        check_device_id(device_id)
+    except InputError:
+        return False
+    return True

@@ -114,11 +114,9 @@ def _certificate_line(last: dict[str, Any], config: SimulationConfig) -> str:
     bound = last["certified_risk"]
     if last["certificate"] == "none":
         return "No certificate: not enough probes agree with central to keep any query local, so everything escalates."
-    known = (
-        ""
-        if bound is None
-        else f": local answers disagree with central in at most {bound:.1%} of cases ({config.confidence:.0%} confidence)"
-    )
+    known = ""
+    if bound is not None:
+        known = f": at most {bound:.1%} of probed local queries disagree with central ({config.confidence:.0%} confidence)"
     if last["certificate"] == "certified":
         return f"certified{known}."
     return (

@@ -4,10 +4,16 @@ The same app runs in the simulator, in the agent and under Flower's own SuperNod
 State is in the device's own store, never in Flower's context, which a restarted node loses.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edge_client.participant import Participant, SessionRefused
+
+_log = logging.getLogger(__name__)
 
 PAYLOAD = "payload"
 VECTOR = "vector"
@@ -20,26 +26,45 @@ def build_client_app(participant: Participant) -> ClientApp:
 
     @app.train("check_in")
     def check_in(message: Message, context: Context) -> Message:
-        return _reply(message, participant.check_in(_payload(message)))
+        with _discreet():
+            return _reply(message, participant.check_in(_payload(message)))
 
     @app.query("roster")
     def roster(message: Message, context: Context) -> Message:
-        return _reply(message, participant.roster(_payload(message)))
+        with _discreet():
+            return _reply(message, participant.roster(_payload(message)))
 
     @app.query("shares")
     def shares(message: Message, context: Context) -> Message:
-        payload, vector = participant.shares(_payload(message))
-        return _reply(message, payload, vector)
+        with _discreet():
+            payload, vector = participant.shares(_payload(message))
+            return _reply(message, payload, vector)
 
     @app.query("consistency")
     def consistency(message: Message, context: Context) -> Message:
-        return _reply(message, participant.consistency(_payload(message)))
+        with _discreet():
+            return _reply(message, participant.consistency(_payload(message)))
 
     @app.query("unmask")
     def unmask(message: Message, context: Context) -> Message:
-        return _reply(message, participant.unmask(_payload(message)))
+        with _discreet():
+            return _reply(message, participant.unmask(_payload(message)))
 
     return app
+
+
+@contextmanager
+def _discreet() -> Iterator[None]:
+    """Flower sends an exception's text to the server: only the kind of error may leave, the details stay in the
+    device's log.
+    """
+    try:
+        yield
+    except SessionRefused:
+        raise  # speaks of the request alone
+    except Exception as error:
+        _log.warning("a session's step failed", exc_info=error)
+        raise SessionRefused(f"the device refused: {type(error).__name__}") from None
 
 
 def _payload(message: Message) -> bytes:

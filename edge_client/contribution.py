@@ -15,6 +15,7 @@ from edge_client.loading import LoadedRelease, ReleaseLoader
 from edge_client.probe_counts import probe_counts
 from edge_client.store import DeviceStore, Pairs
 from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.randomness import generator
 from fedge.routing.confidence import nll_sums
 from fedge.routing.policy import Policy
 
@@ -34,8 +35,13 @@ class Contribution:
     scored: int
 
 
-def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, *, seed: bytes) -> Contribution:
+def make_update(
+    store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, *, seed: bytes, again: bool = False
+) -> Contribution:
     """Train on everything remembered, from the base release's weights.
+
+    ``again``: an attempt of this round was aborted. What was masked then must never be masked again, so a tenth of the
+    examples, drawn anew, stays out: neither the update nor its weight is the one that may have left.
 
     The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
     """
@@ -43,10 +49,13 @@ def make_update(store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, 
     layout = UpdateLayout()
     training = training_from_mapping(manifest.training)
     index = {label: i for i, label in enumerate(manifest.labels)}
-    # "Out of scope" teaches the head nothing: it never answers that, and would only learn the few such queries by heart.
+    # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart.
     examples = [
         example for example in store.memory.all() if example.label in index and example.label != manifest.oos_label
     ]
+    if again and examples:
+        left_out = generator(seed, "left out").choice(len(examples), max(1, len(examples) // 10), replace=False)
+        examples = [example for number, example in enumerate(examples) if number not in set(left_out.tolist())]
     predictions = base.session.predict([example.query for example in examples])
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)

@@ -15,6 +15,7 @@ from fedge.costs import (
     PriceBook,
     charge_inference,
     charge_line,
+    charge_secagg,
     charge_training,
     charge_transfer,
     entry,
@@ -40,6 +41,10 @@ class EnergyMeter:
         if seconds is None:
             return charge_training(self.book, self.profile, steps=steps, at=at)
         return self._busy(Kind.DEVICE_TRAINING, seconds, at)
+
+    def secagg(self, *, sessions: int, at: float) -> LedgerEntry:
+        """Electricity of taking part in secure aggregation sessions, by the profile's figure for one of the usual size."""
+        return charge_secagg(self.book, self.profile, sessions=sessions, at=at)
 
     def transfer(self, sizes_bytes: Mapping[Kind, int], *, at: float) -> list[LedgerEntry]:
         """Bytes by purpose: the operator's rows, and the device's own radio energy and line for all of them together."""

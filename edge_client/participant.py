@@ -4,6 +4,7 @@ What must survive a crash (keys, shares, the last accepted round, what was alrea
 answer leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
 """
 
+import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -122,6 +123,7 @@ class Participant:
                 *self._meter.transfer({Kind.DOWNLINK_RELEASES: downloaded}, at=now),
                 self._meter.training(steps=contribution.steps, at=now),
                 self._meter.inference(queries=contribution.scored, at=now),
+                self._meter.secagg(sessions=1, at=now),
             ]
         )
         identity = self._identity
@@ -161,6 +163,7 @@ class Participant:
         encoded = encode(contribution.reals, contribution.integers, state.session.config, rounding)
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
+            self._spend(opened)
             # Before the save, whose fsync then covers these marks too: a power cut must not bring sent pairs back.
             if contribution.pairs is not None:
                 self._store.probes.mark_pairs_spent(contribution.pairs)
@@ -187,7 +190,7 @@ class Participant:
     def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
             seed = derive(self._seed, "training", request.round, request.attempt)
-            return make_update(self._store, self._releases.loader, release, seed=seed)
+            return make_update(self._store, self._releases.loader, release, seed=seed, again=request.attempt > 1)
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
             return make_counts(
                 self._store,
@@ -219,6 +222,22 @@ class Participant:
             now=self._clock(),
             n_min=federation.n_min,
         )
+
+    def _spend(self, opened: _Open) -> None:
+        """Note on disk, before the vector leaves, that this contribution is spent; SessionRefused where it was before.
+
+        Probe counts of one release are the same integers in every attempt of a round: masked twice, under two cohorts of the
+        aggregator's choice, they could be had by subtraction. An update is trained anew for each attempt.
+        """
+        request, contribution = opened.request, opened.contribution
+        if request.purpose == rounds_pb2.PURPOSE_COUNTS:
+            what = f"counts {request.round} {request.release_id}".encode()
+        elif contribution.reals.any():
+            what = b"update " + contribution.reals.tobytes()
+        else:
+            return  # nothing was trained: there is nothing to protect
+        if not self._store.sessions.spend_update(hashlib.sha256(what).digest()):
+            raise SessionRefused("this contribution has left the device once and is never masked again")
 
     def _opened(self) -> _Open:
         if self._open is None:

@@ -76,20 +76,29 @@ def load(out: Path) -> Checkpoint | None:
         files = {path.name: path.read_bytes() for path in sorted((folder / FILES).iterdir())}
     except (OSError, ValueError) as error:
         raise InputError(f"the checkpoint {folder} cannot be read ({error}): start the run anew without --resume") from error
-    if head.get("format") != FORMAT:
-        raise InputError(f"the checkpoint {folder} has format {head.get('format')}, this version reads {FORMAT}: start anew")
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise InputError(f"the checkpoint {folder} is not of format {FORMAT}, which this version reads: start the run anew")
     devices = []
     position = 0
     while position < len(stream):
         length = int.from_bytes(stream[position : position + 8], "big")
         devices.append(stream[position + 8 : position + 8 + length])
         position += 8 + length
-    return Checkpoint(head["config"], head["round"], head["clock"], files, tuple(devices), head["rounds"])
+    try:
+        return Checkpoint(head["config"], head["round"], head["clock"], files, tuple(devices), head["rounds"])
+    except KeyError as error:
+        raise InputError(f"the checkpoint {folder} lacks {error}: start the run anew without --resume") from error
 
 
 def clear(out: Path) -> None:
-    """Forget any checkpoint in ``out``."""
-    shutil.rmtree(out / STATE, ignore_errors=True)
+    """Forget any checkpoint in ``out``. Raises InputError where its ``state`` folder is not one that a run left."""
+    folder = out / STATE
+    strange = [
+        path.name for path in folder.glob("*") if path.name != "keys" and not path.name.lstrip(".").startswith("round-")
+    ]
+    if strange:
+        raise InputError(f"{folder} holds {strange[0]!r}, which no run wrote: give another --out")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

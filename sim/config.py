@@ -3,6 +3,7 @@
 The JSON is stored with a run's checkpoints: `--resume` continues only a run that was started with the same parameters.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -79,10 +80,12 @@ class SimulationConfig:
         return "demo" if min(self.cohort, self.devices) < COHORT_FLOOR else True
 
     def parameters(self) -> dict[str, object]:
-        """All parameters that shape the result, JSON-ready; where the result is written is not one of them."""
+        """All parameters that shape the result, JSON-ready: files by name and SHA-256, and not where the result is
+        written.
+        """
         values = asdict(replace(self, out=Path()))
         del values["out"]
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: _contents(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     def to_json(self) -> str:
         """Canonical JSON of `parameters`."""
@@ -93,6 +96,14 @@ class SimulationConfig:
         mine, theirs = self.parameters(), json.loads(stored)
         names = {field.name for field in fields(self)} - {"out", "rounds"}
         return sorted(name for name in names if mine.get(name) != theirs.get(name))
+
+
+def _contents(path: Path) -> str:
+    """A file's name and hash; its name alone where it cannot be read, which is said when it is used."""
+    try:
+        return f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError:
+        return path.name
 
 
 def _require(holds: bool, message: str) -> None:

@@ -124,6 +124,7 @@ class Days:
                 rounds=self.rounds,
             ),
         )
+        self._database.add_ledger(report.round_number, totals.entries(at=self._clock()))
         self._registry.prune(keep=1)
         self._observer.round_finished(entry)
 

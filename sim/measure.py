@@ -50,7 +50,6 @@ class TestSet:
                     confidence=float(level),
                     threshold=threshold,
                     policy=policy,
-                    topic=workload.topics.get(labels[label]),
                     is_probe=False,
                     online=True,
                     central_price_usd=price_usd,

@@ -70,6 +70,7 @@ def simulate(
     if stored is None:  # only now: inputs that cannot be used must not cost the folder an earlier run's checkpoint
         checkpoints.clear(config.out)
         (config.out / DATABASE).unlink(missing_ok=True)
+    policy = policy.for_labels(prepared.workload.topics, prepared.workload.labels)
     with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer) as (days, release):
         summary = _summary(config, prepared, days, book)
         write_summary(config.out, summary)

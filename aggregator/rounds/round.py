@@ -26,9 +26,6 @@ from fedge.routing.statement import CertificateStatement
 from fedge.secagg import SessionAborted, SessionConfig
 from protos.fedge.rounds.v1 import rounds_pb2
 
-# Tries at each cohort's counts: what an aborted one would have added is only missed until the next round.
-COUNT_TRIES = 2
-
 
 class Registry(Protocol):
     """Where releases and certificates are published (`aggregator.fleet.registry`)."""
@@ -176,15 +173,15 @@ class RoundRunner:
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts
         for nodes in self._everyone(report):
-            for _ in range(COUNT_TRIES):
-                attempt += 1
-                result = self._session(
-                    state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
-                )
-                if result is not None:
-                    sums = layout.decode(result.decoded.integers)
-                    counts = sums if counts is None else counts + sums
-                    break
+            attempt += 1
+            # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
+            # and its running pairs for good.
+            result = self._session(
+                state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
+            )
+            if result is not None:
+                sums = layout.decode(result.decoded.integers)
+                counts = sums if counts is None else counts + sums
         if counts is None:
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:

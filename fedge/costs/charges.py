@@ -24,6 +24,12 @@ def charge_training(book: PriceBook, profile: DeviceProfile, *, steps: int, at: 
     return entry(Kind.DEVICE_TRAINING, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER)
 
 
+def charge_secagg(book: PriceBook, profile: DeviceProfile, *, sessions: int, at: float) -> LedgerEntry:
+    """Electricity of signatures, key agreements, shares and masks on the device."""
+    joules = profile.secagg_j(sessions)
+    return entry(Kind.DEVICE_SECAGG, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER)
+
+
 def charge_line(
     book: PriceBook, profile: DeviceProfile, *, bytes_up: int, bytes_down: int, at: float
 ) -> tuple[LedgerEntry, LedgerEntry]:

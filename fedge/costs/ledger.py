@@ -25,6 +25,7 @@ class Kind(StrEnum):
 
     DEVICE_INFERENCE = "device_inference"
     DEVICE_TRAINING = "device_training"
+    DEVICE_SECAGG = "device_secagg"
     DEVICE_RADIO = "device_radio"
     DEVICE_LINE = "device_line"
     DEVICE_IDLE = "device_idle"
@@ -50,7 +51,9 @@ STANDING = frozenset({Kind.DEVICE_IDLE, Kind.DEVICE_HARDWARE})
 
 UNITS: Mapping[Kind, str] = MappingProxyType(
     dict.fromkeys(UPLINK | DOWNLINK | {Kind.DEVICE_LINE}, "B")
-    | dict.fromkeys((Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_RADIO, Kind.DEVICE_IDLE), "J")
+    | dict.fromkeys(
+        (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO, Kind.DEVICE_IDLE), "J"
+    )
     | {Kind.DEVICE_HARDWARE: "s", Kind.CENTRAL_COMPUTE: "core_s", Kind.CENTRAL_ENERGY: "J"}
     | {Kind.ESCALATIONS: "query", Kind.PROBES: "query"}
     | {Kind.UPSTREAM_TOKENS_IN: "token", Kind.UPSTREAM_TOKENS_OUT: "token"}
@@ -113,6 +116,13 @@ class Totals:
     def usd_by_payer(self) -> dict[str, float]:
         """USD of every payer."""
         return {payer.value: self.amount_usd(payer=payer) for payer in Payer}
+
+    def entries(self, *, at: float) -> list[LedgerEntry]:
+        """One row a payer and kind, at the mean price that was paid."""
+        return [
+            LedgerEntry(at, payer, kind, quantity, UNITS[kind], amount / quantity if quantity else 0.0, amount)
+            for (payer, kind), (quantity, amount) in sorted(self.sums.items())
+        ]
 
     def to_rows(self) -> list[dict[str, Any]]:
         """JSON-ready rows {payer, kind, unit, quantity, amount_usd}, sorted; from_rows reads them back."""

@@ -18,8 +18,8 @@ always-central. Pure: text in, a value out.
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -76,6 +76,22 @@ class Policy:
                 {n: _price(t, f"labels.{n}.error_price_usd") for n, t in labels.items() if "error_price_usd" in t}
             ),
         )
+
+    def for_labels(self, topics: Mapping[str, str], labels: Collection[str]) -> "Policy":
+        """The same policy with each topic's rule spelled out for the labels of that topic.
+
+        Devices know a query by its predicted label alone. Raises InputError for a label or topic that the model does not
+        know: a rule with a typo would silently protect nothing.
+        """
+        for kind, named, known in (
+            ("labels", {*self.label_rules, *self.label_error_prices_usd}, set(labels)),
+            ("topics", set(self.topic_rules), set(topics.values())),
+        ):
+            for name in sorted(named - known):
+                some = ", ".join(sorted(known)[:5]) or "none"
+                raise InputError(f"policy: {kind}.{name} names nothing that the model knows; {kind} are {some}, ...")
+        rules = {label: rule for label in labels if (rule := self.rule(label, topics.get(label))) is not None}
+        return replace(self, label_rules=MappingProxyType(rules), topic_rules=_empty())
 
     def rule(self, label: str, topic: str | None) -> Rule | None:
         """The rule for a predicted label and an optional topic."""

@@ -529,15 +529,11 @@ def test_a_model_below_the_quality_gate_is_not_published_and_the_weights_stay(wo
     assert world.state.version == before.version + 1
 
 
-def test_a_cohort_whose_counts_abort_twice_is_missed_and_the_others_count(world: World) -> None:
-    world.away = {(None, ROSTER, "1.2"), (None, ROSTER, "1.3")}
+def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World) -> None:
+    world.away = {(None, ROSTER, "1.2")}
     report = world.round()
-    assert [(s.purpose, s.outcome) for s in report.sessions[1:]] == [
-        ("counts", "aborted"),
-        ("counts", "aborted"),
-        ("counts", "finished"),
-    ]
-    assert world.checked_in("1.2") == world.checked_in("1.3") != world.checked_in("1.4")
+    assert [(s.purpose, s.outcome) for s in report.sessions[1:]] == [("counts", "aborted"), ("counts", "finished")]
+    assert not set(world.checked_in("1.2")) & set(world.checked_in("1.3"))
     assert world.state.running.seen == 10 * COHORT
 
 

@@ -1,4 +1,5 @@
-import multiprocessing
+import subprocess
+import sys
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -6,7 +7,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
-from aggregator.store import Database, RoundRow
+from aggregator.store import Database
 from aggregator.store.engine import alembic_config, open_engine
 from aggregator.store.models import Base
 
@@ -41,19 +42,18 @@ def test_the_history_of_the_schema_can_be_walked_back(url):
     engine.dispose()
 
 
-def _open_and_save(url, number):
-    with Database.open(url, run=f"run {number}") as database:
-        database.save_round(RoundRow(round=number, state="finished", started=0.0), b"%d" % number)
+OPEN_AND_SAVE = """
+import sys
+from aggregator.store import Database, RoundRow
+url, number = sys.argv[1], int(sys.argv[2])
+with Database.open(url, run=f"run {number}") as database:
+    database.save_round(RoundRow(round=number, state="finished", started=0.0), b"%d" % number)
+"""
 
 
 def test_processes_that_open_a_new_database_at_once_all_succeed(url):
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_open_and_save, args=(url, number)) for number in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    processes = [subprocess.Popen([sys.executable, "-c", OPEN_AND_SAVE, url, str(number)]) for number in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
     for number in range(2):
         with Database.open(url, run=f"run {number}") as database:
             assert database.load_state() == b"%d" % number

@@ -40,8 +40,8 @@ def make_update(
 ) -> Contribution:
     """Train on everything remembered, from the base release's weights.
 
-    ``again``: an attempt of this round was aborted. What was masked then must never be masked again, so a tenth of the
-    examples, drawn anew, stays out: neither the update nor its weight is the one that may have left.
+    ``again``: an update on this release has left the device before. It must never be masked again, so a tenth of the
+    examples, drawn anew, stays out: neither the update nor its weight is the one that left.
 
     The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
     """

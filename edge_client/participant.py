@@ -4,9 +4,9 @@ What must survive a crash (keys, shares, the last accepted round, what was alrea
 answer leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
 """
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -189,8 +189,9 @@ class Participant:
 
     def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
+            again = self._store.sessions.is_spent(_mark("update", request.release_id))
             seed = derive(self._seed, "training", request.round, request.attempt)
-            return make_update(self._store, self._releases.loader, release, seed=seed, again=request.attempt > 1)
+            return make_update(self._store, self._releases.loader, release, seed=seed, again=again)
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
             return make_counts(
                 self._store,
@@ -224,19 +225,21 @@ class Participant:
         )
 
     def _spend(self, opened: _Open) -> None:
-        """Note on disk, before the vector leaves, that this contribution is spent; SessionRefused where it was before.
+        """Note on disk, before the vector leaves, that the contribution is spent; SessionRefused where it was.
 
-        Probe counts of one release are the same integers in every attempt of a round: masked twice, under two cohorts of the
-        aggregator's choice, they could be had by subtraction. An update is trained anew for each attempt.
+        Probe counts of one release are nearly the same integers whenever they are asked for: masked twice, under two cohorts
+        of the aggregator's choice, they could be had by subtraction. An update on the same release is trained anew, on other
+        examples; the aggregator's word on rounds and attempts decides nothing here.
         """
         request, contribution = opened.request, opened.contribution
+        sessions = self._store.sessions
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
-            what = f"counts {request.round} {request.release_id}".encode()
-        elif contribution.reals.any():
-            what = b"update " + contribution.reals.tobytes()
+            fresh = sessions.spend_update(_mark("counts", request.release_id))
         else:
-            return  # nothing was trained: there is nothing to protect
-        if not self._store.sessions.spend_update(hashlib.sha256(what).digest()):
+            sessions.spend_update(_mark("update", request.release_id))
+            # An update of zeros protects nothing: nothing was trained.
+            fresh = not contribution.reals.any() or sessions.spend_update(sha256(contribution.reals.tobytes()).digest())
+        if not fresh:
             raise SessionRefused("this contribution has left the device once and is never masked again")
 
     def _opened(self) -> _Open:
@@ -264,3 +267,7 @@ def _read_request(payload: bytes) -> "rounds_pb2.CheckInRequest":
         return rounds_pb2.CheckInRequest.FromString(payload)
     except DecodeError:
         raise SessionRefused(f"the check-in of {len(payload)} bytes cannot be read") from None
+
+
+def _mark(kind: str, release_id: str) -> bytes:
+    return sha256(f"fedge/spent/{kind}/{release_id}".encode()).digest()

@@ -52,6 +52,10 @@ class SessionTable:
         row = self._database.row("SELECT round, attempt FROM accepted WHERE federation = ?", (federation,))
         return None if row is None else (row[0], row[1])
 
+    def is_spent(self, update_hash: bytes) -> bool:
+        """Whether `spend_update` marked it."""
+        return self._database.row("SELECT 1 FROM spent_updates WHERE update_hash = ?", (update_hash,)) is not None
+
     def spend_update(self, update_hash: bytes) -> bool:
         """Mark an update as having left the device; False if it had already: it must then never be masked again."""
         with self._database.transaction(durable=True):

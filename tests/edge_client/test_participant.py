@@ -99,6 +99,13 @@ class Party:
             entropy=os.urandom,
         )
 
+    def next_release(self, release_key: Ed25519PrivateKey) -> None:
+        """The same model as the next version, which sessions are about from now on."""
+        old = self.release
+        manifest = replace(old.manifest, version=old.manifest.version + 1, parent=old.release_id)
+        self.release = sign_release(manifest, old.files, release_key)
+        self.source.publish(self.release)
+
     def restart(self, name: str) -> None:
         self.participants[name] = self.participant(name)
 
@@ -339,12 +346,13 @@ def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party)
 # Running pairs and memory are spent when the vector leaves.
 
 
-def test_counts_carry_each_running_pair_once(party, queries):
+def test_counts_carry_each_running_pair_once(party, queries, release_key):
     layout = CountsLayout(5)
     first = layout.decode(party.run(purpose=COUNTS).integers)
     assert (first.running_seen, first.running_disagreed) == (1 + 2 + 3 + 4, 4)
     assert first.seen.sum() == 10
     party.probe("device-1", queries[5], agrees=False)
+    party.next_release(release_key)
     second = layout.decode(party.run(purpose=COUNTS, round_number=2).integers)
     assert (second.running_seen, second.running_disagreed) == (1, 1)
     assert second.seen.sum() == 11  # the grid test looks at all probes, each time
@@ -382,12 +390,29 @@ def test_a_pair_that_comes_in_after_the_check_in_stays_pending(party, queries):
     assert party.pending("device-1") == (1, 0)
 
 
-def test_an_aborted_session_reports_no_pair_twice(party):
+def test_an_aborted_session_reports_no_pair_twice(party, release_key):
     delivery = party.share(party.open(purpose=COUNTS))
     with pytest.raises(SessionAborted):  # two of four deliver, it takes three
         party.mask(delivery, without=["device-1", "device-2"])
+    party.next_release(release_key)
     sums = CountsLayout(5).decode(party.run(purpose=COUNTS, round_number=2).integers)
     assert (sums.running_seen, sums.running_disagreed) == (1 + 2, 2)  # what devices 3 and 4 sent off is gone for good
+
+
+@pytest.mark.parametrize(("round_number", "attempt"), [(1, 2), (2, 1)])
+def test_counts_of_one_release_leave_a_device_once_whatever_the_server_says(party, round_number, attempt):
+    party.run(purpose=COUNTS)
+    delivery = party.share(party.open(purpose=COUNTS, round_number=round_number, attempt=attempt))
+    with pytest.raises(SessionRefused, match="never masked again"):
+        party.participants["device-1"].shares(delivery["device-1"])
+
+
+def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party):
+    first = party.run()
+    second = party.run(round_number=2)
+    assert UpdateLayout().decode(first.integers).examples == 10
+    assert UpdateLayout().decode(second.integers).examples == 10 - 4  # each of the four leaves at least one out
+    assert not np.allclose(first.reals, second.reals)
 
 
 def test_a_session_that_ends_before_masking_spends_nothing(party):

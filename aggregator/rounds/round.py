@@ -39,6 +39,9 @@ class Registry(Protocol):
     def active(self) -> str | None:
         """What devices should run."""
 
+    def reject(self, release_id: str, *, at: float, reason: str) -> None:
+        """Give up a published release that was never promoted."""
+
     def promote(self, release_id: str, *, at: float, reason: str) -> None:
         """Make a published release what devices should run."""
 
@@ -117,10 +120,11 @@ class RoundRunner:
         as they are.
         """
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        before = state
         moved = self._train(state, report)
         if moved is not None:
             state = self._publish(state, moved, report)
-        state = self._certify(state, report)
+        state = self._certify(state, before, report)
         return replace(state, round_number=report.round_number), report
 
     def _train(self, state: FederationState, report: RoundReport) -> FederationState | None:
@@ -166,7 +170,8 @@ class RoundRunner:
         report.release_id, report.release = release.release_id, release
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
-    def _certify(self, state: FederationState, report: RoundReport) -> FederationState:
+    def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
+        """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
         layout = CountsLayout(len(self.settings.certificate.grid))
         config = self._config(reals=0, integers=layout.integers)
         counts: CountSums | None = None
@@ -186,6 +191,11 @@ class RoundRunner:
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:
                 return state  # the certificate that it has goes on until it expires
+            if before.threshold is not None:
+                # A better model that must escalate everything is worse than the one that devices have.
+                self.registry.reject(state.release_id, at=self.clock(), reason="its probe counts could not be summed")
+                report.outcome, report.release_id, report.release = "uncertified", before.release_id, None
+                return before
             self._promote(state.release_id, "published without a certificate")
             return replace(state, threshold=None, certificate_state="none")
         with report.tally.phase("certificate"):

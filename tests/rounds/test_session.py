@@ -537,14 +537,27 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     assert world.state.running.seen == 10 * COHORT
 
 
-def test_a_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:
-    world.round()
-    world.away = {(None, ROSTER, f"2.{attempt}") for attempt in range(2, 6)}
+def test_a_first_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:
+    world.away = {(None, ROSTER, f"1.{attempt}") for attempt in range(2, 6)}
     report = world.round()
     assert report.outcome == "finished" and report.certificate is None
     assert world.published()[0] == world.state.release_id and world.published()[2] is None
     assert (world.state.threshold, world.state.certificate_state) == (None, "none")
     assert "no new certificate" in report.notes[-1]
+
+
+def test_a_release_that_cannot_be_certified_leaves_the_one_before_in_place(world: World) -> None:
+    world.round()
+    live, head, threshold = world.published(), flatten(world.state.head), world.state.threshold
+    assert threshold is not None
+    world.away = {(None, ROSTER, f"2.{attempt}") for attempt in range(2, 6)}
+    report = world.round()
+    assert report.outcome == "uncertified" and "no new certificate" in report.notes[-1]
+    now = world.published()
+    assert (now[0], now[2]) == (live[0], live[2])
+    assert (flatten(world.state.head) == head).all() and world.state.threshold == threshold
+    assert report.release_id == world.state.release_id == live[0] and world.state.round_number == 2
+    assert world.round().outcome == "finished" and world.published()[0] != live[0]
 
 
 # The round log.

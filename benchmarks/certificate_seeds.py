@@ -52,19 +52,19 @@ def verdict(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def batch(arguments: tuple[dict[str, Any], list[int], str]) -> list[dict[str, Any]]:
+def batch(arguments: tuple[dict[str, Any], list[int], str, bool]) -> list[dict[str, Any]]:
     """Several seeds on one preparation."""
     from sim.config import SimulationConfig
     from sim.preparation import prepare
     from sim.run import simulate
 
-    values, seeds, out = arguments
+    values, seeds, out, resume = arguments
     first = SimulationConfig(**values, seed=seeds[0], out=Path(out) / f"seed-{seeds[0]}").checked()
     preparation = prepare(first, stage=lambda text: None)
     results = []
     for seed in seeds:
         config = SimulationConfig(**values, seed=seed, out=Path(out) / f"seed-{seed}").checked()
-        results.append(verdict(simulate(config, observer=Silent(), preparation=preparation)))
+        results.append(verdict(simulate(config, observer=Silent(), preparation=preparation, resume=resume)))
         print(json.dumps(results[-1]), flush=True)
     return results
 
@@ -80,11 +80,12 @@ def main() -> None:
     parser.add_argument("--preparations", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", default="runs/certificate-seeds")
+    parser.add_argument("--resume", action="store_true", help="go on with the runs in --out, for more rounds")
     options = parser.parse_args()
     values = {"workload": options.workload, "devices": options.devices, "rounds": options.rounds}
     seeds = list(range(options.first_seed, options.first_seed + options.seeds))
     batches = [seeds[start :: options.preparations] for start in range(options.preparations)]
-    work = [(values, part, options.out) for part in batches if part]
+    work = [(values, part, options.out, options.resume) for part in batches if part]
     with ProcessPoolExecutor(options.jobs) as pool:
         results = [result for part in pool.map(batch, work) for result in part]
     certified = sum(result["certificate"] == "certified" for result in results)

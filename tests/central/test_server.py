@@ -62,7 +62,8 @@ def test_results_of_many_come_in_order_with_failures_in_their_places(client, ask
     requests = [ask(str(i % 64), key=f"k{i}") for i in range(200)]
     requests[50].purpose = 0
     requests[51].idempotency_key = "k0"
-    client.answer(requests[0], TIMEOUT_S)  # up to 64 are in flight at once: which of two came first must not be left to chance
+    # Up to 64 are in flight at once: which of the two came first must not be left to chance.
+    client.answer(requests[0], TIMEOUT_S)
     outcomes = client.answer_many(requests, TIMEOUT_S)
     failures = {i: outcome.status for i, outcome in enumerate(outcomes) if isinstance(outcome, EscalationFailed)}
     assert failures == {50: grpc.StatusCode.INVALID_ARGUMENT, 51: grpc.StatusCode.ALREADY_EXISTS}

@@ -49,18 +49,23 @@ def make_update(
     layout = UpdateLayout()
     training = training_from_mapping(manifest.training)
     index = {label: i for i, label in enumerate(manifest.labels)}
-    # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart.
-    examples = [
-        example for example in store.memory.all() if example.label in index and example.label != manifest.oos_label
-    ]
+    examples = [example for example in store.memory.all() if example.label in index]
     if again and examples:
         left_out = generator(seed, "left out").choice(len(examples), max(1, len(examples) // 10), replace=False)
         examples = [example for number, example in enumerate(examples) if number not in set(left_out.tolist())]
     predictions = base.session.predict([example.query for example in examples])
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)
+    # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart. The
+    # temperature is another matter: how sure the head may be has to be judged on all the traffic there is.
+    inside = np.array([example.label != manifest.oos_label for example in examples], dtype=bool)
     update = train(
-        loader.step_session(base), base.release.weights(), predictions.embedding, labels, training=training, seed=seed
+        loader.step_session(base),
+        base.release.weights(),
+        predictions.embedding[inside],
+        labels[inside],
+        training=training,
+        seed=seed,
     )
     prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
     integers = layout.encode(

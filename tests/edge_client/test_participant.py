@@ -313,7 +313,7 @@ def test_without_labels_the_update_is_zero_and_weighs_nothing(make_party):
     assert abs(decoded.reals).max() <= len(party.names) * CLIP / party.config(UPDATE).quantum
 
 
-def test_out_of_scope_answers_are_left_out_of_an_update(make_party, queries, release_math):
+def test_out_of_scope_answers_are_left_out_of_an_update_but_judged_for_the_temperature(make_party, queries, release_math):
     party = make_party(taught=False, oos_label="right")
     for number, name in enumerate(party.names):
         party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
@@ -322,9 +322,11 @@ def test_out_of_scope_answers_are_left_out_of_an_update(make_party, queries, rel
     sums = UpdateLayout().decode(decoded.integers)
     assert (sums.weight, sums.examples) == (4, 4)
     assert decoded.reals == pytest.approx(sum(trained(party.release, release_math, e) for e in in_scope), abs=1e-6)
-    logits = release_math(np.array([examples[0].query for examples in in_scope]), party.release.weights())
-    assert sums.nll == pytest.approx(nll_sums(logits, np.zeros(4, dtype=np.int64)), abs=4 * 5.1e-4)
-    assert party.used("device-1") == [1, 0]
+    remembered = [example for name in party.names for example in party.stores[name].memory.all()]
+    logits = release_math(np.array([example.query for example in remembered]), party.release.weights())
+    labels = np.array([("left", "right").index(example.label) for example in remembered], dtype=np.int64)
+    assert sums.nll == pytest.approx(nll_sums(logits, labels), abs=4 * 5.1e-4)
+    assert party.used("device-1") == [1, 1]  # both were seen: neither is fresh for the next temperature
 
 
 def test_a_label_that_the_release_does_not_know_teaches_nothing(make_party, queries):

@@ -1,4 +1,4 @@
-# Two targets do everything on a fresh machine with Python 3.11 to 3.13: `make demo` ends in the main job's result,
+# Two targets do everything on a fresh machine with Python 3.11: `make demo` ends in the main job's result,
 # `make test` in the passing test suite.
 PYTHON ?= python3
 VENV ?= .venv

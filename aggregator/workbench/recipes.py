@@ -44,41 +44,22 @@ class Recipe:
     training: Mapping[str, float | str]
 
 
-TEXT = Recipe(
-    dimensions=128,
-    holdout_share=1 / 16,
-    training={
-        "learning_rate": 0.02,
-        "batch_size": 16,
-        "epochs": 3,
-        "clip_norm": 2.0,
-        "weight_cap": 100,
-        "l2": 2e-3,
-        "label_smoothing": 0.0,
-        "server_optimizer": "fedadagrad",
-        "server_learning_rate": 0.08,
-        "server_momentum": 0.5,
-        "server_tau": 1e-4,
-    },
-)
+TRAINING: Mapping[str, float | str] = {
+    "learning_rate": 0.02,
+    "batch_size": 16,
+    "epochs": 3,
+    "clip_norm": 2.0,
+    "weight_cap": 100,
+    "l2": 2e-3,
+    "label_smoothing": 0.0,
+    "server_optimizer": "fedadagrad",
+    "server_learning_rate": 0.08,
+    "server_momentum": 0.5,
+    "server_tau": 1e-4,
+}
 
-PIXELS = Recipe(
-    dimensions=64,
-    holdout_share=1 / 8,
-    training={
-        "learning_rate": 0.02,
-        "batch_size": 16,
-        "epochs": 3,
-        "clip_norm": 2.0,
-        "weight_cap": 100,
-        "l2": 2e-3,
-        "label_smoothing": 0.0,
-        "server_optimizer": "fedadagrad",
-        "server_learning_rate": 0.08,
-        "server_momentum": 0.5,
-        "server_tau": 1e-4,
-    },
-)
+TEXT = Recipe(dimensions=128, holdout_share=1 / 16, training=TRAINING)
+PIXELS = Recipe(dimensions=64, holdout_share=1 / 8, training=TRAINING)
 
 
 def recipe_for(features: FeatureSpec) -> Recipe:

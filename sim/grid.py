@@ -1,4 +1,4 @@
-"""Flower's `Grid` in one process: each pushed message is handed to the destination's own `ClientApp` at once.
+"""Flower's `Grid` in one process: a message is handed to the destination's own `ClientApp` when its reply is pulled.
 
 Only the transport is replaced. Messages are rebuilt from their serialized parts on the way, so that the two ends share no
 objects; a device that is absent by plan leaves its messages unanswered, as a real one would.
@@ -42,7 +42,7 @@ class InProcessGrid(Grid):
     def __init__(self, nodes: Mapping[int, Node], *, absent: Callable[[int, str, str], bool]) -> None:
         self._nodes = dict(nodes)
         self._absent = absent
-        self._replies: dict[str, Message] = {}
+        self._undelivered: dict[str, Message] = {}
         self._run = Run.create_empty(RUN_ID)
         TaskIdentity.task_id = 1
         TaskIdentity.run_id = RUN_ID
@@ -68,28 +68,29 @@ class InProcessGrid(Grid):
         return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver each message; the reply, if one comes, waits for `pull_messages`."""
+        """Take messages for delivery; those to absent devices are lost on the way."""
         identifiers = []
         for message in messages:
             identifier = uuid4().hex
             identifiers.append(identifier)
-            message.metadata.__dict__["_message_id"] = identifier
-            node_id = message.metadata.dst_node_id
-            if self._absent(node_id, message.metadata.message_type, message.metadata.group_id):
-                continue
-            node = self._nodes[node_id]
-            delivered = _rebuilt(message)
-            delivered.metadata.__dict__["_message_id"] = identifier
-            try:
-                reply = node.app(message=delivered, context=node.context)
-            except Exception as error:  # Flower's own engines answer for a ClientApp that raised; so does this one.
-                reply = Message(Error(code=CLIENT_APP_RAISED, reason=f"{type(error).__name__}: {error}"), reply_to=delivered)
-            self._replies[identifier] = reply
+            metadata = message.metadata
+            metadata.__dict__["_message_id"] = identifier
+            if not self._absent(metadata.dst_node_id, metadata.message_type, metadata.group_id):
+                self._undelivered[identifier] = message
         return identifiers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Replies that have arrived for ``message_ids``; each is handed out once."""
-        return [self._replies.pop(identifier) for identifier in list(message_ids) if identifier in self._replies]
+        """Deliver the messages with these ids now and hand out the replies, each once."""
+        return [self._deliver(self._undelivered.pop(each), each) for each in message_ids if each in self._undelivered]
+
+    def _deliver(self, message: Message, identifier: str) -> Message:
+        node = self._nodes[message.metadata.dst_node_id]
+        delivered = _rebuilt(message)
+        delivered.metadata.__dict__["_message_id"] = identifier
+        try:
+            return node.app(message=delivered, context=node.context)
+        except Exception as error:  # Flower's own engines answer for a ClientApp that raised; so does this one.
+            return Message(Error(code=CLIENT_APP_RAISED, reason=f"{type(error).__name__}: {error}"), reply_to=delivered)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push and pull in one step; ``timeout`` has no meaning where replies are immediate."""

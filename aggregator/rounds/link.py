@@ -2,7 +2,8 @@
 
 Flower's `send_and_receive` sleeps seconds between polls and waits up to an hour for a slow node. Here a request is pushed,
 and replies are pulled with a short poll until everyone answered or the deadline passed: who has not answered by then is
-absent, and the protocol decides whether it can go on without. Nothing is ever unpickled; replies are bytes.
+absent, and the protocol decides whether it can go on without. Replies are pulled a few at a time and handed on as they
+come, so that a cohort's vectors never lie in memory together. Nothing is ever unpickled; replies are bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ PAYLOAD = "payload"
 VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_REASON = 300
+PULL_BATCH = 2
+"""Replies pulled at a time: each may hold a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request to many devices: replies by node, and why a node that answered without content did so.
+    """One request to many devices: who answered, and why a node that answered without content did so.
 
     Bytes are those of payloads: ``bytes_up`` without the vectors, which are counted apart.
     """
 
-    replies: Mapping[int, Reply]
+    answered: frozenset[int]
     failures: Mapping[int, str]
     bytes_down: int
     bytes_up: int
@@ -57,44 +60,54 @@ class DeviceLink:
         """Nodes that are connected now, ascending."""
         return sorted(self._grid.get_node_ids())
 
-    def exchange(self, action: str, requests: Mapping[int, bytes], *, group: str, timeout_s: float) -> Exchange:
-        """Send ``requests`` (by node) as message type ``action`` and wait for the replies, at most ``timeout_s``."""
+    def exchange(
+        self, action: str, requests: Mapping[int, bytes], take: Callable[[int, Reply], None], *, group: str, timeout_s: float
+    ) -> Exchange:
+        """Send ``requests`` (by node) as message type ``action``; ``take(node, reply)`` gets each reply as it comes.
+
+        Waits at most ``timeout_s`` for the last one.
+        """
         messages = [
             Message(
                 RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})}), node, action, group_id=group, ttl=timeout_s + 60.0
             )
             for node, payload in requests.items()
         ]
-        pending = {identifier for identifier in self._grid.push_messages(messages) if identifier}
+        pending = [identifier for identifier in self._grid.push_messages(messages) if identifier]
         deadline = self._clock() + timeout_s
-        replies: dict[int, Reply] = {}
+        answered: set[int] = set()
         failures: dict[int, str] = {}
+        bytes_up = bytes_vectors = 0
         while pending:
-            for message in self._grid.pull_messages(pending):
-                pending.discard(message.metadata.reply_to_message_id)
-                node = message.metadata.src_node_id
-                if message.has_error():
-                    failures[node] = _one_line(message.error.reason or f"Flower error {message.error.code}")
-                    continue
-                reply = _read_reply(message)
-                if isinstance(reply, Reply):
-                    replies[node] = reply
-                else:
-                    failures[node] = reply
+            arrived: set[str] = set()
+            for start in range(0, len(pending), PULL_BATCH):
+                for message in self._grid.pull_messages(pending[start : start + PULL_BATCH]):
+                    arrived.add(message.metadata.reply_to_message_id)
+                    node, reply = message.metadata.src_node_id, _read_reply(message)
+                    if isinstance(reply, str):
+                        failures[node] = reply
+                        continue
+                    answered.add(node)
+                    bytes_up += len(reply.payload)
+                    bytes_vectors += len(reply.vector or b"")
+                    take(node, reply)
+            pending = [identifier for identifier in pending if identifier not in arrived]
             if not pending or self._clock() >= deadline:
                 break
             self._sleep(self._poll_s)
         return Exchange(
-            replies,
+            frozenset(answered),
             failures,
             bytes_down=sum(map(len, requests.values())),
-            bytes_up=sum(len(reply.payload) for reply in replies.values()),
-            bytes_vectors=sum(len(reply.vector or b"") for reply in replies.values()),
+            bytes_up=bytes_up,
+            bytes_vectors=bytes_vectors,
         )
 
 
 def _read_reply(message: Message) -> Reply | str:
-    """The reply's bytes, or one line that says what is wrong with them."""
+    """The reply's bytes, or one line that says why there are none."""
+    if message.has_error():
+        return _one_line(message.error.reason or f"Flower error {message.error.code}")
     config = message.content.config_records.get(PAYLOAD)
     payload = config.get(PAYLOAD) if config is not None else None
     if not isinstance(payload, bytes):

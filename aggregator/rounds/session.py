@@ -5,6 +5,7 @@ does not answer in time and keeps the time of each phase. A message that the pro
 never ends a session that could finish without it.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,7 +138,7 @@ class ServerRoles(Protocol):
     def handle_unmask_reply(self, state: ServerState, device_id: str, reply: bytes) -> None:
         """Step 5: a device's shares."""
 
-    def recover(self, state: ServerState) -> Outcome:
+    def recover(self, state: ServerState, *, threads: int = 1) -> Outcome:
         """Step 6: the sum."""
 
 
@@ -154,7 +155,9 @@ class SessionDriver:
         verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        threads: int | None = None,
     ) -> None:
+        """``threads`` unmask a sum: by default as many as the machine has cores."""
         self._link = link
         self._roles = roles
         self._run = run
@@ -162,6 +165,7 @@ class SessionDriver:
         self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
+        self._threads = threads or os.cpu_count() or 1
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -205,7 +209,7 @@ class SessionDriver:
         with tally.phase("unmask"):
             messages = roles.create_unmask_messages(state)
             self._exchange_step(step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload))
-            outcome = roles.recover(state)
+            outcome = roles.recover(state, threads=self._threads)
             decoded = decode(outcome.total, len(outcome.survivors), plan.config)
         return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
 
@@ -217,14 +221,16 @@ class SessionDriver:
             release_id=plan.release_id,
             publication=plan.publication,
         ).SerializeToString()
-        exchange = self._exchange(plan, tally, CHECK_IN, dict.fromkeys(nodes, request))
+        payloads: dict[int, bytes] = {}
+        requests = dict.fromkeys(nodes, request)
+        exchange = self._exchange(plan, tally, CHECK_IN, requests, lambda node, r: payloads.update({node: r.payload}))
         bundles: dict[str, bytes] = {}
-        for node in sorted(set(nodes) - exchange.replies.keys()):
+        for node in sorted(set(nodes) - exchange.answered):
             tally.dropouts.append((f"node {node}", f"check-in: {exchange.failures.get(node, NO_ANSWER)}"))
-        for node in sorted(exchange.replies):
+        for node in sorted(payloads):
             response = rounds_pb2.CheckInResponse()
             try:
-                response.ParseFromString(exchange.replies[node].payload)
+                response.ParseFromString(payloads[node])
             except Exception as error:  # protobuf's DecodeError has no common base across its implementations
                 tally.dropouts.append((f"node {node}", f"check-in: it cannot be read: {error}"))
                 continue
@@ -240,22 +246,33 @@ class SessionDriver:
         self, step: "_Step", action: str, messages: Mapping[str, bytes], handle: Callable[[str, Reply], None]
     ) -> None:
         """Send each device its message and hand its reply to the protocol; who does not answer, or wrongly, is noted."""
-        nodes = {step.node_of[device]: message for device, message in messages.items()}
-        exchange = self._exchange(step.plan, step.tally, action, nodes)
-        for device in sorted(messages):
-            node = step.node_of[device]
-            reply = exchange.replies.get(node)
-            if reply is None:
-                step.tally.dropouts.append((device, f"{action}: {exchange.failures.get(node, NO_ANSWER)}"))
-                continue
-            try:
-                handle(device, reply)
-            except SecAggError as error:
-                step.tally.dropouts.append((device, f"{action}: {error}"))
+        device_of = {step.node_of[device]: device for device in messages}
+        refused: dict[str, str] = {}
 
-    def _exchange(self, plan: SessionPlan, tally: Tally, action: str, requests: Mapping[int, bytes]) -> Exchange:
+        def take(node: int, reply: Reply) -> None:
+            try:
+                handle(device_of[node], reply)
+            except SecAggError as error:
+                refused[device_of[node]] = str(error)
+
+        requests = {step.node_of[device]: message for device, message in messages.items()}
+        exchange = self._exchange(step.plan, step.tally, action, requests, take)
+        for node, device in sorted(device_of.items(), key=lambda item: item[1]):
+            if node not in exchange.answered:
+                refused[device] = exchange.failures.get(node, NO_ANSWER)
+            if device in refused:
+                step.tally.dropouts.append((device, f"{action}: {refused[device]}"))
+
+    def _exchange(
+        self,
+        plan: SessionPlan,
+        tally: Tally,
+        action: str,
+        requests: Mapping[int, bytes],
+        take: Callable[[int, Reply], None],
+    ) -> Exchange:
         group = f"{plan.round_number}.{plan.attempt}"
-        exchange = self._link.exchange(action, requests, group=group, timeout_s=plan.timeout_s)
+        exchange = self._link.exchange(action, requests, take, group=group, timeout_s=plan.timeout_s)
         tally.bytes_down += exchange.bytes_down
         tally.bytes_up += exchange.bytes_up
         tally.bytes_vectors += exchange.bytes_vectors

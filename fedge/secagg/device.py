@@ -55,10 +55,13 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
     return _answered(replace(state, phase=Phase.SHARED, session=session, held=(kept,)), message, data), data
 
 
-def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
-    """Step 3: checks everyone's shares, then masks ``encoded`` [m]. The vector is None where the reply is a complaint.
+def handle_shares(
+    state: DeviceState, message: bytes, encoded: Vector, *, threads: int = 1
+) -> tuple[DeviceState, bytes, Vector | None]:
+    """Step 3: checks everyone's shares, then masks ``encoded`` [m] with ``threads`` threads.
 
-    On a repeated request the stored vector is sent again and ``encoded`` is not looked at: one session masks one vector.
+    The vector is None where the reply is a complaint. On a repeated request the stored vector is sent again and ``encoded``
+    is not looked at: one session masks one vector.
     """
     if state.repeats(Phase.MASKED, message):
         assert state.session is not None
@@ -80,7 +83,8 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
             reply = sign_complaint(session, own, dealer, dealt, key=key, identity_key=state.identity_key)
             return _answered(replace(state, phase=Phase.COMPLAINED, secrets=None, held=()), message, reply), reply, None
         held.append(share)
-    _mask(vector, session, own, sharers, secrets)
+    added, subtracted = _mask_keys(session, own, sharers, secrets)
+    apply_masks(vector, added=added, subtracted=subtracted, threads=threads)
     body = pb.MaskedVector(
         session_id=session.session_id,
         device=own,
@@ -171,8 +175,10 @@ def _read_delivery(session: Session, own: int, message: bytes) -> tuple[tuple[in
     return sharers, inbound
 
 
-def _mask(vector: Vector, session: Session, own: int, sharers: tuple[int, ...], secrets: OwnSecrets) -> None:
-    """y = e + PRG(own) + sum of PRG(pair) over lower sharers - sum of PRG(pair) over higher sharers, in place."""
+def _mask_keys(
+    session: Session, own: int, sharers: tuple[int, ...], secrets: OwnSecrets
+) -> tuple[list[bytes], list[bytes]]:
+    """Keys of the streams to add (the device's own, those shared with lower sharers) and to subtract (with higher ones)."""
     name = session.member(own).device_id
     added = [keys.self_mask_key(secrets.seed, session_id=session.session_id, device_id=name)]
     subtracted: list[bytes] = []
@@ -184,7 +190,7 @@ def _mask(vector: Vector, session: Session, own: int, sharers: tuple[int, ...], 
         agreed = keys.agree(mask_key, peer.mask_key)
         key = keys.pair_mask_key(agreed, session_id=session.session_id, first=name, second=peer.device_id)
         (added if position < own else subtracted).append(key)
-    apply_masks(vector, added=added, subtracted=subtracted)
+    return added, subtracted
 
 
 def _read_consistency(state: DeviceState, session: Session, body: bytes) -> tuple[int, ...]:

@@ -211,7 +211,7 @@ def handle_unmask_reply(state: ServerState, device_id: str, reply: bytes) -> Non
     state.reveals[position] = pb.UnmaskReply()
 
 
-def recover(state: ServerState) -> Outcome:
+def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     """The sum, under the same conditions as in the protocol."""
     state.require(Stage.UNMASKING)
     state.require_quorum(len(state.reveals))

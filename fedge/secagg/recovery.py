@@ -10,8 +10,11 @@ from fedge.secagg.sharing import KEY, SEED
 from fedge.secagg.wire import sha256
 
 
-def recover(state: ServerState) -> Outcome:
-    """The sum of the survivors' vectors. Raises SessionAborted where shares lack, a dealer cheated or the sum cannot be."""
+def recover(state: ServerState, *, threads: int = 1) -> Outcome:
+    """The sum of the survivors' vectors, unmasked by ``threads`` threads.
+
+    Raises SessionAborted where shares lack, a dealer cheated or the sum cannot be.
+    """
     state.require(Stage.UNMASKING)
     session, total = state.session, state.total
     state.require_quorum(len(state.reveals))
@@ -36,7 +39,7 @@ def recover(state: ServerState) -> Outcome:
             agreed = keys.agree(mask_key, peer.mask_key)
             key = keys.pair_mask_key(agreed, session_id=state.session_id, first=name, second=peer.device_id)
             (subtracted if position < survivor else added).append(key)
-    apply_masks(total, added=added, subtracted=subtracted)
+    apply_masks(total, added=added, subtracted=subtracted, threads=threads)
     try:
         check_total(total, len(state.survivors), session.config)
     except CodecError as error:

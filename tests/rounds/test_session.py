@@ -432,14 +432,15 @@ def test_replies_are_waited_for_until_the_deadline_and_no_longer(world: World, a
     grid = LateGrid({100: Node(world.devices[100].app(), node_context(100))}, absent=lambda *_: False)
     grid.clock, grid.due = world.clock, NOW + after_s
     link = DeviceLink(grid, clock=world.clock, sleep=world.clock.sleep, poll_s=1.0)
-    exchange = link.exchange(CHECK_IN, {100: b""}, group="1.1", timeout_s=10.0)
-    assert set(exchange.replies) == ({100} if answered else set())
+    taken: list[int] = []
+    exchange = link.exchange(CHECK_IN, {100: b""}, lambda node, _: taken.append(node), group="1.1", timeout_s=10.0)
+    assert exchange.answered == set(taken) == ({100} if answered else set())
     assert world.clock.now == NOW + min(after_s, 10.0)
 
 
 def test_an_exchange_with_nobody_ends_at_once(world: World) -> None:
-    exchange = world.link.exchange(CHECK_IN, {}, group="1.1", timeout_s=10.0)
-    assert not exchange.replies and world.clock.now == NOW
+    exchange = world.link.exchange(CHECK_IN, {}, lambda *_: None, group="1.1", timeout_s=10.0)
+    assert not exchange.answered and world.clock.now == NOW
 
 
 # A round.

@@ -47,3 +47,18 @@ def test_a_stream_is_as_long_as_asked_and_begins_alike():
     assert masks.key_stream(KEYS[0], 0) == b""
     assert masks.key_stream(KEYS[0], 100)[:10] == masks.key_stream(KEYS[0], 10)
     assert len(masks.key_stream(KEYS[0], 100)) == 100
+
+
+@given(
+    size=st.integers(1, 200),
+    dtype=st.sampled_from(["<u2", "<u4"]),
+    chunk=st.sampled_from([64, 128]),
+    threads=st.integers(2, 5),
+)
+def test_threads_take_ranges_and_change_nothing(size, dtype, chunk, threads):
+    alone, together = np.arange(size).astype(dtype), np.arange(size).astype(dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "CHUNK_BYTES", chunk)
+        masks.apply_masks(alone, added=KEYS[:2], subtracted=KEYS[2:])
+        masks.apply_masks(together, added=KEYS[:2], subtracted=KEYS[2:], threads=threads)
+    np.testing.assert_array_equal(together, alone)

@@ -175,9 +175,7 @@ def _read_delivery(session: Session, own: int, message: bytes) -> tuple[tuple[in
     return sharers, inbound
 
 
-def _mask_keys(
-    session: Session, own: int, sharers: tuple[int, ...], secrets: OwnSecrets
-) -> tuple[list[bytes], list[bytes]]:
+def _mask_keys(session: Session, own: int, sharers: tuple[int, ...], secrets: OwnSecrets) -> tuple[list[bytes], list[bytes]]:
     """Keys of the streams to add (the device's own, those shared with lower sharers) and to subtract (with higher ones)."""
     name = session.member(own).device_id
     added = [keys.self_mask_key(secrets.seed, session_id=session.session_id, device_id=name)]

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import costs, rounds, server, simulate
+from cli import bench, costs, rounds, server, simulate
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(simulate.app, name="sim")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(costs.app, name="costs")
 app.add_typer(server.app, name="server")
+app.add_typer(bench.app, name="bench")
 
 
 @app.callback()

@@ -1,0 +1,58 @@
+"""`fedge bench`: ratios against peers, measured side by side in one run."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from fedge.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Ratios against peers, measured side by side in one run on this machine.")
+
+
+@app.callback()
+def group() -> None:
+    """Keep `fedge bench` a group of commands."""
+
+
+@app.command()
+def secagg(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A cohort and its vectors as N:M, such as 32:100000; may be given again. Default: 32:100000 100:1000000."
+        ),
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, max=100, help="Medians are taken over so many runs.")] = 3,
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Secure aggregation beside flwr's SecAgg+ primitives, CKKS (where TenSEAL is installed), plain sums and the key stream.
+
+    Takes about three minutes at the default cases; progress goes to standard error.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.results import document
+    from benchmarks.secagg import CASES, benchmark
+
+    cases = tuple(_case(text) for text in case) if case else CASES
+    progress = Console(stderr=True, highlight=False)
+    results = benchmark(stage=progress.print, cases=cases, repetitions=repetitions)
+    if json_output:
+        print(json.dumps(document(results)))
+        return
+    table = Table("bench", "case", "ours", "peers (times ours)", box=None, pad_edge=False)
+    for result in results:
+        settings = " ".join(f"{key}={value}" for key, value in result.case.items())
+        peers = "  ".join(f"{name} {value:.3g} ({value / result.ours:.2f})" for name, value in result.peers.items())
+        detail = "  ".join(f"{name} {value:.3g}" for name, value in result.detail.items())
+        table.add_row(result.bench, settings, f"{result.ours:.4g} {result.unit}", peers or detail)
+    Console(highlight=False).print(table)
+
+
+def _case(text: str) -> tuple[int, int]:
+    n, _, m = text.partition(":")
+    if not (n.isdecimal() and m.isdecimal() and 8 <= int(n) <= 128 and 1 < int(m) <= 10_000_000):
+        raise InputError(f"--case {text}: give N:M with 8 to 128 devices and 2 to 10000000 values, such as 32:100000")
+    return int(n), int(m)

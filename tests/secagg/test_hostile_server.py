@@ -4,6 +4,7 @@ The attacker owns the round key and all other identities of the cohort, so every
 lacks the device's own keys.
 """
 
+import os
 import random
 
 import numpy as np
@@ -17,6 +18,9 @@ from fedge.secagg import DeviceState, Phase, SecAggError, keys
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 ME, N, N_MIN = "device-02", 5, 4
+# A device ends after five good steps; the rest of a run goes into replays and alterations of what it answered.
+STEPS_A_DEVICE = 40
+STEPS = int(os.environ.get("FEDGE_HOSTILE_STEPS", "10000"))
 EVERYONE = set(range(1, N + 1))
 # Mostly sets that a device can accept, so that the machine gets to the last step, and anything else besides.
 SETS = st.one_of(st.just(EVERYONE), st.just(EVERYONE - {5}), st.sets(st.integers(1, N)))
@@ -181,4 +185,6 @@ def config_values(cohort) -> dict:
 
 
 TestHostileServer = HostileServer.TestCase
-TestHostileServer.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHostileServer.settings = settings(
+    max_examples=-(-STEPS // STEPS_A_DEVICE), stateful_step_count=STEPS_A_DEVICE, deadline=None
+)

@@ -90,16 +90,16 @@ class Cohort:
             self.states[name] = state
             yield name, reply, vector
 
-    def finish(self, server: ServerState) -> ServerState:
-        """Consistency and unmasking by all who delivered: the server stands before recovery."""
-        for name, message in secagg.create_consistency_messages(server).items():
-            state, reply = secagg.handle_consistency(self.states[name], message)
-            self.states[name] = state
+    def agree(self, server: ServerState, consistency: dict[str, bytes]) -> dict[str, bytes]:
+        for name, message in consistency.items():
+            self.states[name], reply = secagg.handle_consistency(self.states[name], message)
             secagg.handle_consistency_reply(server, name, reply)
-        for name, message in secagg.create_unmask_messages(server).items():
+        return secagg.create_unmask_messages(server)
+
+    def unmask(self, server: ServerState, requests: dict[str, bytes]) -> None:
+        for name, message in requests.items():
             _, reply = secagg.handle_unmask(self.states[name], message)
             secagg.handle_unmask_reply(server, name, reply)
-        return server
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +254,8 @@ def before_recovery(n: int, m: int, bits: int, dropped: int) -> Prepared:
         secagg.handle_masked(state, name, reply, raw)
         peak = max(peak, tracemalloc.get_traced_memory()[1] + len(raw))
         tracemalloc.stop()
-        # The device's own copy for retries would be on the device.
-    return Prepared(cohort.finish(state), peak)
+    cohort.unmask(state, cohort.agree(state, secagg.create_consistency_messages(state)))
+    return Prepared(state, peak)
 
 
 def session_by_step(repetitions: int) -> Result:
@@ -268,10 +268,7 @@ def session_by_step(repetitions: int) -> Result:
     for each, reply, vector in cohort.masked(delivery):
         secagg.handle_masked(state, each, reply, vector)
     consistency = secagg.create_consistency_messages(state)
-    for each, message in consistency.items():
-        cohort.states[each], reply = secagg.handle_consistency(cohort.states[each], message)
-        secagg.handle_consistency_reply(state, each, reply)
-    unmask = secagg.create_unmask_messages(state)
+    unmask = cohort.agree(state, consistency)
     runs: dict[str, list[float]] = {}
 
     def timed(step: str, run: Callable[..., Any], *arguments: Any) -> Any:

@@ -73,17 +73,20 @@ class DeviceLink:
             )
             for node, payload in requests.items()
         ]
-        pending = [identifier for identifier in self._grid.push_messages(messages) if identifier]
+        identifiers = self._grid.push_messages(messages)
+        # A reply counts for the node that was asked, whatever sender it names.
+        pending = {identifier: node for identifier, node in zip(identifiers, requests, strict=True) if identifier}
         deadline = self._clock() + timeout_s
         answered: set[int] = set()
         failures: dict[int, str] = {}
         bytes_up = bytes_vectors = 0
         while pending:
-            arrived: set[str] = set()
-            for start in range(0, len(pending), PULL_BATCH):
-                for message in self._grid.pull_messages(pending[start : start + PULL_BATCH]):
-                    arrived.add(message.metadata.reply_to_message_id)
-                    node, reply = message.metadata.src_node_id, _read_reply(message)
+            waiting = list(pending)
+            for start in range(0, len(waiting), PULL_BATCH):
+                for message in self._grid.pull_messages(waiting[start : start + PULL_BATCH]):
+                    node, reply = pending.pop(message.metadata.reply_to_message_id, None), _read_reply(message)
+                    if node is None:
+                        continue
                     if isinstance(reply, str):
                         failures[node] = reply
                         continue
@@ -91,7 +94,6 @@ class DeviceLink:
                     bytes_up += len(reply.payload)
                     bytes_vectors += len(reply.vector or b"")
                     take(node, reply)
-            pending = [identifier for identifier in pending if identifier not in arrived]
             if not pending or self._clock() >= deadline:
                 break
             self._sleep(self._poll_s)

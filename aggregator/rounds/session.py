@@ -155,9 +155,7 @@ class SessionDriver:
         verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
-        threads: int | None = None,
     ) -> None:
-        """``threads`` unmask a sum: by default as many as the machine has cores."""
         self._link = link
         self._roles = roles
         self._run = run
@@ -165,7 +163,6 @@ class SessionDriver:
         self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
-        self._threads = threads or os.cpu_count() or 1
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -209,7 +206,7 @@ class SessionDriver:
         with tally.phase("unmask"):
             messages = roles.create_unmask_messages(state)
             self._exchange_step(step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload))
-            outcome = roles.recover(state, threads=self._threads)
+            outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), plan.config)
         return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
 
@@ -257,7 +254,8 @@ class SessionDriver:
 
         requests = {step.node_of[device]: message for device, message in messages.items()}
         exchange = self._exchange(step.plan, step.tally, action, requests, take)
-        for node, device in sorted(device_of.items(), key=lambda item: item[1]):
+        for device in sorted(messages):
+            node = step.node_of[device]
             if node not in exchange.answered:
                 refused[device] = exchange.failures.get(node, NO_ANSWER)
             if device in refused:

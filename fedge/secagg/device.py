@@ -55,10 +55,8 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
     return _answered(replace(state, phase=Phase.SHARED, session=session, held=(kept,)), message, data), data
 
 
-def handle_shares(
-    state: DeviceState, message: bytes, encoded: Vector, *, threads: int = 1
-) -> tuple[DeviceState, bytes, Vector | None]:
-    """Step 3: checks everyone's shares, then masks ``encoded`` [m] with ``threads`` threads.
+def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
+    """Step 3: checks everyone's shares, then masks ``encoded`` [m].
 
     The vector is None where the reply is a complaint. On a repeated request the stored vector is sent again and ``encoded``
     is not looked at: one session masks one vector.
@@ -84,7 +82,7 @@ def handle_shares(
             return _answered(replace(state, phase=Phase.COMPLAINED, secrets=None, held=()), message, reply), reply, None
         held.append(share)
     added, subtracted = _mask_keys(session, own, sharers, secrets)
-    apply_masks(vector, added=added, subtracted=subtracted, threads=threads)
+    apply_masks(vector, added=added, subtracted=subtracted)
     body = pb.MaskedVector(
         session_id=session.session_id,
         device=own,

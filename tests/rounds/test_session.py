@@ -1,5 +1,6 @@
 """Rounds over Flower messages with tiny devices: who leaves, who answers nonsense, what an operator then reads."""
 
+import copy
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -436,6 +437,27 @@ def test_replies_are_waited_for_until_the_deadline_and_no_longer(world: World, a
     exchange = link.exchange(CHECK_IN, {100: b""}, lambda node, _: taken.append(node), group="1.1", timeout_s=10.0)
     assert exchange.answered == set(taken) == ({100} if answered else set())
     assert world.clock.now == NOW + min(after_s, 10.0)
+
+
+class MixedUpGrid(InProcessGrid):
+    """Every reply names a sender that nobody asked, and comes with one to a message that was never sent."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        pulled = list(super().pull_messages(message_ids))
+        stray = copy.deepcopy(pulled)
+        for message in pulled:
+            message.metadata.__dict__["_src_node_id"] = 999
+        for message in stray:
+            message.metadata.__dict__["_reply_to_message_id"] = "never sent"
+        return [*stray, *pulled]
+
+
+def test_a_reply_counts_for_the_node_that_was_asked(world: World) -> None:
+    grid = MixedUpGrid({100: Node(world.devices[100].app(), node_context(100))}, absent=lambda *_: False)
+    link = DeviceLink(grid, clock=world.clock, sleep=world.clock.sleep)
+    taken: list[int] = []
+    exchange = link.exchange(CHECK_IN, {100: b""}, lambda node, _: taken.append(node), group="1.1", timeout_s=10.0)
+    assert taken == [100] and exchange.answered == {100} and not exchange.failures
 
 
 def test_an_exchange_with_nobody_ends_at_once(world: World) -> None:

@@ -1,0 +1,116 @@
+"""The settings of the server's parts (`server.toml` in their home) and where their files stand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fedge.settings import Settings, read_settings
+
+
+class RoundsSettings(Settings):
+    """When rounds run, and with whom."""
+
+    cohort: int = Field(32, ge=2, le=128, description="Devices in a secure aggregation session.")
+    n_min: int = Field(
+        11, ge=2, le=128, description="The least devices whose sum is taken. Below 8 sums are a demonstration."
+    )
+    period_s: float = Field(3600.0, ge=0, description="Time from one round's start to the next one's, in seconds.")
+    phase_timeout_s: float = Field(
+        30.0, gt=0, description="How long a step of a session waits for the last device, seconds."
+    )
+    max_risk: float = Field(0.05, gt=0, lt=1, description="Tolerated share of local answers that disagree with central.")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
+
+
+class ReleasesSettings(Settings):
+    """How releases reach the fleet."""
+
+    canary_share: float = Field(
+        0.1, ge=0, le=1, description="Share of devices that take a release first; 0 or 1: all at once."
+    )
+    canary_health_s: float = Field(3600.0, ge=0, description="How long a canary is watched before it is promoted, seconds.")
+    timestamp_days: float = Field(1.0, gt=0, description="Days until TUF's timestamp expires; it is renewed well before.")
+
+
+class ServerSettings(Settings):
+    """`server.toml`."""
+
+    federation: str = Field("fedge", description="Name of the federation; devices take part in this one only.")
+    workload: Literal["digits", "home", "clinc150", "csv"] = Field("home", description="What is asked and answered.")
+    data: Path | None = Field(None, description="The text,label file of workload csv.")
+    seed: int = Field(1, description="Seed of the models that `fedge server init` prepares.")
+    database: str | None = Field(None, description="SQLAlchemy URL; SQLite in the home otherwise.")
+    host: str = Field("127.0.0.1", description="Address of the fleet door and of central; both want client certificates.")
+    names: tuple[str, ...] = Field(
+        ("localhost", "127.0.0.1"), description="Names and addresses in the servers' certificates."
+    )
+    fleet_port: int = Field(8741, ge=0, le=65535, description="Port of the fleet door: enrolment, releases, rounds.")
+    central_port: int = Field(8742, ge=0, le=65535, description="Port of central.")
+    console_port: int = Field(8350, ge=0, le=65535, description="Port of the console, on loopback.")
+    superlink_port: int = Field(8743, ge=0, le=65535, description="Port of Flower's SuperLink, on loopback only.")
+    certificate_hours: float = Field(24.0, gt=0, le=24, description="Life of a device's certificates, in hours.")
+    rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
+    releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHome:
+    """The folder of the server's parts (mode 0700). Each part reads only the keys that it needs."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Their settings."""
+        return self.folder / "server.toml"
+
+    @property
+    def authority(self) -> Path:
+        """The enrolment authority: its keys (identity and TLS) and its records. The fleet door alone reads it."""
+        return self.folder / "authority"
+
+    @property
+    def keys(self) -> Path:
+        """The aggregator's keys: release and round."""
+        return self.folder / "keys"
+
+    @property
+    def tls(self) -> Path:
+        """`ca.crt`, and `server.crt` with `server.key` of the fleet door and central."""
+        return self.folder / "tls"
+
+    @property
+    def registry(self) -> Path:
+        """The release registry."""
+        return self.folder / "registry"
+
+    @property
+    def tuf(self) -> Path:
+        """TUF: `repository/` with metadata and targets, `keys/`; the root key belongs offline."""
+        return self.folder / "tuf"
+
+    @property
+    def models(self) -> Path:
+        """What `fedge server init` prepared: device model, strong model, first release."""
+        return self.folder / "models"
+
+    @property
+    def state(self) -> Path:
+        """The rounds' state, written after each."""
+        return self.folder / "state"
+
+    @property
+    def trust(self) -> Path:
+        """The public keys that devices pin, canonical JSON."""
+        return self.folder / "trust.json"
+
+    @property
+    def database_url(self) -> str:
+        """Of the SQLite file that is used where settings name no other."""
+        return f"sqlite:///{(self.folder / 'aggregator.sqlite').absolute()}"
+
+    def settings(self) -> ServerSettings:
+        """Read from `server.toml`. Raises InputError."""
+        return read_settings(ServerSettings, self.settings_file)

@@ -1,0 +1,123 @@
+"""The settings of one device (`device.toml` in its home) and where its files stand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fedge.settings import Settings, read_settings
+
+
+class ApiSettings(Settings):
+    """The local API."""
+
+    host: str = Field("127.0.0.1", description="Loopback address of the local API; no other is taken.")
+    port: int = Field(8760, ge=0, le=65535, description="Port of the local API; 0 takes a free one.")
+
+
+class NodeSettings(Settings):
+    """Taking part in rounds."""
+
+    mode: Literal["embedded", "supernode", "off"] = Field(
+        "embedded",
+        description="Flower's node inside this process, an official SuperNode beside it, or no part in rounds.",
+    )
+
+
+class QueueSettings(Settings):
+    """Questions kept while central is out of reach."""
+
+    max_bytes: int = Field(16 * 1024 * 1024, ge=0, description="Most that the queue may hold, in bytes of queries.")
+    max_age_s: float = Field(7 * 24 * 3600.0, gt=0, description="Questions older than this are dropped, in seconds.")
+
+
+class DeviceSettings(Settings):
+    """`device.toml`."""
+
+    device_id: str = Field(description="The device's name in the fleet, as its certificates bear it.")
+    fleet: str = Field(description="host:port of the server's fleet door (enrolment, releases, rounds).")
+    central: str = Field(description="host:port of central.")
+    server_name: str | None = Field(
+        None, description="Name in the servers' certificates where it differs from the host dialled."
+    )
+    profile: str = Field("raspberry-pi-4", description="Device profile for energy where nothing measures it.")
+    daily_budget_usd: float | None = Field(None, ge=0, description="Most that central may be paid on a day (UTC).")
+    keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
+    min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
+    policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
+    sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")
+    api: ApiSettings = Field(ApiSettings(), description="The local API.")
+    node: NodeSettings = Field(NodeSettings(), description="Taking part in rounds.")
+    queue: QueueSettings = Field(QueueSettings(), description="Questions kept while central is out of reach.")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceHome:
+    """The folder of one device (mode 0700). Private keys stand in it with mode 0600."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Its settings."""
+        return self.folder / "device.toml"
+
+    @property
+    def identity_key(self) -> Path:
+        """Ed25519, PEM: signs what the device says in secure aggregation."""
+        return self.folder / "identity.key"
+
+    @property
+    def identity_certificate(self) -> Path:
+        """DER, by the enrolment authority."""
+        return self.folder / "identity.crt"
+
+    @property
+    def tls_key(self) -> Path:
+        """ECDSA P-256, PEM."""
+        return self.folder / "tls.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """PEM, by the TLS authority."""
+        return self.folder / "tls.crt"
+
+    @property
+    def tls_authority(self) -> Path:
+        """PEM: what the servers' certificates are checked against."""
+        return self.folder / "ca.crt"
+
+    @property
+    def node_key(self) -> Path:
+        """ECDSA P-384 in OpenSSH form: Flower's node authentication."""
+        return self.folder / "node.key"
+
+    @property
+    def trust(self) -> Path:
+        """The pinned `TrustRoot`, canonical JSON."""
+        return self.folder / "trust.json"
+
+    @property
+    def revocations(self) -> Path:
+        """The newest signed revocation list."""
+        return self.folder / "revocations"
+
+    @property
+    def tuf(self) -> Path:
+        """Trusted TUF metadata, root.json first."""
+        return self.folder / "tuf"
+
+    @property
+    def releases(self) -> Path:
+        """Installed releases and partial downloads."""
+        return self.folder / "releases"
+
+    @property
+    def store(self) -> Path:
+        """The device's database."""
+        return self.folder / "device.sqlite"
+
+    def settings(self) -> DeviceSettings:
+        """Read from `device.toml`. Raises InputError."""
+        return read_settings(DeviceSettings, self.settings_file)

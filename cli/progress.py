@@ -24,6 +24,7 @@ class Progress:
         self._config = config
         self._console = Console(stderr=quiet, highlight=False)
         self._quiet = quiet
+        self._headings = (*HEADINGS, "epsilon") if config.dp_noise_multiplier else HEADINGS
         self._rows: list[tuple[str, ...]] = []
         self._done = 0
         self._bar = Bar(
@@ -54,9 +55,11 @@ class Progress:
     def round_finished(self, entry: dict[str, Any]) -> None:
         """A round of the summary is complete."""
         row = _row(entry)
+        if (spent := entry.get("privacy")) is not None:
+            row = (*row, f"{spent['epsilon']:.3g}")
         if not self._interactive and not self._quiet:
             if not self._rows:
-                self._console.print(_plain(HEADINGS), soft_wrap=True)
+                self._console.print(_plain(self._headings), soft_wrap=True)
             self._console.print(_plain(row), soft_wrap=True)
         self._rows.append(row)
         self._done = entry["round"]
@@ -94,6 +97,8 @@ class Progress:
             + (f"break-even in round {even}." if even is not None else "no break-even in this run.")
         )
         self._console.print(_certificate_line(last, self._config))
+        if (spent := summary["privacy"]) is not None:
+            self._console.print(f"Differential privacy: {spent['verdict']}.")
         if summary["secagg"] != True:  # noqa: E712 ("demo" is true in a boolean sense, and must not pass for private)
             self._console.print(
                 "Secure aggregation: "
@@ -103,7 +108,7 @@ class Progress:
 
     def _view(self) -> Group:
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-        for heading in HEADINGS:
+        for heading in self._headings:
             table.add_column(heading, justify="left" if heading == "certificate" else "right", no_wrap=True)
         for row in self._rows[-SHOWN:]:
             table.add_row(*row)

@@ -61,7 +61,21 @@ def run(
     ] = None,
     max_risk: Annotated[float, typer.Option(help="Tolerated share of local answers that disagree with central.")] = 0.05,
     confidence: Annotated[float, typer.Option(help="Confidence of the certificate.")] = 0.95,
-    cohort: Annotated[int, typer.Option(help="Devices in a secure aggregation session, at most 128.")] = 32,
+    cohort: Annotated[
+        int, typer.Option(help="Devices that train in a round; more than 128 in several secure aggregation sessions.")
+    ] = 32,
+    bits: Annotated[
+        int, typer.Option(help="Bits a coordinate of an update: 32, or 16 for slow uplinks (coarser, half the bytes).")
+    ] = 32,
+    dp_noise_multiplier: Annotated[
+        float,
+        typer.Option(
+            help="Distributed differential privacy: noise of a sum in units of what one device can change; 0: none.",
+        ),
+    ] = 0.0,
+    dp_delta: Annotated[
+        float, typer.Option(help="The delta at which epsilon is stated; well below one in the number of devices.")
+    ] = 1e-5,
     central: Annotated[
         CentralMode, typer.Option(help="Ask central's service in this process, or over gRPC.")
     ] = CentralMode.INPROCESS,
@@ -109,6 +123,9 @@ def run(
         prices=prices,
         policy=policy,
         insecure_small_cohort=insecure_small_cohort,
+        bits=bits,
+        dp_noise_multiplier=dp_noise_multiplier,
+        dp_delta=dp_delta,
     ).checked()
     del engine  # one engine so far; typer refuses any other
     with Progress(config, quiet=json_output) as progress:

@@ -46,7 +46,6 @@ def make_update(
     The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
     """
     manifest = base.release.manifest
-    layout = UpdateLayout()
     training = training_from_mapping(manifest.training)
     index = {label: i for i, label in enumerate(manifest.labels)}
     examples = [example for example in store.memory.all() if example.label in index]
@@ -67,13 +66,18 @@ def make_update(
         training=training,
         seed=seed,
     )
-    prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
-    integers = layout.encode(
-        weight=min(update.examples, training.weight_cap),
-        examples=update.examples,
-        loss_sum=update.loss_sum,
-        nll=nll_sums(predictions.logits[fresh], labels[fresh]),
-    )
+    if training.noise_multiplier:
+        # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
+        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=1)
+        integers = np.zeros(0, np.int64)
+    else:
+        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
+        integers = UpdateLayout().encode(
+            weight=min(update.examples, training.weight_cap),
+            examples=update.examples,
+            loss_sum=update.loss_sum,
+            nll=nll_sums(predictions.logits[fresh], labels[fresh]),
+        )
     return Contribution(
         prepared.vector,
         integers,

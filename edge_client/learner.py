@@ -25,6 +25,8 @@ class Training:
     epochs: int
     clip_norm: float
     weight_cap: int
+    noise_multiplier: float = 0.0
+    """Z of distributed differential privacy; above 0 every device weighs the same and reports nothing but its update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,16 @@ def training_from_mapping(mapping: Mapping[str, object]) -> Training:
     for name in ("batch_size", "epochs", "weight_cap"):
         if numbers[name] != int(numbers[name]):
             raise VerificationError(f"the release's training.{name} is {numbers[name]}, it must be a whole number")
+    noise = mapping.get("noise_multiplier", 0.0)
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < 1e6:
+        raise VerificationError(f"the release's training.noise_multiplier is {noise!r}, it must be a number of at least 0")
     return Training(
         learning_rate=numbers["learning_rate"],
         batch_size=int(numbers["batch_size"]),
         epochs=int(numbers["epochs"]),
         clip_norm=numbers["clip_norm"],
         weight_cap=int(numbers["weight_cap"]),
+        noise_multiplier=float(noise),
     )
 
 

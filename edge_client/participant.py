@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from edge_client.clock import Clock
 from edge_client.contribution import Contribution, make_counts, make_update
 from edge_client.energy import EnergyMeter
-from edge_client.learner import training_from_mapping
+from edge_client.learner import Training, training_from_mapping
 from edge_client.loading import LoadedRelease
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
@@ -24,7 +24,7 @@ from fedge.errors import FedgeError
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
 from fedge.routing import Policy
-from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Vector, encode, expire
+from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Session, SessionConfig, Vector, encode, expire
 from protos.fedge.rounds.v1 import rounds_pb2
 
 SLOT = "session"
@@ -84,7 +84,10 @@ class _Open:
 
 
 class Participant:
-    """Takes part in sessions for one device. ``seed`` feeds training order and rounding; keys come from ``entropy``."""
+    """Takes part in sessions for one device. ``seed`` feeds training order, rounding and noise: nobody else may know it.
+
+    Keys come from ``entropy``.
+    """
 
     def __init__(
         self,
@@ -158,9 +161,7 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = opened.contribution
-        # The same device, round and attempt round in the same way in every run, masked or not.
-        rounding = derive(self._seed, "rounding", opened.request.round, opened.request.attempt)
-        encoded = encode(contribution.reals, contribution.integers, state.session.config, rounding)
+        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session))
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened)
@@ -186,6 +187,17 @@ class Participant:
         self._save(state)
         self._open = None
         return reply
+
+    def _randomness(self, session: Session) -> tuple[SessionConfig, bytes, bytes]:
+        """The session's configuration, and the seeds of rounding and of noise: the same in every run, masked or not.
+
+        They hang on the descriptor's round and attempt, of which this device accepts each pair once: no two of its vectors
+        ever share their noise.
+        """
+        descriptor = session.descriptor
+        rounding = derive(self._seed, "rounding", descriptor.round, descriptor.attempt)
+        noise = derive(self._seed, "noise", descriptor.run, descriptor.round, descriptor.attempt)
+        return session.config, rounding, noise
 
     def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
@@ -222,7 +234,13 @@ class Participant:
             weight_cap=training.weight_cap,
             now=self._clock(),
             n_min=federation.n_min,
+            noise_multiplier=self._least_noise(opened.request, training),
         )
+
+    @staticmethod
+    def _least_noise(request: "rounds_pb2.CheckInRequest", training: Training) -> float:
+        """The signed release says how much noise updates need; counts are exact and lie outside of it."""
+        return training.noise_multiplier if request.purpose == rounds_pb2.PURPOSE_UPDATE else 0.0
 
     def _spend(self, opened: _Open) -> None:
         """Note on disk, before the vector leaves, that the contribution is spent; SessionRefused where it was.

@@ -40,6 +40,19 @@ class SimulationConfig:
     prices: Path | None = None
     policy: Path | None = None
     insecure_small_cohort: bool = False
+    bits: int = 32
+    dp_noise_multiplier: float = 0.0
+    dp_delta: float = 1e-5
+
+    @property
+    def round_devices(self) -> int:
+        """Devices that train in a round."""
+        return min(self.cohort, self.devices)
+
+    @property
+    def smallest_cohort(self) -> int:
+        """The smallest of a round's cohorts: more than `COHORT_MAX` devices train in several."""
+        return self.round_devices // -(-self.round_devices // COHORT_MAX)
 
     def checked(self) -> "SimulationConfig":
         """This configuration, or an `InputError` that names the value and the remedy."""
@@ -52,7 +65,14 @@ class SimulationConfig:
         )
         _require(0.0 < self.max_risk < 1.0, f"--max-risk {self.max_risk}: give a share above 0 and below 1")
         _require(0.5 <= self.confidence < 1.0, f"--confidence {self.confidence}: give a level of at least 0.5 and below 1")
-        _require(2 <= self.cohort <= COHORT_MAX, f"--cohort {self.cohort}: a cohort has 2 to {COHORT_MAX} devices")
+        _require(self.cohort >= 2, f"--cohort {self.cohort}: at least 2 devices have to train in a round")
+        _require(self.bits in (16, 32), f"--bits {self.bits}: coordinates have 16 or 32 bits")
+        noise = self.dp_noise_multiplier
+        _require(
+            noise == 0.0 or 0.01 <= noise <= 1000.0,
+            f"--dp-noise-multiplier {noise}: give 0 (no noise), or 0.01 to 1000 times what one device can change",
+        )
+        _require(0.0 < self.dp_delta < 1.0, f"--dp-delta {self.dp_delta}: give a probability above 0 and below 1")
         queries = self.queries_per_round
         _require(
             queries is None or queries >= 1, f"--queries-per-round {queries}: each device needs at least 1 query a round"
@@ -63,7 +83,7 @@ class SimulationConfig:
         _require(
             self.workload == "csv" or self.data is None, f"--data is for --workload csv; {self.workload} brings its own data"
         )
-        small = min(self.cohort, self.devices)
+        small = self.smallest_cohort
         _require(
             not self.secagg or small >= COHORT_FLOOR or self.insecure_small_cohort,
             f"a cohort of {small} devices hides nothing: use at least {COHORT_FLOOR} devices, "
@@ -77,7 +97,7 @@ class SimulationConfig:
         """What the summary says: secure aggregation, a demonstration of it, or none."""
         if not self.secagg:
             return False
-        return "demo" if min(self.cohort, self.devices) < COHORT_FLOOR else True
+        return "demo" if self.smallest_cohort < COHORT_FLOOR else True
 
     def parameters(self) -> dict[str, object]:
         """All parameters that shape the result, JSON-ready: files by name and SHA-256, and not where the result is
@@ -93,7 +113,7 @@ class SimulationConfig:
 
     def differences(self, stored: str) -> list[str]:
         """Names of the parameters in which a stored configuration differs from this one. More rounds are no difference."""
-        mine, theirs = self.parameters(), json.loads(stored)
+        mine, theirs = self.parameters(), {**SimulationConfig().parameters(), **json.loads(stored)}
         names = {field.name for field in fields(self)} - {"out", "rounds"}
         return sorted(name for name in names if mine.get(name) != theirs.get(name))
 

@@ -1,10 +1,12 @@
 """The pacer of a simulated run: lets a day of queries pass before each round, and measures, books and saves after it."""
 
 import time
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
+from aggregator.rounds.privacy import epsilon_of, privacy_report
 from aggregator.rounds.round import RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
@@ -158,6 +160,7 @@ class Days:
             "weights_sha256": weights_sha256(state.head),
             "release": state.release_id,
             "training_loss": report.training_loss,
+            **self._privacy(state, report),
             "probes": {"local": state.running.seen, "disagreed": state.running.disagreed, "rate": state.probe_rate},
             "stream": self._stream(),
             "usd_per_1k": {name: 1000.0 * amount / queries for name, amount in usd.items()},
@@ -173,6 +176,34 @@ class Days:
             "seconds": {**self._seconds, **report.tally.seconds},
             "notes": report.notes,
         }
+
+    def privacy(self) -> dict[str, Any] | None:
+        """What differential privacy cost over all rounds, and what may be said of it; None without."""
+        spent = self.rounds[-1].get("privacy") if self.rounds else None
+        if spent is None:
+            return None
+        config = self._config
+        ratios = [entry["privacy"]["noise_to_signal"] for entry in self.rounds]
+        report = privacy_report(
+            multiplier=config.dp_noise_multiplier,
+            rho=spent["rho"],
+            delta=config.dp_delta,
+            ratio=max((ratio for ratio in ratios if ratio is not None), default=None),
+            devices=config.devices,
+            sums_are_secret=config.secagg_label is True,
+        )
+        return asdict(report)
+
+    def _privacy(self, state: FederationState, report: RoundReport) -> dict[str, Any]:
+        """Spent so far, this round included; nothing without differential privacy."""
+        if not self._config.dp_noise_multiplier:
+            return {}
+        spent = {
+            "epsilon": epsilon_of(state.privacy_rho, self._config.dp_delta),
+            "rho": state.privacy_rho,
+            "noise_to_signal": report.noise_to_signal,
+        }
+        return {"privacy": spent}
 
     def _stream(self) -> dict[str, Any]:
         """What the fleet's users really got this round, judged by what central would have said."""

@@ -101,7 +101,9 @@ def _simulation(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-sim-")))
         registry = ReleaseRegistry(scratch / "registry", keys.release.public_key())
         source = RegistrySource(registry)
-        maker = release_maker(prepared.workload, prepared.model, book, keys.release)
+        maker = release_maker(
+            prepared.workload, prepared.model, book, keys.release, noise_multiplier=config.dp_noise_multiplier
+        )
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
         service = central_service(prepared, book, clock)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
@@ -204,6 +206,7 @@ def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: 
         "price_book": book.version,
         "device_profile": PROFILE,
         "corrections": CORRECTIONS,
+        "privacy": days.privacy(),
         "note": prepared.workload.note,
         "seconds": prepared.seconds,
     }

@@ -29,7 +29,6 @@ CORRECTIONS = 0.02
 MAX_ATTEMPTS = 5
 PHASE_TIMEOUT_S = 60.0
 SESSION_TIMEOUT_S = 3600.0
-RING_BITS = 32
 # A certificate lives a week: a fleet whose rounds stop goes back to asking.
 CERTIFICATE_LIFETIME_S = 7 * DAY
 # The protocol's head-room is that of its largest cohort, so that cohorts of any size share one encoding.
@@ -40,13 +39,13 @@ MAX_TEXT_BYTES = 8192
 
 def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSettings:
     """How the aggregator runs its rounds."""
-    cohort = min(config.cohort, config.devices)
+    cohort = config.round_devices
     training = model.training
     return RoundSettings(
         cohort=cohort,
         cohort_max=COHORT_MAX,
-        n_min=_n_min(cohort),
-        bits=RING_BITS,
+        n_min=_n_min(config.smallest_cohort),
+        bits=config.bits,
         clip_norm=float(training["clip_norm"]),
         weight_cap=int(training["weight_cap"]),
         max_attempts=MAX_ATTEMPTS,
@@ -64,6 +63,7 @@ def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSetting
             lifetime_s=CERTIFICATE_LIFETIME_S,
             grid=DEFAULT_GRID,
         ),
+        noise_multiplier=config.dp_noise_multiplier,
     )
 
 
@@ -81,8 +81,16 @@ def _n_min(cohort: int) -> int:
     return COHORT_FLOOR if cohort >= COHORT_FLOOR else 2
 
 
-def release_maker(workload: Workload, model: DeviceModel, book: PriceBook, release_key: Ed25519PrivateKey) -> ReleaseMaker:
-    """How a head becomes a signed release of this workload."""
+def release_maker(
+    workload: Workload,
+    model: DeviceModel,
+    book: PriceBook,
+    release_key: Ed25519PrivateKey,
+    *,
+    noise_multiplier: float = 0.0,
+) -> ReleaseMaker:
+    """How a head becomes a signed release of this workload, which also says how much noise updates on it need."""
+    noise = {"noise_multiplier": noise_multiplier} if noise_multiplier else {}
 
     def export(head: Weights) -> Export:
         files = quantized(model, head)
@@ -97,7 +105,7 @@ def release_maker(workload: Workload, model: DeviceModel, book: PriceBook, relea
         features=workload.features.to_mapping(),
         step=model.step,
         first_head=model.head,
-        training=model.training,
+        training={**model.training, **noise},
         threshold_grid=DEFAULT_GRID,
         confidence="max_probability",
         price_book=book.version,

@@ -17,6 +17,12 @@ def draw_cohort(nodes: Sequence[int], size: int, *, seed: bytes, round_number: i
     return sorted(ordered[i] for i in chosen)
 
 
+def cohort_sizes(devices: int, *, limit: int) -> list[int]:
+    """Sizes of the fewest cohorts of at most ``limit`` that hold ``devices``; they differ by at most one."""
+    count = math.ceil(devices / limit)
+    return [devices // count + (number < devices % count) for number in range(count)]
+
+
 def split_cohorts(nodes: Sequence[int], size: int, *, limit: int, seed: bytes, round_number: int) -> list[list[int]]:
     """All nodes, dealt at random into cohorts that differ by at most one: of ``size`` or more, but never above ``limit``."""
     if not nodes:

@@ -6,24 +6,27 @@ it keeps the state that it returns, so that a crash loses at most the round at h
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import draw_cohort, split_cohorts
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
 from aggregator.rounds.link import DeviceLink
+from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.server_optimizer import ServerOptimizer, init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
 from aggregator.rounds.state import FederationState
-from aggregator.rounds.training import apply_sum
+from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement
-from fedge.secagg import SessionAborted, SessionConfig
+from fedge.secagg import SessionAborted, SessionConfig, threshold
 from protos.fedge.rounds.v1 import rounds_pb2
 
 
@@ -48,7 +51,9 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
-    """How rounds are run. ``cohort_max`` is the encoding's head-room, ``n_min`` the smallest cohort that is summed."""
+    """How rounds are run. ``cohort`` devices train in a round, in several cohorts side by side where they are more than
+    ``cohort_max``, which is the encoding's head-room; ``n_min`` is the smallest cohort that is summed.
+    """
 
     cohort: int
     cohort_max: int
@@ -61,6 +66,7 @@ class RoundSettings:
     session_timeout_s: float
     optimizer: ServerOptimizer
     certificate: CertificatePolicy
+    noise_multiplier: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,8 @@ class RoundReport:
     release_id: str = ""
     statement: CertificateStatement | None = None
     training_loss: float | None = None
+    noise_to_signal: float | None = None
+    privacy_rho: float = 0.0
     tally: Tally = field(default_factory=Tally)
     sessions: list[AttemptReport] = field(default_factory=list)
     release: Release | None = None
@@ -125,36 +133,57 @@ class RoundRunner:
         if moved is not None:
             state = self._publish(state, moved, report)
         state = self._certify(state, before, report)
-        return replace(state, round_number=report.round_number), report
+        spent = before.privacy_rho + report.privacy_rho
+        return replace(state, round_number=report.round_number, privacy_rho=spent), report
 
     def _train(self, state: FederationState, report: RoundReport) -> FederationState | None:
-        config = self._config(reals=len(flatten(state.head)), integers=UpdateLayout().integers)
-        result = None
-        while result is None and report.attempts < self.settings.max_attempts:
-            report.attempts += 1
-            nodes = draw_cohort(
-                self._present(report),
-                self.settings.cohort,
-                seed=self.seed,
-                round_number=report.round_number,
-                attempt=report.attempts,
-            )
-            result = self._session(
-                state,
-                report,
-                purpose=rounds_pb2.PURPOSE_UPDATE,
-                attempt=report.attempts,
-                config=config,
-                nodes=nodes,
-            )
-        if result is None:
+        config = self._update_config(len(flatten(state.head)))
+        results = self._sum_updates(state, report, config)
+        if config.noise_multiplier:
+            # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone.
+            report.privacy_rho = session_rho(config) * (report.attempts - len(results) + bool(results))
+        if not results:
             report.outcome = "failed"
             return None
-        report.cohort, report.survivors = result.cohort, result.survivors
-        outcome = apply_sum(state, result.decoded, optimizer=self.settings.optimizer, weight_cap=self.settings.weight_cap)
+        report.cohort = sum(result.cohort for result in results)
+        report.survivors = sum(result.survivors for result in results)
+        decoded = reduce(add, (result.decoded for result in results))
+        optimizer = self.settings.optimizer
+        if config.noise_multiplier:
+            report.noise_to_signal = noise_to_signal(config, report.survivors)
+            return apply_noisy_sum(state, decoded, survivors=report.survivors, optimizer=optimizer)
+        outcome = apply_sum(state, decoded, optimizer=optimizer, weight_cap=self.settings.weight_cap)
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
         return outcome.state
+
+    def _sum_updates(self, state: FederationState, report: RoundReport, config: SessionConfig) -> list[SessionResult]:
+        """One sum a cohort. No device is in two of them, whatever became of an attempt."""
+        results: list[SessionResult] = []
+        asked: set[int] = set()
+        for size in cohort_sizes(self.settings.cohort, limit=config.cohort_max):
+            for _ in range(self.settings.max_attempts):
+                report.attempts += 1
+                nodes = draw_cohort(
+                    [node for node in self._present(report) if node not in asked],
+                    size,
+                    seed=self.seed,
+                    round_number=report.round_number,
+                    attempt=report.attempts,
+                )
+                result = self._session(
+                    state,
+                    report,
+                    purpose=rounds_pb2.PURPOSE_UPDATE,
+                    attempt=report.attempts,
+                    config=config,
+                    nodes=nodes,
+                )
+                if result is not None:
+                    results.append(result)
+                    asked.update(nodes)
+                    break
+        return results
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
         with report.tally.phase("publish"):
@@ -284,6 +313,23 @@ class RoundRunner:
             )
         )
         return result
+
+    def _update_config(self, reals: int) -> SessionConfig:
+        """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the
+        cohort at hand. With noise no integers travel, and the quorum is the t that a session takes to finish anyway: the
+        more devices are sure to be there, the less noise each of them adds.
+        """
+        settings = self.settings
+        largest = max(cohort_sizes(settings.cohort, limit=settings.cohort_max))
+        if not settings.noise_multiplier:
+            config = self._config(reals=reals, integers=UpdateLayout().integers)
+            return config if settings.bits == 32 else replace(config, cohort_max=max(largest, 2))
+        return replace(
+            self._config(reals=reals, integers=0),
+            cohort_max=largest,
+            n_min=max(settings.n_min, threshold(largest)),
+            noise_multiplier=settings.noise_multiplier,
+        )
 
     def _config(self, *, reals: int, integers: int) -> SessionConfig:
         settings = self.settings

@@ -33,6 +33,8 @@ class FederationState:
     probe_rate: float
     certificate_state: str
     certificate_bound: float | None
+    privacy_rho: float = 0.0
+    """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""

@@ -21,6 +21,15 @@ class TrainingOutcome:
     sums: UpdateSums
 
 
+def apply_noisy_sum(
+    state: FederationState, decoded: Decoded, *, survivors: int, optimizer: ServerOptimizer
+) -> FederationState:
+    """Mean change = sum / number of devices. No metrics travel with noise, so the temperature stays."""
+    weights = flatten(state.head)
+    optimizer_state, stepped = server_optimizer.apply(optimizer, state.optimizer, weights, decoded.reals / survivors)
+    return replace(state, head=unflatten(stepped, state.head), optimizer=optimizer_state)
+
+
 def apply_sum(state: FederationState, decoded: Decoded, *, optimizer: ServerOptimizer, weight_cap: int) -> TrainingOutcome:
     """Mean change = (sum of weight times change) / (sum of weights); a cohort without examples changes nothing."""
     sums = UpdateLayout().decode(decoded.integers)

@@ -32,6 +32,7 @@ from fedge.secagg.server import (
     handle_unmask_reply,
 )
 from fedge.secagg.server_state import ServerState, Stage
+from fedge.secagg.session import Session
 
 __all__ = [
     "SUITE",
@@ -47,6 +48,7 @@ __all__ = [
     "RoundRecord",
     "SecAggError",
     "ServerState",
+    "Session",
     "SessionAborted",
     "SessionConfig",
     "Stage",

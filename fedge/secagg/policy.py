@@ -45,6 +45,8 @@ class DevicePolicy:
     n_min: int = N_MIN_FLOOR
     """The smallest n_min that it accepts. Below 8 a sum is not private."""
     bits: Collection[int] = (16, 32)
+    noise_multiplier: float = 0.0
+    """The least noise that it puts up with: an aggregator cannot talk it out of differential privacy."""
     max_session_s: float = 24 * 3600.0
     """How far ahead a deadline may lie: so long secrets may have to be kept."""
     revocations_issued: float | None = None
@@ -76,6 +78,10 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
     if config.bits not in policy.bits:
         raise RefusedError(f"{config.bits} bits: this device accepts {sorted(policy.bits)}")
+    if config.noise_multiplier < policy.noise_multiplier:
+        raise RefusedError(
+            f"the noise multiplier is {config.noise_multiplier}: this device takes part from {policy.noise_multiplier} on"
+        )
     if config.n_min < policy.n_min:
         raise RefusedError(f"n_min is {config.n_min}: this device takes part from {policy.n_min} on")
     if not policy.now < config.deadline <= policy.now + policy.max_session_s:

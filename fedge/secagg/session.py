@@ -59,6 +59,7 @@ class Descriptor:
                 threshold=threshold(n),
                 consistency_threshold=threshold(n),
                 deadline=config.deadline,
+                noise_multiplier=config.noise_multiplier,
             ),
             roster=[pb.RosterEntry(device_id=device_id, bundle_sha256=digest) for device_id, digest in self.roster],
             nonce=self.nonce,
@@ -80,6 +81,7 @@ class Descriptor:
                 weight_cap=stated.weight_cap,
                 n_min=stated.n_min,
                 deadline=stated.deadline,
+                noise_multiplier=stated.noise_multiplier,
             )
         except InputError as error:
             raise MessageError(f"the configuration cannot be: {error}") from None

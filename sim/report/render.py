@@ -39,6 +39,7 @@ def render(summary: Mapping[str, Any]) -> str:
         accounts=words.accounts(summary) if rounds else [],
         verdicts=words.verdicts(summary) if rounds else [],
         certificate=words.certificate(rounds[-1], summary.get("parameters", {})) if rounds else "",
+        privacy=words.privacy(summary),
         sections=sections(summary) if rounds else (),
         events=_events(rounds),
         columns=list(dict.fromkeys(key for entry in rounds for key in flatten(entry))),

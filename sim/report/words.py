@@ -124,6 +124,23 @@ def certificate(last: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     )
 
 
+def privacy(summary: Mapping[str, Any]) -> str | None:
+    """What differential privacy cost and what may be said of it; None where no noise was asked for."""
+    spent = summary.get("privacy")
+    if not spent:
+        return None
+    ratio = spent["noise_to_signal"]
+    noise = "no sum was released"
+    if ratio is not None:
+        noise = f"the noise in a sum is {number(ratio, 'count')} times as long as the sum of updates can be at most"
+        if ratio > 1:
+            noise += ", so a round by itself says little about what was learned"
+    return (
+        f"Noise multiplier {number(spent['noise_multiplier'], 'count')}, epsilon {number(spent['epsilon'], 'count')} at "
+        f"delta {spent['delta']:g} over the whole run: {spent['verdict']}. In the noisiest round {noise}."
+    )
+
+
 def accounts(summary: Mapping[str, Any]) -> list[Account]:
     """Marginal, loaded and all-cloud, side by side."""
     rounds: Sequence[Mapping[str, Any]] = summary["rounds"]

@@ -1,5 +1,6 @@
 """A device's side of a session, with the real protocol on both ends and several devices in one cohort."""
 
+import math
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -27,7 +28,7 @@ from fedge.randomness import derive
 from fedge.release import Release, flatten, sign_release
 from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums
-from fedge.secagg import DeviceState, Phase, SessionAborted, SessionConfig
+from fedge.secagg import DeviceState, Phase, RefusedError, SessionAborted, SessionConfig
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
 
@@ -117,12 +118,13 @@ class Party:
         assert stored is not None
         return DeviceState.from_bytes(stored, identity_key=self.identities[name].private_key)
 
-    def config(self, purpose: int) -> SessionConfig:
+    def config(self, purpose: int, *, noise: float = 0.0) -> SessionConfig:
         weights = flatten(self.release.weights())
         integers = UpdateLayout().integers if purpose == UPDATE else CountsLayout(5).integers
         return SessionConfig(
             reals=len(weights) if purpose == UPDATE else 0,
-            integers=integers,
+            integers=0 if noise else integers,
+            noise_multiplier=noise,
             bits=32,
             cohort_max=16,
             scale=CLIP,
@@ -141,12 +143,14 @@ class Party:
             bundles[name] = response.bundle
         return bundles
 
-    def open(self, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1) -> dict[str, bytes]:
+    def open(
+        self, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1, config: SessionConfig | None = None
+    ) -> dict[str, bytes]:
         """Steps 0 and 1: everyone checked in, and the roster messages."""
         bundles = self.check_in(purpose=purpose, round_number=round_number, attempt=attempt)
         manifest = self.release.manifest
         self.server, messages = secagg.create_session(
-            self.config(purpose),
+            config or self.config(purpose),
             bundles,
             round_key=ROUND_KEY,
             run=FEDERATION,
@@ -183,13 +187,20 @@ class Party:
         return secagg.recover(self.server)
 
     def run(
-        self, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1, without: Collection[str] = ()
+        self,
+        *,
+        purpose: int = UPDATE,
+        round_number: int = 1,
+        attempt: int = 1,
+        without: Collection[str] = (),
+        config: SessionConfig | None = None,
     ) -> secagg.Decoded:
         """A whole session; those in ``without`` leave before they mask."""
-        delivery = self.share(self.open(purpose=purpose, round_number=round_number, attempt=attempt))
+        shape = config or self.config(purpose)
+        delivery = self.share(self.open(purpose=purpose, round_number=round_number, attempt=attempt, config=shape))
         outcome = self.reveal(self.agree(self.mask(delivery, without=without)))
         assert set(outcome.survivors) == set(self.names) - set(without)
-        return secagg.decode(outcome.total, len(outcome.survivors), self.config(purpose))
+        return secagg.decode(outcome.total, len(outcome.survivors), shape)
 
     def teach(self, name: str, examples: list[tuple[np.ndarray, str]]) -> None:
         self.stores[name].memory.add(
@@ -215,9 +226,10 @@ class Party:
 def make_party(make_bench, make_release, release_key, queries):
     """Four devices by default; device k knows k labelled queries (one batch) and has k probes, one of which disagrees."""
 
-    def make(*, devices: int = 4, taught: bool = True, oos_label: str | None = None) -> Party:
+    def make(*, devices: int = 4, taught: bool = True, oos_label: str | None = None, noise: float = 0.0) -> Party:
         plain = make_release(scale=0.5)
         training = {**plain.manifest.training, "clip_norm": CLIP, "weight_cap": CAP, "epochs": EPOCHS}
+        training = {**training, "noise_multiplier": noise} if noise else training
         manifest = replace(plain.manifest, training=training, oos_label=oos_label)
         party = Party(make_bench, sign_release(manifest, plain.files, release_key), devices=devices)
         for number, name in enumerate(party.names, start=1):
@@ -303,6 +315,25 @@ def test_the_sum_of_those_who_delivered_is_exact_when_one_leaves_before_masking(
     assert UpdateLayout().decode(decoded.integers).examples == 1 + 3 + 4
     assert party.used("device-2") == [0, 0]
     assert party.used("device-3") == [1, 1, 1]
+
+
+def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party):
+    party = make_party(noise=2.0)
+    exact, noisy = party.config(UPDATE), party.config(UPDATE, noise=2.0)
+    with pytest.raises(RefusedError, match=r"the noise multiplier is 1\.5: this device takes part from 2\.0 on"):
+        party.share(party.open(config=party.config(UPDATE, noise=1.5)))
+    with pytest.raises(RefusedError, match="number of integers"):
+        party.share(party.open(config=exact))
+    sums = [party.run(config=noisy, attempt=attempt).reals for attempt in (2, 3)]
+    expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
+    assert np.std(sums[0] - sums[1]) > expected  # the noise of the two is not the same
+    assert np.abs(sums[0]).max() < 12 * expected
+
+
+def test_counts_are_exact_where_updates_carry_noise(make_party):
+    party = make_party(noise=2.0)
+    decoded = party.run(purpose=COUNTS)
+    assert CountsLayout(5).decode(decoded.integers).running_seen > 0
 
 
 def test_without_labels_the_update_is_zero_and_weighs_nothing(make_party):

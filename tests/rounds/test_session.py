@@ -246,11 +246,11 @@ class World:
         )
         return self.driver.run(plan, list(nodes), tally).decoded
 
-    def round(self, *, max_attempts: int = 3) -> RoundReport:
+    def round(self, *, max_attempts: int = 3, cohort: int = COHORT, cohort_max: int = 16) -> RoundReport:
         """Run the next round and go on from the state that it gives."""
         settings = RoundSettings(
-            cohort=COHORT,
-            cohort_max=16,
+            cohort=cohort,
+            cohort_max=cohort_max,
             n_min=2,
             bits=32,
             clip_norm=CLIP,
@@ -483,6 +483,30 @@ def test_a_round_moves_the_weights_by_the_mean_and_publishes_release_and_certifi
     assert certificate == report.certificate.to_bytes()
     assert world.state.threshold == 0.9 and world.state.running.seen == 10 * DEVICES
     assert (world.state.round_number, world.state.version, world.state.publication) == (1, 1, 1)
+
+
+def test_a_round_above_the_limit_of_a_cohort_runs_several_and_adds_their_sums(world: World) -> None:
+    report = world.round(cohort=DEVICES, cohort_max=COHORT)
+    first, second = world.checked_in("1.1"), world.checked_in("1.2")
+    assert not first & second and len(first) == len(second) == COHORT
+    assert (report.outcome, report.attempts, report.cohort, report.survivors) == ("finished", 2, DEVICES, DEVICES)
+    assert flatten(world.state.head) == pytest.approx(np.full(DEVICES, STEP / DEVICES), abs=1e-7)
+
+
+def test_an_aborted_cohort_is_tried_again_with_devices_that_no_other_has(world: World) -> None:
+    world.away = {(None, ROSTER, "1.2")}
+    report = world.round(cohort=DEVICES, cohort_max=COHORT)
+    assert not world.checked_in("1.1") & world.checked_in("1.3")
+    assert (report.outcome, report.attempts, report.survivors) == ("finished", 3, DEVICES)
+
+
+def test_a_cohort_that_uses_up_its_attempts_is_missed_and_the_other_counts(world: World) -> None:
+    world.away = {(None, ROSTER, group) for group in ("1.2", "1.3")}
+    report = world.round(cohort=DEVICES, cohort_max=COHORT, max_attempts=2)
+    expected = np.zeros(DEVICES)
+    expected[[node - FIRST_NODE for node in world.checked_in("1.1")]] = STEP / COHORT
+    assert (report.outcome, report.attempts, report.survivors) == ("finished", 3, COHORT)
+    assert flatten(world.state.head) == pytest.approx(expected, abs=1e-7)
 
 
 def test_an_aborted_attempt_is_counted_and_the_next_draws_another_cohort(world: World) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import draw_cohort, split_cohorts
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from fedge.errors import InputError
@@ -50,6 +50,13 @@ def test_the_state_survives_being_stored_to_the_last_bit() -> None:
 def test_a_damaged_state_is_one_clear_error(data: bytes) -> None:
     with pytest.raises((InputError, Exception), match=r"cannot be read|weights"):
         FederationState.from_bytes(data)
+
+
+@given(st.integers(1, 2_000), st.integers(2, 128))
+def test_cohorts_are_as_few_and_as_equal_as_they_can_be(devices: int, limit: int) -> None:
+    sizes = cohort_sizes(devices, limit=limit)
+    assert sum(sizes) == devices and max(sizes) <= limit and max(sizes) - min(sizes) <= 1
+    assert (len(sizes) - 1) * limit < devices
 
 
 @given(st.sets(st.integers(1, 500), min_size=1), st.integers(1, 40), st.integers(1, 9))

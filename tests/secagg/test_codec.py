@@ -38,15 +38,16 @@ def test_n_max_values_of_2q_never_wrap_and_one_more_could(bits):
 @pytest.mark.parametrize("n", [2, 16, 128])
 def test_extremes_at_n_max_sum_exactly(bits, n):
     config = config_of(n, bits=bits, reals=3, integers=1)
-    top = encode(np.array([1.0, -1.0, 0.0]), np.array([2 * config.quantum]), config, SEED)
+    largest = config.largest_integer
+    top = encode(np.array([1.0, -1.0, 0.0]), np.array([largest]), config, SEED)
     assert top[:2].tolist() == [2 * config.quantum, 0]
     total = np.zeros_like(top)
     for _ in range(n):
         total += top
-    assert total[3] == 2 * config.quantum * n
+    assert total[3:-1].tolist() == ([2 * config.quantum * n] if bits == 32 else [255 * n] * 3)
     decoded = decode(total, n, config)
     np.testing.assert_array_equal(decoded.reals[:2], [n, -n])
-    np.testing.assert_array_equal(decoded.integers, [2 * config.quantum * n])
+    np.testing.assert_array_equal(decoded.integers, [largest * n])
     assert decoded.reals.dtype == np.float64 and decoded.integers.dtype == np.int64
 
 
@@ -65,8 +66,11 @@ def test_a_real_comes_back_within_one_step_of_its_clipped_value(values, bits, sc
 @given(data=st.data(), bits=st.sampled_from([16, 32]), n=st.integers(1, 16))
 def test_integers_sum_exactly(data, bits, n):
     config = config_of(16, bits=bits, reals=0, integers=4)
-    rows = data.draw(st.lists(st.lists(st.integers(0, 2 * config.quantum), min_size=4, max_size=4), min_size=n, max_size=n))
-    total = sum((encode(np.zeros(0), np.array(row), config, SEED) for row in rows), np.zeros(5, dtype=f"<u{bits // 8}"))
+    rows = data.draw(
+        st.lists(st.lists(st.integers(0, config.largest_integer), min_size=4, max_size=4), min_size=n, max_size=n)
+    )
+    empty = np.zeros(config.length, dtype=f"<u{bits // 8}")
+    total = sum((encode(np.zeros(0), np.array(row), config, SEED) for row in rows), empty)
     assert total[-1] == n
     np.testing.assert_array_equal(decode(total, n, config).integers, np.sum(rows, axis=0))
 
@@ -109,7 +113,10 @@ def test_the_layout_is_reals_integers_tripwire():
     vector = encode(np.array([1.0], dtype=np.float32), np.array([7, 8], dtype=np.uint16), config, SEED)
     assert vector.tolist() == [2 * config.quantum, 7, 8, 1] and vector.dtype == np.dtype("<u4")
     assert config.length == 4 and config.vector_bytes == vector.nbytes == 16
-    assert config_of(2, bits=16, reals=1, integers=2).vector_bytes == 8
+    short = config_of(2, bits=16, reals=1, integers=2)
+    vector = encode(np.array([-1.0]), np.array([7, 0x030201]), short, SEED)
+    assert vector.tolist() == [0, 7, 0, 0, 1, 2, 3, 1] and vector.dtype == np.dtype("<u2")
+    assert short.length == 8 and short.vector_bytes == vector.nbytes == 16
 
 
 @pytest.mark.parametrize(
@@ -122,8 +129,8 @@ def test_the_layout_is_reals_integers_tripwire():
         ([math.inf, 0.0], [1], "the reals hold a value that is not finite"),
         ([0.0, 0.0], [1.0], "the integers have dtype float64, expected a whole-number type"),
         ([0.0, 0.0], [True], "the integers have dtype bool, expected a whole-number type"),
-        ([0.0, 0.0], [-1], "an integer lies outside [0, 32766]: from -1 to -1"),
-        ([0.0, 0.0], [32767], "an integer lies outside [0, 32766]: from 32767 to 32767"),
+        ([0.0, 0.0], [-1], "an integer lies outside [0, 16777215]: from -1 to -1"),
+        ([0.0, 0.0], [1 << 24], "an integer lies outside [0, 16777215]: from 16777216 to 16777216"),
     ],
 )
 def test_what_cannot_be_encoded_is_refused(reals, integers, message):
@@ -134,19 +141,19 @@ def test_what_cannot_be_encoded_is_refused(reals, integers, message):
 
 
 def test_decode_refuses_what_cannot_be_a_sum():
-    config = config_of(3, bits=16, reals=1, integers=1)
+    config = config_of(3, bits=32, reals=1, integers=1)
     q = config.quantum
-    good = np.array([4 * q, 4 * q, 2], dtype="<u2")
+    good = np.array([4 * q, 4 * q, 2], dtype="<u4")
     assert decode(good, 2, config).reals.tolist() == [2.0]
     for total, survivors, message in (
         (good, 3, "the tripwire counts 2 devices where 3 delivered: the sum is worthless"),
         (good, 1, "the tripwire counts 2 devices where 1 delivered: the sum is worthless"),
         (good, 0, "0 survivors: the encoding has room for 1 to 3"),
         (good, 4, "4 survivors: the encoding has room for 1 to 3"),
-        (good + np.array([1, 0, 0], dtype="<u2"), 2, f"a sum of {4 * q + 1} exceeds what 2 devices can reach ({4 * q})"),
-        (good + np.array([0, 1, 0], dtype="<u2"), 2, f"a sum of {4 * q + 1} exceeds what 2 devices can reach ({4 * q})"),
-        (good[:2], 2, "the sum is uint16 (2,), expected uint16 [3]"),
-        (good.astype("<u4"), 2, "the sum is uint32 (3,), expected uint16 [3]"),
+        (good + np.array([1, 0, 0], dtype="<u4"), 2, f"a sum of {4 * q + 1} exceeds what 2 devices can reach ({4 * q})"),
+        (good + np.array([0, 1, 0], dtype="<u4"), 2, f"a sum of {4 * q + 1} exceeds what 2 devices can reach ({4 * q})"),
+        (good[:2], 2, "the sum is uint32 (2,), expected uint32 [3]"),
+        (good.astype("<u2"), 2, "the sum is uint16 (3,), expected uint32 [3]"),
     ):
         with raises(CodecError, message):
             decode(total, survivors, config)
@@ -154,8 +161,8 @@ def test_decode_refuses_what_cannot_be_a_sum():
 
 def test_the_full_cohort_can_be_decoded():
     config = config_of(3, bits=16, reals=0, integers=1)
-    assert decode(np.array([9, 3], dtype="<u2"), 3, config).integers.tolist() == [9]
-    assert decode(np.array([9, 1], dtype="<u2"), 1, config).integers.tolist() == [9]
+    assert decode(np.array([9, 0, 0, 3], dtype="<u2"), 3, config).integers.tolist() == [9]
+    assert decode(np.array([9, 300, 1, 1], dtype="<u2"), 1, config).integers.tolist() == [9 + (300 << 8) + (1 << 16)]
 
 
 def test_an_update_is_clipped_then_weighted():
@@ -207,6 +214,16 @@ def test_threshold_is_two_thirds_and_one(n, t):
         ({"clip_norm": -1.0}, "clip_norm is -1.0: choose a positive number"),
         ({"deadline": math.inf}, "deadline is inf: choose a positive number"),
         ({"scale": math.nan}, "scale is nan: choose a positive number"),
+        (
+            {"reals": 0, "integers": (1 << 26) // 3 + 1, "bits": 16},
+            "0 reals and 22369622 integers: choose 1 to 67108863 in all",
+        ),
+        ({"noise_multiplier": -1.0}, "noise_multiplier is -1.0: choose 0 to 1000.0"),
+        ({"noise_multiplier": math.nan}, "noise_multiplier is nan: choose 0 to 1000.0"),
+        (
+            {"noise_multiplier": 1.0},
+            "noise is for reals that are clipped to the scale, and exact integers beside them would tell more",
+        ),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(changes, message):

@@ -101,7 +101,7 @@ def test_sizes_are_exact():
 
 @pytest.mark.parametrize(("bits", "raw"), [(16, b"\1\0\2\0\3\0"), (32, b"\1\0\0\0\2\0\0\0\3\0\0\0")])
 def test_vectors_are_little_endian(bits, raw):
-    config = config_of(2, bits=bits, reals=1, integers=1)
+    config = config_of(2, bits=bits, reals=2, integers=0)
     vector = wire.vector_from(raw, config)
     assert vector.tolist() == [1, 2, 3] and vector.dtype == np.dtype(f"<u{bits // 8}")
     assert wire.vector_hash(vector) == hashlib.blake2b(raw, digest_size=32).digest()

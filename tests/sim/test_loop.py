@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,58 @@ def test_a_fleet_too_small_to_hide_in_must_be_asked_for_by_name(tmp_path: Path) 
     with pytest.raises(InputError, match="--insecure-small-cohort"):
         config(tmp_path, devices=4)
     assert config(tmp_path, devices=4, insecure_small_cohort=True).secagg_label == "demo"
+
+
+def test_sixteen_bits_make_the_updates_smaller_and_the_fleet_still_learns(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    summary = run(tmp_path / "secure", bits=16, dropout=0.2)
+    assert summary["rounds"][-1]["accuracy"]["device"] > 0.7
+    half, whole = summary["rounds"][0]["bytes"]["update"], reference[1]["rounds"][0]["bytes"]["update"]
+    assert half < 0.8 * whole  # the head's weights take half; the integers of both sessions three coordinates at 16 bits
+    plain = run(tmp_path / "plain", bits=16, dropout=0.2, secagg=False)
+    assert [entry["weights_sha256"] for entry in plain["rounds"]] == [e["weights_sha256"] for e in summary["rounds"]]
+
+
+def test_with_noise_epsilon_grows_by_the_round_and_both_ways_of_summing_agree(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    secure, plain = (run(tmp_path / name, secagg=way, dp_noise_multiplier=4.0) for name, way in (("s", True), ("p", False)))
+    assert [e["weights_sha256"] for e in secure["rounds"]] == [e["weights_sha256"] for e in plain["rounds"]]
+    epsilons = [entry["privacy"]["epsilon"] for entry in secure["rounds"]]
+    assert 0 < epsilons[0] < epsilons[1] < epsilons[2] == secure["privacy"]["epsilon"]
+    assert secure["privacy"]["noise_to_signal"] > 1
+    assert all(entry["training_loss"] is None for entry in secure["rounds"])  # no exact metric beside a noisy sum
+    assert secure["privacy"]["supported"] and secure["privacy"]["verdict"].startswith("private")
+    assert not plain["privacy"]["supported"] and "single updates" in plain["privacy"]["verdict"]
+    report = (tmp_path / "s" / "report.html").read_text()
+    assert "Differential privacy" in report and secure["privacy"]["verdict"] in unescape(report)
+
+
+def test_a_run_without_noise_says_nothing_of_epsilon(reference: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = reference
+    assert summary["privacy"] is None and "privacy" not in summary["rounds"][0]
+    assert "epsilon" not in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits": 8}, "--bits 8: coordinates have 16 or 32 bits"),
+        ({"dp_noise_multiplier": -1.0}, "--dp-noise-multiplier -1.0: give 0"),
+        ({"dp_noise_multiplier": float("nan")}, "--dp-noise-multiplier nan: give 0"),
+        ({"dp_delta": 0.0}, "--dp-delta 0.0: give a probability"),
+        ({"cohort": 1}, "--cohort 1: at least 2 devices"),
+        ({"cohort": 300, "devices": 300, "bits": 32, "rounds": 0}, "--rounds 0"),
+    ],
+)
+def test_parameters_that_cannot_be_are_named(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        config(tmp_path, **changes)
+    assert str(error.value).startswith(said)
+
+
+def test_devices_beyond_the_largest_cohort_train_in_several() -> None:
+    assert SimulationConfig(devices=300, cohort=300).checked().smallest_cohort == 100
+    assert SimulationConfig(devices=129, cohort=300).checked().smallest_cohort == 64
+    assert SimulationConfig(devices=30, cohort=32).checked().smallest_cohort == 30

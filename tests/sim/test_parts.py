@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
         ({"max_risk": 1.0}, "--max-risk 1.0"),
         ({"confidence": 1.0}, "--confidence 1.0"),
         ({"confidence": 0.4}, "--confidence 0.4"),
-        ({"cohort": 129}, "--cohort 129"),
+        ({"cohort": 1}, "--cohort 1:"),
         ({"cohort": 1}, "--cohort 1"),
         ({"queries_per_round": 0}, "--queries-per-round 0"),
         ({"workload": "csv"}, "--data FILE"),

@@ -45,7 +45,7 @@ class SignedBundle(_message.Message):
     def __init__(self, bundle: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class Configuration(_message.Message):
-    __slots__ = ("reals", "integers", "length", "bits", "cohort_max", "quantum", "scale", "clip_norm", "weight_cap", "n_min", "threshold", "consistency_threshold", "deadline")
+    __slots__ = ("reals", "integers", "length", "bits", "cohort_max", "quantum", "scale", "clip_norm", "weight_cap", "n_min", "threshold", "consistency_threshold", "deadline", "noise_multiplier")
     REALS_FIELD_NUMBER: _ClassVar[int]
     INTEGERS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -59,6 +59,7 @@ class Configuration(_message.Message):
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
     reals: int
     integers: int
     length: int
@@ -72,7 +73,8 @@ class Configuration(_message.Message):
     threshold: int
     consistency_threshold: int
     deadline: float
-    def __init__(self, reals: _Optional[int] = ..., integers: _Optional[int] = ..., length: _Optional[int] = ..., bits: _Optional[int] = ..., cohort_max: _Optional[int] = ..., quantum: _Optional[int] = ..., scale: _Optional[float] = ..., clip_norm: _Optional[float] = ..., weight_cap: _Optional[int] = ..., n_min: _Optional[int] = ..., threshold: _Optional[int] = ..., consistency_threshold: _Optional[int] = ..., deadline: _Optional[float] = ...) -> None: ...
+    noise_multiplier: float
+    def __init__(self, reals: _Optional[int] = ..., integers: _Optional[int] = ..., length: _Optional[int] = ..., bits: _Optional[int] = ..., cohort_max: _Optional[int] = ..., quantum: _Optional[int] = ..., scale: _Optional[float] = ..., clip_norm: _Optional[float] = ..., weight_cap: _Optional[int] = ..., n_min: _Optional[int] = ..., threshold: _Optional[int] = ..., consistency_threshold: _Optional[int] = ..., deadline: _Optional[float] = ..., noise_multiplier: _Optional[float] = ...) -> None: ...
 
 class RosterEntry(_message.Message):
     __slots__ = ("device_id", "bundle_sha256")

@@ -128,3 +128,48 @@ def _scalar(value, field: Field, program: Program):
             at = program.number(2 * len(_INTERESTING))
             chosen = value + at - 3 * len(_INTERESTING) // 2 if at >= len(_INTERESTING) else _INTERESTING[at]
             return max(_SMALLEST.get(kind, 0), min(chosen, _LARGEST[kind]))
+
+
+_JSON = (None, True, 0, -1, 1, 2**31, 2**53, 10**400, 0.5, -0.0, 1e300, "", "a" * 300, "\ud800", "\0", [], {}, [[]], {"a": 1})
+
+
+def edited_json(value, program: Program):
+    """A copy of a JSON value with members replaced, removed, doubled or swapped as the program says."""
+    for _ in range(_LIMIT):
+        if not program:
+            break
+        value = _json_edit(value, program)
+    return value
+
+
+def _json_edit(value, program: Program):
+    if isinstance(value, dict) and value and program.number(8):
+        keys = list(value)
+        key = keys[program.number(len(keys))]
+        match program.number(8):
+            case 0:
+                return {name: member for name, member in value.items() if name != key}
+            case 1:
+                return {**value, program.take(4).decode("latin-1"): value[key]}
+            case 2:
+                return {**value, key: value[keys[program.number(len(keys))]]}
+            case _:
+                return {**value, key: _json_edit(value[key], program)}
+    if isinstance(value, list) and value and program.number(8):
+        at = program.number(len(value))
+        match program.number(8):
+            case 0:
+                return value[:at] + value[at + 1 :]
+            case 1:
+                return [*value[:at], *value[at:], value[at]]
+            case 2:
+                return value[::-1]
+            case _:
+                return [*value[:at], _json_edit(value[at], program), *value[at + 1 :]]
+    match program.number(4):
+        case 0 if isinstance(value, str):
+            return edited_bytes(value.encode("utf-8", "replace"), program).decode("utf-8", "replace")
+        case 1 if isinstance(value, int | float) and not isinstance(value, bool):
+            return [value + 1, value - 1, value * 2, float(value), -value][program.number(5)] if abs(value) < 2**60 else 0
+        case _:
+            return _JSON[program.number(len(_JSON))]

@@ -18,13 +18,14 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
 AREAS = ("secagg_device", "secagg_server", "rounds", "central", "release", "identity", "documents", "storage")
-INSTRUMENTED = ["fedge", "edge_client", "aggregator", "sim", "tomllib"]
+PLANTED = "planted"
+INSTRUMENTED = ["fedge", "edge_client", "aggregator", "sim", "tomllib", PLANTED]
 MEMORY_BYTES = 512 << 20
-HANG_S = 10
 
 
 def load(areas, *, instrumented=True):
@@ -42,7 +43,17 @@ def load(areas, *, instrumented=True):
     return {name: target for module in modules for name, target in module.TARGETS.items()}
 
 
-def fuzz(name, target, *, runs, seconds, findings, seed):
+def _find(asked, *, instrumented):
+    """The targets by the name of one of them, of an area, or all; {} where there is no such name."""
+    if asked == "all":
+        return load(AREAS, instrumented=instrumented)
+    if asked in (*AREAS, PLANTED):
+        return load([asked], instrumented=instrumented)
+    known = load([PLANTED] if asked.startswith(PLANTED) else AREAS, instrumented=instrumented)
+    return {asked: known[asked]} if asked in known else {}
+
+
+def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
     """Fuzzes one target in a child process. Returns (its exit status, runs made, the end of its output)."""
     findings.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="fedge-fuzz-"))
@@ -51,7 +62,7 @@ def fuzz(name, target, *, runs, seconds, findings, seed):
         corpus.mkdir()
         for number, data in enumerate(target.seeds):
             (corpus / f"{number:03d}").write_bytes(data)
-        arguments = [name, f"-max_len={target.max_len}", f"-timeout={HANG_S}", f"-artifact_prefix={findings}/{name}-"]
+        arguments = [name, f"-max_len={target.max_len}", f"-timeout={hang_s}", f"-artifact_prefix={findings}/{name}-"]
         arguments += [f"-seed={seed}", "-rss_limit_mb=0"]
         arguments += [f"-atheris_runs={runs}"] if seconds is None else [f"-max_total_time={seconds}"]
         child = os.fork()
@@ -98,15 +109,15 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=1, help="of the fuzzer's own choices; 0 takes another each time")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="folder for inputs that break a decoder")
     parser.add_argument("--replay", type=Path, help="hand this file to the one target, without the fuzzer")
+    parser.add_argument("--hang", type=int, default=10, help="seconds after which a run counts as a hang")
     given = parser.parse_args(arguments)
-    areas = [each for each in given.targets if each in (*AREAS, "planted")]
-    whole = areas and len(areas) == len(given.targets)
-    targets = load(areas if whole else AREAS, instrumented=given.replay is None and not given.list)
-    if not whole and "all" not in given.targets:
-        unknown = [name for name in given.targets if name not in targets]
-        if unknown:
-            parser.error(f"no target {unknown[0]!r}; --list prints those there are")
-        targets = {name: targets[name] for name in given.targets} if given.targets else targets
+    instrumented = given.replay is None and not given.list
+    targets = {}
+    for asked in given.targets or ["all"]:
+        found = _find(asked, instrumented=instrumented)
+        if not found:
+            parser.error(f"no target {asked!r}; --list prints those there are")
+        targets.update(found)
     if given.list:
         print("\n".join(targets))
         return 0
@@ -115,12 +126,22 @@ def main(arguments=None):
             print(name, "accepted" if target.run(given.replay.read_bytes()) else "refused")
         return 0
     found = 0
+    if blocked := [name for name, target in targets.items() if not any(map(target.run, target.seeds))]:
+        print(f"no seed gets through: {', '.join(blocked)}")  # then nothing behind the first check would be tested
+        return 1
     for name, target in targets.items():
-        runs = given.runs or target.runs
+        started = time.monotonic()
         status, done, output = fuzz(
-            name, target, runs=runs, seconds=given.seconds, findings=given.findings, seed=given.seed
+            name,
+            target,
+            runs=given.runs or target.runs,
+            seconds=given.seconds,
+            findings=given.findings,
+            seed=given.seed,
+            hang_s=given.hang,
         )
-        print(f"{name}: {done} runs, {'nothing found' if status == 0 else 'FOUND something'}", flush=True)
+        verdict = "nothing found" if status == 0 else f"FOUND something, see {given.findings}"
+        print(f"{name}: {done} runs in {time.monotonic() - started:.1f} s, {verdict}", flush=True)
         if status != 0:
             found += 1
             print(output, flush=True)

@@ -11,7 +11,6 @@ from sessions import (
     FIRST,
     NAMES,
     NOW,
-    SECOND,
     Cohort,
     Program,
     altered,
@@ -182,7 +181,8 @@ def plain_bundles(data):
 def strange_name(data):
     """Replies under names that nobody checked."""
     name = data[:64].decode("utf-8", "replace")
-    unmasking.protocol.handle_unmask_reply(unmasking.server, name, unmasking.reply if name == SECOND else data)
+    state = copy.deepcopy(unmasking.server) if name == FIRST else unmasking.server
+    secagg.handle_unmask_reply(state, name, unmasking.reply if name == FIRST else data)
 
 
 _programs = (b"", b"\0", b"\1", b"\1\1", b"\2", b"\3")
@@ -194,7 +194,7 @@ TARGETS = {
     "server.complaint": Target(decode=complaint, seeds=_programs, runs=1_500),
     "server.consistency_reply": Target(decode=consistency_reply, seeds=_programs),
     "server.unmask_reply": Target(decode=unmask_reply, seeds=_programs, runs=2_000),
-    "server.sender": Target(decode=strange_name, seeds=(SECOND.encode(), b"nobody")),
+    "server.sender": Target(decode=strange_name, seeds=(FIRST.encode(), b"nobody")),
     "plain.bundles": Target(decode=plain_bundles, seeds=_programs),
     "plain.server": Target(decode=plain_reply, seeds=_programs),
 }

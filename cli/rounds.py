@@ -74,7 +74,8 @@ def show(number: Annotated[int, typer.Argument(metavar="ROUND")], run: RunOption
             left.add_row(entry["device"], f"{entry['purpose']} {entry['attempt']}", entry["stage"], entry["reason"])
         console.print(left)
     for key, value in document["metrics"].items():
-        console.print(f"{key}: {value}")
+        counts = isinstance(value, dict)
+        console.print(f"{key}: {', '.join(f'{count} {name}' for name, count in value.items()) if counts else value}")
 
 
 def open_run(run: Path) -> "Database":

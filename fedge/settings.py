@@ -4,7 +4,6 @@ A part's settings are a `Settings` subclass beside that part; the reference in `
 models' own descriptions, so the two cannot drift.
 """
 
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedge.errors import InputError
+from fedge.toml import parse_toml
 
 
 class Settings(BaseModel):
@@ -35,9 +35,7 @@ def read_settings(model: type[S], path: Path) -> S:
 def parse_settings(model: type[S], text: str, *, source: str) -> S:
     """The settings in ``text``; ``source`` names it in errors. Raises InputError."""
     try:
-        return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source} is not TOML: {error}") from error
+        return model.model_validate(parse_toml(text, source=source))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -74,7 +74,7 @@ def load(out: Path) -> Checkpoint | None:
         head = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
         stream = (folder / "devices.bin").read_bytes()
         files = {path.name: path.read_bytes() for path in sorted((folder / FILES).iterdir())}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the checkpoint {folder} cannot be read ({error}): start the run anew without --resume") from error
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise InputError(f"the checkpoint {folder} is not of format {FORMAT}, which this version reads: start the run anew")
@@ -84,10 +84,10 @@ def load(out: Path) -> Checkpoint | None:
         length = int.from_bytes(stream[position : position + 8], "big")
         devices.append(stream[position + 8 : position + 8 + length])
         position += 8 + length
-    try:
-        return Checkpoint(head["config"], head["round"], head["clock"], files, tuple(devices), head["rounds"])
-    except KeyError as error:
-        raise InputError(f"the checkpoint {folder} lacks {error}: start the run anew without --resume") from error
+    for name, kind in (("config", str), ("round", int), ("clock", float), ("rounds", list)):
+        if type(head.get(name)) is not kind:
+            raise InputError(f"the checkpoint {folder} lacks a usable {name!r}: start the run anew without --resume")
+    return Checkpoint(head["config"], head["round"], head["clock"], files, tuple(devices), head["rounds"])
 
 
 def clear(out: Path) -> None:

@@ -113,7 +113,13 @@ class SimulationConfig:
 
     def differences(self, stored: str) -> list[str]:
         """Names of the parameters in which a stored configuration differs from this one. More rounds are no difference."""
-        mine, theirs = self.parameters(), {**SimulationConfig().parameters(), **json.loads(stored)}
+        try:
+            mine, theirs = self.parameters(), json.loads(stored)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"the stored configuration cannot be read ({error}): start the run anew") from None
+        if not isinstance(theirs, dict):
+            raise InputError("the stored configuration is no JSON object: start the run anew without --resume")
+        theirs = {**SimulationConfig().parameters(), **theirs}  # an older run lacks newer parameters
         names = {field.name for field in fields(self)} - {"out", "rounds"}
         return sorted(name for name in names if mine.get(name) != theirs.get(name))
 

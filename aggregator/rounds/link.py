@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
+
+from fedge.secagg import MessageError
 
 PAYLOAD = "payload"
 VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_REASON = 300
-PULL_BATCH = 2
-"""Replies pulled at a time: each may hold a vector."""
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
+"""What Flower raises while it puts a reply together from objects that a device made up; a lost connection is none of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request to many devices: who answered, and why a node that answered without content did so.
+    """One request to many devices: who answered, why a node that answered without content did so, and whose reply was
+    refused because it is none.
 
     Bytes are those of payloads: ``bytes_up`` without the vectors, which are counted apart.
     """
 
     answered: frozenset[int]
     failures: Mapping[int, str]
+    refused: Mapping[int, MessageError]
     bytes_down: int
     bytes_up: int
     bytes_vectors: int
@@ -79,43 +84,62 @@ class DeviceLink:
         deadline = self._clock() + timeout_s
         answered: set[int] = set()
         failures: dict[int, str] = {}
+        refused: dict[int, MessageError] = {}
         bytes_up = bytes_vectors = 0
         while pending:
-            waiting = list(pending)
-            for start in range(0, len(waiting), PULL_BATCH):
-                for message in self._grid.pull_messages(waiting[start : start + PULL_BATCH]):
-                    node, reply = pending.pop(message.metadata.reply_to_message_id, None), _read_reply(message)
-                    if node is None:
-                        continue
-                    if isinstance(reply, str):
-                        failures[node] = reply
-                        continue
-                    answered.add(node)
-                    bytes_up += len(reply.payload)
-                    bytes_vectors += len(reply.vector or b"")
-                    take(node, reply)
+            for identifier in list(pending):
+                try:
+                    reply = self._pull(identifier)
+                except MessageError as error:
+                    refused[pending.pop(identifier)] = error
+                    continue
+                if reply is None:
+                    continue
+                node = pending.pop(identifier)
+                if isinstance(reply, str):
+                    failures[node] = reply
+                    continue
+                answered.add(node)
+                bytes_up += len(reply.payload)
+                bytes_vectors += len(reply.vector or b"")
+                take(node, reply)
             if not pending or self._clock() >= deadline:
                 break
             self._sleep(self._poll_s)
         return Exchange(
             frozenset(answered),
             failures,
+            refused,
             bytes_down=sum(map(len, requests.values())),
             bytes_up=bytes_up,
             bytes_vectors=bytes_vectors,
         )
 
+    def _pull(self, identifier: str) -> Reply | str | None:
+        """The reply to one request, one line that says why there is no content, or None while there is no reply.
+
+        Raises MessageError for a reply that cannot be read. One at a time: each may hold a vector, and one that Flower itself
+        cannot read must take no other one with it.
+        """
+        try:
+            for message in self._grid.pull_messages([identifier]):
+                if message.metadata.reply_to_message_id == identifier:
+                    return _read_reply(message)
+        except UNREADABLE as error:
+            raise MessageError(_one_line(f"Flower cannot read the reply: {type(error).__name__}: {error}")) from None
+        return None
+
 
 def _read_reply(message: Message) -> Reply | str:
-    """The reply's bytes, or one line that says why there are none."""
+    """The reply's bytes, or one line that says why the device gave none. Raises MessageError for a reply of no such form."""
     if message.has_error():
         return _one_line(message.error.reason or f"Flower error {message.error.code}")
     config = message.content.config_records.get(PAYLOAD)
     payload = config.get(PAYLOAD) if config is not None else None
     if not isinstance(payload, bytes):
-        return "the reply carries no payload"
+        raise MessageError("the reply carries no payload")
     if len(payload) > MAX_PAYLOAD_BYTES:
-        return f"the reply's payload has {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}"
+        raise MessageError(f"the reply's payload has {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
     arrays = message.content.array_records.get(VECTOR)
     vector = arrays.get(VECTOR) if arrays is not None else None
     return Reply(payload, None if vector is None else vector.data)

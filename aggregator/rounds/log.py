@@ -50,6 +50,7 @@ def store_round(database: Database, state: FederationState, report: RoundReport,
             "threshold": state.threshold,
             "certificate": state.certificate_state,
             "certified_risk": state.certificate_bound,
+            "refusals": dict(sorted(report.tally.refusals.items())),
             "notes": report.notes,
         },
     )

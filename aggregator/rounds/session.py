@@ -7,19 +7,22 @@ never ends a session that could finish without it.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError
 
-from aggregator.rounds.link import DeviceLink, Exchange, Reply
+from aggregator.rounds.link import MAX_REASON, DeviceLink, Exchange, Reply
 from fedge.errors import InputError
 from fedge.identity import check_device_id
 from fedge.secagg import (
     CertificateVerifier,
     Decoded,
+    MessageError,
     Outcome,
     SecAggError,
     ServerState,
@@ -56,7 +59,8 @@ class SessionPlan:
 class Tally:
     """What sessions cost so far, finished or not: wall seconds by phase, bytes each way, who left and why.
 
-    ``excluded``: nodes that an aborted session blames; the next attempt goes without them.
+    ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
+    blames; the next attempt goes without them.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,7 +68,14 @@ class Tally:
     bytes_down: int = 0
     bytes_vectors: int = 0
     dropouts: list[tuple[str, str]] = field(default_factory=list)
+    refusals: Counter[str] = field(default_factory=Counter)
     excluded: set[int] = field(default_factory=set)
+
+    def drop(self, who: str, stage: str, why: str | SecAggError) -> None:
+        """Note that ``who`` left at ``stage``: it was silent or failed (a text), or what it sent was refused (an error)."""
+        self.dropouts.append((who, f"{stage}: {str(why)[:MAX_REASON]}"))
+        if isinstance(why, SecAggError):
+            self.refusals[type(why).__name__] += 1
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -192,7 +203,8 @@ class SessionDriver:
                 now=self._clock(),
                 entropy=self._entropy,
             )
-            tally.dropouts += [(device, f"roster: {error}") for device, error in state.refused.items()]
+            for device, error in state.refused.items():
+                tally.drop(device, "roster", error)
             step = _Step(plan, tally, node_of)
             self._exchange_step(step, ROSTER, roster, lambda d, r: roles.handle_roster_reply(state, d, r.payload))
         with tally.phase("masked_input"):
@@ -223,20 +235,15 @@ class SessionDriver:
         exchange = self._exchange(plan, tally, CHECK_IN, requests, lambda node, r: payloads.update({node: r.payload}))
         bundles: dict[str, bytes] = {}
         for node in sorted(set(nodes) - exchange.answered):
-            tally.dropouts.append((f"node {node}", f"check-in: {exchange.failures.get(node, NO_ANSWER)}"))
+            tally.drop(f"node {node}", "check-in", _why(exchange, node))
         for node in sorted(payloads):
-            response = rounds_pb2.CheckInResponse()
             try:
-                response.ParseFromString(payloads[node])
-            except Exception as error:  # protobuf's DecodeError has no common base across its implementations
-                tally.dropouts.append((f"node {node}", f"check-in: it cannot be read: {error}"))
-                continue
-            device = response.device_id
-            if not _usable(device) or device in node_of:
-                tally.dropouts.append((f"node {node}", "check-in: an unusable or repeated device id"))
+                device, bundle = _read_check_in(payloads[node], taken=node_of)
+            except MessageError as error:
+                tally.drop(f"node {node}", "check-in", error)
                 continue
             node_of[device] = node
-            bundles[device] = response.bundle
+            bundles[device] = bundle
         return bundles
 
     def _exchange_step(
@@ -244,22 +251,22 @@ class SessionDriver:
     ) -> None:
         """Send each device its message and hand its reply to the protocol; who does not answer, or wrongly, is noted."""
         device_of = {step.node_of[device]: device for device in messages}
-        refused: dict[str, str] = {}
+        refused: dict[str, str | SecAggError] = {}
 
         def take(node: int, reply: Reply) -> None:
             try:
                 handle(device_of[node], reply)
             except SecAggError as error:
-                refused[device_of[node]] = str(error)
+                refused[device_of[node]] = error
 
         requests = {step.node_of[device]: message for device, message in messages.items()}
         exchange = self._exchange(step.plan, step.tally, action, requests, take)
         for device in sorted(messages):
             node = step.node_of[device]
             if node not in exchange.answered:
-                refused[device] = exchange.failures.get(node, NO_ANSWER)
+                refused[device] = _why(exchange, node)
             if device in refused:
-                step.tally.dropouts.append((device, f"{action}: {refused[device]}"))
+                step.tally.drop(device, action, refused[device])
 
     def _exchange(
         self,
@@ -277,10 +284,21 @@ class SessionDriver:
         return exchange
 
 
-def _usable(device_id: str) -> bool:
-    """Whether a name that nothing has vouched for yet may stand in logs and in the database."""
+def _why(exchange: Exchange, node: int) -> str | MessageError:
+    """Why a node gave no reply that the protocol could look at."""
+    return exchange.refused.get(node) or exchange.failures.get(node, NO_ANSWER)
+
+
+def _read_check_in(payload: bytes, *, taken: Collection[str]) -> tuple[str, bytes]:
+    """The device's name, which nothing has vouched for yet, and its bundle. Raises MessageError, also for a taken name."""
     try:
-        check_device_id(device_id)
+        response = rounds_pb2.CheckInResponse.FromString(payload)
+    except DecodeError as error:
+        raise MessageError(f"it cannot be read: {error}") from None
+    try:
+        check_device_id(response.device_id)  # before it stands in logs and in the database
     except InputError:
-        return False
-    return True
+        raise MessageError("an unusable or repeated device id") from None
+    if response.device_id in taken:
+        raise MessageError("an unusable or repeated device id")
+    return response.device_id, response.bundle

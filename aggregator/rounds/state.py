@@ -5,12 +5,13 @@ Never holds anything of a single device: only sums that were released by secure 
 
 import json
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 
 import numpy as np
 
 from aggregator.rounds.server_optimizer import OptimizerState
 from fedge.errors import InputError
-from fedge.release.weights import Weights, read_safetensors, write_safetensors
+from fedge.release.weights import Weights, flatten, read_safetensors, write_safetensors
 from fedge.routing.running import RunningBound
 
 
@@ -65,6 +66,24 @@ class FederationState:
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
-        except (ValueError, TypeError, KeyError) as error:
+            _check(state)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"the stored federation state cannot be read: {error}") from error
         return state
+
+
+def _check(state: FederationState) -> None:
+    """Raises ValueError where a field is not of the kind that a round leaves behind: better now than in mid-round."""
+    for kinds, names in (
+        ((int,), ("round_number", "version", "publication")),
+        ((float,), ("temperature", "probe_rate", "privacy_rho")),
+        ((float, NoneType), ("threshold", "certificate_bound")),
+        ((str,), ("release_id", "certificate_state")),
+    ):
+        for name in names:
+            if type(getattr(state, name)) not in kinds:
+                raise ValueError(f"{name} is {getattr(state, name)!r}")
+    if type(state.running.seen) is not int or type(state.running.disagreed) is not int:
+        raise ValueError(f"running is {state.running}")
+    if len(state.optimizer.first) != len(flatten(state.head)):
+        raise ValueError(f"{len(state.optimizer.first)} moments stand beside {len(flatten(state.head))} weights")

@@ -17,12 +17,15 @@ def query_to_blob(query: Query) -> bytes:
 
 
 def query_from_blob(blob: bytes) -> Query:
-    """The query that `query_to_blob` stored."""
+    """The query that `query_to_blob` stored. Raises VerificationError for anything else."""
     tag, body = blob[:1], blob[1:]
     if tag == _TEXT:
-        return body.decode()
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            raise VerificationError("the device database holds a text that is not UTF-8: the file is damaged") from None
     if tag == _PIXELS:
-        return np.frombuffer(body, dtype="<f4")
+        return _floats(body)
     raise VerificationError(f"the device database holds a query of unknown form {tag!r}: the file is damaged")
 
 
@@ -32,5 +35,11 @@ def vector_to_blob(vector: NDArray[np.float32] | None) -> bytes | None:
 
 
 def vector_from_blob(blob: bytes | None) -> NDArray[np.float32] | None:
-    """The vector that `vector_to_blob` stored."""
-    return None if blob is None else np.frombuffer(blob, dtype="<f4")
+    """The vector that `vector_to_blob` stored. Raises VerificationError for bytes that are none."""
+    return None if blob is None else _floats(blob)
+
+
+def _floats(data: bytes) -> NDArray[np.float32]:
+    if len(data) % 4:
+        raise VerificationError(f"the device database holds a vector of {len(data)} bytes: the file is damaged")
+    return np.frombuffer(data, dtype="<f4")

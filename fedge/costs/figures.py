@@ -3,15 +3,15 @@
 Every price and every watt in the ledger comes from one of these. Never guesses: a figure without a source is refused.
 """
 
-import math
 import re
-import tomllib
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 from fedge.errors import InputError
+from fedge.toml import parse_toml
 
 _DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 
@@ -27,10 +27,7 @@ class Figure:
 
 def read_toml(text: str, what: str) -> dict[str, Any]:
     """The document; raises InputError where the text is not TOML."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{what} is not TOML: {error}") from error
+    return parse_toml(text, source=what)
 
 
 def check_keys(table: object, keys: Collection[str], where: str) -> Mapping[str, Any]:
@@ -61,9 +58,14 @@ def read_date(table: Mapping[str, Any], where: str) -> str:
 def read_number(table: Mapping[str, Any], key: str, where: str) -> float:
     """A finite number of at least 0 under ``key``."""
     value = table[key]
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+    if not is_amount(value):
         raise InputError(f"{where}.{key} is {value!r}: it must be a number of at least 0")
     return float(value)
+
+
+def is_amount(value: object) -> bool:
+    """Whether ``value`` is a number of at least 0 that a float can hold: an integer of TOML may be larger than any float."""
+    return type(value) in (int, float) and 0 <= cast(float, value) <= sys.float_info.max
 
 
 def read_figure(table: object, where: str) -> Figure:

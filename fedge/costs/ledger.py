@@ -136,7 +136,7 @@ class Totals:
         """The totals that to_rows wrote. Raises InputError for a row that it cannot have written."""
         try:
             pairs = [((Payer(r["payer"]), Kind(r["kind"])), (float(r["quantity"]), float(r["amount_usd"]))) for r in rows]
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise InputError(f"ledger: a row of totals cannot be read: {error}") from error
         return cls(_merge({}, pairs))
 

@@ -16,8 +16,7 @@ Where a label's rule and a topic's differ, the one that keeps the query closer w
 always-central. Pure: text in, a value out.
 """
 
-import math
-import tomllib
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -25,6 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fedge.errors import InputError
+from fedge.toml import parse_toml
 
 
 class Rule(StrEnum):
@@ -56,10 +56,7 @@ class Policy:
     @classmethod
     def from_toml(cls, text: str) -> "Policy":
         """Reads the format above. Raises InputError naming the key that is unknown or has no usable value."""
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"the policy is not TOML: {error}") from error
+        document = parse_toml(text, source="the policy")
         _known(document, {"version", "error_price_usd", "labels", "topics"}, "")
         if type(version := document.get("version", 1)) is not int or version != 1:
             raise InputError(f"policy: version {version!r} is unknown, this fedge reads 1")
@@ -128,6 +125,6 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
 
 def _price(table: Mapping[str, Any], where: str) -> float:
     value = table["error_price_usd"]
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:  # an integer may exceed any float
         raise InputError(f"policy: {where} is {value!r}, use a price in USD of at least 0")
     return float(value)

@@ -16,7 +16,7 @@ from fedge.secagg.bundle import NONCE_BYTES, OwnSecrets, sign_bundle
 from fedge.secagg.codec import Vector, dtype_of
 from fedge.secagg.complaint import sign_complaint
 from fedge.secagg.device_state import DeviceState, Phase
-from fedge.secagg.errors import MessageError, RefusedError
+from fedge.secagg.errors import MessageError, RefusedError, StageError
 from fedge.secagg.masks import apply_masks
 from fedge.secagg.policy import DevicePolicy, accept_roster
 from fedge.secagg.session import Session
@@ -48,7 +48,8 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
     if state.repeats(Phase.SHARED, message):
         return state, state.reply
     state.require(Phase.BUNDLED)
-    assert state.secrets is not None
+    if state.secrets is None:
+        raise StageError("the device checked in without keys, to a session in which nothing is private")
     session = accept_roster(message, policy, device_id=state.device_id, bundle=state.bundle)
     reply, kept = deal(session, session.position(state.device_id), state.secrets, state.identity_key)
     data = reply.SerializeToString()
@@ -68,7 +69,9 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
         return state, state.reply, None
     state.require(Phase.SHARED)
     session, secrets = state.session, state.secrets
-    assert session is not None and secrets is not None
+    assert session is not None
+    if secrets is None:
+        raise StageError("the device shared no keys: it is in a session in which nothing is private")
     own = session.position(state.device_id)
     sharers, inbound = _read_delivery(session, own, message)
     vector = vector_from(encoded, session.config).copy()

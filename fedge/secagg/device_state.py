@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from google.protobuf.message import DecodeError
 
 from fedge.errors import InputError
+from fedge.secagg import keys
 from fedge.secagg.bundle import Member, OwnSecrets
 from fedge.secagg.errors import MessageError, StageError
 from fedge.secagg.session import Session
-from fedge.secagg.sharing import HeldShare
-from fedge.secagg.wire import sha256
+from fedge.secagg.shamir import SHARE_BYTES
+from fedge.secagg.sharing import SALT_BYTES, HeldShare
+from fedge.secagg.wire import check_positions, check_size, sha256
 from protos.fedge.secagg.v1 import state_pb2 as pb
 
 
@@ -130,6 +132,7 @@ class DeviceState:
         try:
             message = pb.DeviceState.FromString(data)
             state = _state(message, identity_key)
+            _check(state)
         except (DecodeError, MessageError, ValueError):
             raise InputError("the stored session is damaged: discard it and check in again") from None
         if message.identity_key != identity_key.public_key().public_bytes_raw():
@@ -155,6 +158,30 @@ def _state(message: pb.DeviceState, identity_key: Ed25519PrivateKey) -> DeviceSt
         reply=message.reply,
         vector=message.vector,
     )
+
+
+def _check(state: DeviceState) -> None:
+    """Raises MessageError where parts lack or do not fit, so that no step ever meets a state that no step has made."""
+    session, secrets = state.session, state.secrets
+    if secrets is not None:
+        for secret in (secrets.mask_key, secrets.channel_key, secrets.seed, secrets.dealing_seed):
+            check_size("a secret", secret, keys.KEY_BYTES)
+    if session is None:
+        if state.phase not in (Phase.BUNDLED, Phase.ERASED):
+            raise MessageError(f"{state.phase.name.lower()} without a session")
+        return
+    session.position(state.device_id)
+    check_positions("U1", state.sharers, session.n)
+    check_positions("U2", state.survivors, session.n)
+    if state.phase is Phase.SHARED and session.members and secrets is None:
+        raise MessageError("shared without secrets")
+    if state.phase is Phase.MASKED:
+        check_size("the vector", state.vector, session.config.vector_bytes)
+    for held in state.held:
+        session.member(held.dealer)
+        for share, salt in ((held.seed_share, held.seed_salt), (held.key_share, held.key_salt)):
+            check_size("a share", share, SHARE_BYTES)
+            check_size("a salt", salt, SALT_BYTES)
 
 
 def _secrets(message: pb.DeviceState) -> OwnSecrets | None:

@@ -1,0 +1,34 @@
+"""TOML as people write it, read into plain values: whatever is wrong with a file ends in one InputError."""
+
+import tomllib
+from typing import Any
+
+from fedge.errors import InputError
+
+MAX_DEPTH = 32
+
+
+def parse_toml(text: str, *, source: str) -> dict[str, Any]:
+    """The document in ``text``; ``source`` names it in errors. Raises InputError where the text is not TOML.
+
+    The library's own error is not all that it raises: brackets beyond Python's recursion limit and integers of thousands of
+    digits fail in ways of their own. Dotted keys nest without recursion, and would then fail whoever prints the value.
+    """
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{source} is not TOML that can be read: it nests too deep") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not TOML: {error}") from None
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [member for value in level for member in _members(value)]
+        if not level:
+            return document
+    raise InputError(f"{source} nests more than {MAX_DEPTH} tables or lists")
+
+
+def _members(value: object) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

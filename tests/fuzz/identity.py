@@ -106,11 +106,11 @@ def device_id(data):
 
 TARGETS = {
     "identity.request": Target(decode=request, seeds=(REQUEST,)),
-    "identity.enrolment": Target(decode=enrolment, seeds=(b"",), runs=500),
+    "identity.enrolment": Target(decode=enrolment, seeds=(b"",), runs=200),
     "identity.certificate": Target(decode=certificate, seeds=(CERTIFICATE,)),
     "identity.signed_certificate": Target(decode=signed_certificate, seeds=(b"",)),
     "identity.stored": Target(decode=stored_identity, seeds=(CERTIFICATE,), runs=1_000),
     "identity.trust": Target(decode=trust, seeds=(TRUST, b"\1")),
-    "identity.revocations": Target(decode=revocations, seeds=(REVOCATIONS, b"\1")),
+    "identity.revocations": Target(decode=revocations, seeds=(REVOCATIONS, b"\1"), runs=2_000),
     "identity.device_id": Target(decode=device_id, seeds=(b"device-01",)),
 }

@@ -181,15 +181,15 @@ def public_key_file(data):
 
 TARGETS = {
     "release.canonical": Target(decode=canonical, seeds=(MANIFEST, b'{"a":[1,2.5,null]}'), runs=6_000),
-    "release.manifest": Target(decode=manifest, seeds=(MANIFEST, b"\1")),
+    "release.manifest": Target(decode=manifest, seeds=(MANIFEST, b"\1"), runs=2_000),
     "release.features": Target(decode=features, seeds=(b"", b"\1")),
     "release.document": Target(decode=signed_document, seeds=(SIGNED,)),
     "release.certificate": Target(decode=certificate, seeds=(DOCUMENT, b"\1"), runs=2_000),
     "release.statement": Target(decode=certificate_statement, seeds=(STATEMENT,), runs=2_000),
     "release.weights": Target(decode=weights, seeds=(RELEASE.files[WEIGHTS], b"\1")),
     "release.model": Target(decode=model, seeds=(RELEASE.files[INFER], RELEASE.files[STEP], b"\1", b"\2")),
-    "release.assembled": Target(decode=assembled, seeds=(b"", b"\1", b"\2"), runs=1_500),
-    "release.folder": Target(decode=folder, seeds=(b"", b"\2", b"\4"), runs=1_000),
+    "release.assembled": Target(decode=assembled, seeds=(b"", b"\1", b"\2"), runs=500),
+    "release.folder": Target(decode=folder, seeds=(b"", b"\2", b"\4"), runs=300),
     "release.private_key": Target(decode=private_key_file, seeds=(PRIVATE,), runs=2_000),
     "release.public_key": Target(decode=public_key_file, seeds=(PUBLIC,), runs=2_000),
 }

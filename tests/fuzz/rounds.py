@@ -243,7 +243,7 @@ def flower_request(data):
 
 
 TARGETS = {
-    "rounds.session": Target(decode=session, seeds=tuple(bytes([step]) for step in range(5)), runs=500),
+    "rounds.session": Target(decode=session, seeds=tuple(bytes([step]) for step in range(5)), runs=300),
     "rounds.check_in_response": Target(
         decode=check_in_response, seeds=(rounds_pb2.CheckInResponse(device_id="device-02").SerializeToString(),)
     ),

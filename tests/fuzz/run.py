@@ -10,6 +10,7 @@ Its input is kept in --findings and the exit status is 1; `--replay FILE` shows 
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import io
 import os
@@ -18,7 +19,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def _find(asked, *, instrumented):
 
 
 def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
-    """Fuzzes one target in a child process. Returns (its exit status, runs made, the end of its output)."""
+    """Fuzzes one target in a child process. Returns (exit status, runs, CPU seconds, end of its output)."""
     findings.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="fedge-fuzz-"))
     try:
@@ -69,22 +69,22 @@ def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
         if child == 0:
             status = 99
             try:
-                _in_child([*arguments, str(corpus)], target, log)
+                _in_child([*arguments, str(corpus)], name, target, log, findings)
             except SystemExit as end:
                 status = end.code
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(status)  # nothing of the parent's is cleaned up here
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        _, ended, usage = os.wait4(child, 0)
         output = log.read_text(errors="replace")
     finally:
         shutil.rmtree(folder)
     done = [int(number) for number in re.findall(r"(?:^#|Done )(\d+)", output, re.MULTILINE)]
-    return status, max(done, default=0), output[-6_000:]
+    return os.waitstatus_to_exitcode(ended), max(done, default=0), usage.ru_utime + usage.ru_stime, output[-6_000:]
 
 
-def _in_child(arguments, target, log):
+def _in_child(arguments, name, target, log, findings):
     import atheris
 
     with log.open("wb") as file:
@@ -93,8 +93,12 @@ def _in_child(arguments, target, log):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
 
-    def once(data):
-        target.run(data)  # atheris takes a return value other than None for a mistake
+    def once(data):  # returns None: atheris takes anything else for a mistake
+        try:
+            target.run(data)
+        except Exception:
+            (findings / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
 
     atheris.Setup(arguments, once)
     atheris.Fuzz()
@@ -130,8 +134,7 @@ def main(arguments=None):
         print(f"no seed gets through: {', '.join(blocked)}")  # then nothing behind the first check would be tested
         return 1
     for name, target in targets.items():
-        started = time.monotonic()
-        status, done, output = fuzz(
+        status, done, cpu_s, output = fuzz(
             name,
             target,
             runs=given.runs or target.runs,
@@ -141,7 +144,7 @@ def main(arguments=None):
             hang_s=given.hang,
         )
         verdict = "nothing found" if status == 0 else f"FOUND something, see {given.findings}"
-        print(f"{name}: {done} runs in {time.monotonic() - started:.1f} s, {verdict}", flush=True)
+        print(f"{name}: {done} runs in {cpu_s:.1f} s of CPU, {verdict}", flush=True)
         if status != 0:
             found += 1
             print(output, flush=True)

@@ -217,11 +217,11 @@ TARGETS = {
     "secagg.descriptor": Target(decode=descriptor, seeds=_programs),
     "secagg.vector": Target(decode=vector, seeds=(at_roster.vectors[FIRST].tobytes(),)),
     "secagg.record": Target(decode=record, seeds=_programs),
-    "device.roster": Target(decode=roster, seeds=_programs, runs=2_000),
+    "device.roster": Target(decode=roster, seeds=_programs, runs=1_000),
     "device.shares": Target(decode=shares, seeds=_programs, runs=2_000),
     "device.consistency": Target(decode=consistency, seeds=_programs),
     "device.unmask": Target(decode=unmask, seeds=_programs),
     "device.state": Target(decode=stored_state, seeds=_programs, runs=1_000),
     "plain.device": Target(decode=plain_step, seeds=_programs),
-    "plain.state": Target(decode=plain_state, seeds=_programs),
+    "plain.state": Target(decode=plain_state, seeds=_programs, runs=2_000),
 }

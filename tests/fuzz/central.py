@@ -30,9 +30,7 @@ SERVICE = CentralService(
     max_remembered=64,
 )
 REQUESTS = [
-    answer_request(
-        idempotency_key="1-ab", device_id="device-01", query=query, release_id="", purpose=pb.PURPOSE_ESCALATION
-    )
+    answer_request(idempotency_key="1-ab", device_id="device-01", query=query, release_id="", purpose=pb.PURPOSE_ESCALATION)
     for query in ("lights on", np.float32([0.0, 0.5, 1.0, 1.0]))
 ]
 ANSWER = SERVICE.answer(REQUESTS[0])

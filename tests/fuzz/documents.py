@@ -1,4 +1,4 @@
-"""What people and operators write: policies, prices, device profiles, settings, csv workloads, and a browser's Host header."""
+"""What people and operators write: policies, prices, device profiles, settings, csv workloads, a browser's Host header."""
 
 import gzip
 import tempfile
@@ -102,6 +102,8 @@ TARGETS = {
     "documents.settings_file": Target(decode=settings_file, seeds=(DEVICE.encode(), b"\xff"), runs=1_000),
     "documents.csv_rows": Target(decode=lambda data: read_rows(data, name="fuzz"), seeds=(ROWS.encode(),)),
     "documents.csv": Target(decode=csv_file, seeds=(ROWS.encode(), gzip.compress(ROWS.encode(), mtime=0)), runs=1_000),
-    "documents.packed": Target(decode=packed, seeds=(gzip.compress(b"text", mtime=0), gzip.compress(bytes(1 << 17), mtime=0)), runs=1_000),
+    "documents.packed": Target(
+        decode=packed, seeds=(gzip.compress(b"text", mtime=0), gzip.compress(bytes(1 << 17), mtime=0)), runs=1_000
+    ),
     "documents.host": Target(decode=host, seeds=(b"localhost:8350", b"[::1]:1", b"[", b"127.0.0.1"), max_len=256),
 }

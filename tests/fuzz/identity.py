@@ -72,9 +72,11 @@ def _end(der, at):
 
 
 def _wrapped(tag, content):
-    return bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content if len(content) > 127 else bytes(
-        [tag, len(content)]
-    ) + content
+    return (
+        bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content
+        if len(content) > 127
+        else bytes([tag, len(content)]) + content
+    )
 
 
 def stored_identity(data):

@@ -1,7 +1,7 @@
 """Edits of valid messages that a fuzzer can steer: its bytes are read as a program of small changes.
 
-Where a signature or a hash stands in front of a decoder, random bytes never reach what lies behind. So a target takes a valid
-message, changes its fields as the program says, signs it again and hands that in. The empty program changes nothing.
+Where a signature or a hash stands in front of a decoder, random bytes never reach what lies behind. So a target takes a
+valid message, changes its fields as the program says, signs it again and hands that in. The empty program changes nothing.
 """
 
 from google.protobuf.descriptor import FieldDescriptor as Field
@@ -95,12 +95,16 @@ def _edit_repeated(values, field: Field, program: Program) -> None:
         case 0 if len(values):
             del values[index]
         case 1 if len(values):
-            other = values[index] if field.cpp_type != Field.CPPTYPE_MESSAGE else type(values[index]).FromString(
-                values[index].SerializeToString()
+            other = (
+                values[index]
+                if field.cpp_type != Field.CPPTYPE_MESSAGE
+                else type(values[index]).FromString(values[index].SerializeToString())
             )
             values.insert(program.number(len(values) + 1), other)
         case 2:
-            values.add() if field.cpp_type == Field.CPPTYPE_MESSAGE else values.append(_scalar(_empty(field), field, program))
+            values.add() if field.cpp_type == Field.CPPTYPE_MESSAGE else values.append(
+                _scalar(_empty(field), field, program)
+            )
         case 3 if len(values):
             values.insert(0, values.pop(index))
         case _ if len(values):
@@ -130,7 +134,27 @@ def _scalar(value, field: Field, program: Program):
             return max(_SMALLEST.get(kind, 0), min(chosen, _LARGEST[kind]))
 
 
-_JSON = (None, True, 0, -1, 1, 2**31, 2**53, 10**400, 0.5, -0.0, 1e300, "", "a" * 300, "\ud800", "\0", [], {}, [[]], {"a": 1})
+_JSON = (
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**31,
+    2**53,
+    10**400,
+    0.5,
+    -0.0,
+    1e300,
+    "",
+    "a" * 300,
+    "\ud800",
+    "\0",
+    [],
+    {},
+    [[]],
+    {"a": 1},
+)
 
 
 def edited_json(value, program: Program):

@@ -1,4 +1,4 @@
-"""What a release is made of: manifest, signed documents, certificate, weights, models, the folder, keys and canonical JSON."""
+"""What a release is made of: manifest, signed documents, certificate, weights, models, folder, keys, canonical JSON."""
 
 import json
 import struct

@@ -4,7 +4,6 @@ Beyond the contract of every target: a session with one bad reply ends in the ex
 left and counts what was refused.
 """
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents

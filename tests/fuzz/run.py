@@ -4,7 +4,7 @@
     python tests/fuzz/run.py release.manifest --seconds 120
     python tests/fuzz/run.py all --runs 20000
 
-A finding is a crash by an exception that is no FedgeError, a run of more than ten seconds, or more than half a GiB of memory.
+A finding is an exception that is no FedgeError, a run of more than ten seconds, or one of more than half a GiB of memory.
 Its input is kept in --findings and the exit status is 1; `--replay FILE` shows the traceback again.
 """
 
@@ -111,7 +111,9 @@ def main(arguments=None):
     parser.add_argument("--runs", type=int, help="runs of each target (by default those of the test suite)")
     parser.add_argument("--seconds", type=int, help="time for each target, in place of --runs")
     parser.add_argument("--seed", type=int, default=1, help="of the fuzzer's own choices; 0 takes another each time")
-    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="folder for inputs that break a decoder")
+    parser.add_argument(
+        "--findings", type=Path, default=Path("fuzz-findings"), help="folder for inputs that break a decoder"
+    )
     parser.add_argument("--replay", type=Path, help="hand this file to the one target, without the fuzzer")
     parser.add_argument("--hang", type=int, default=10, help="seconds after which a run counts as a hang")
     given = parser.parse_args(arguments)

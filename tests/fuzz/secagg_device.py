@@ -23,7 +23,6 @@ from fedge.secagg.device_state import DeviceState
 from fedge.secagg.session import Descriptor
 from fedge.secagg.sharing import entry
 from fedge.secagg.wire import LIMITS, check_positions, parse, sha256, vector_from
-from program import edited_bytes
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 from protos.fedge.secagg.v1 import state_pb2
 

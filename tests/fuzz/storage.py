@@ -75,8 +75,11 @@ def checkpoint(data):
 
 def stored_configuration(data):
     program = Program(data)
-    stored = edited_json(json.loads(SimulationConfig().to_json()), program) if program.number(2) == 0 else text(program.rest())
-    SimulationConfig().differences(stored if isinstance(stored, str) else json.dumps(stored))
+    if program.number(2):
+        stored = text(program.rest())
+    else:
+        stored = json.dumps(edited_json(json.loads(SimulationConfig().to_json()), program))
+    SimulationConfig().differences(stored)
 
 
 def text(data):

@@ -1,10 +1,8 @@
 """What people and operators write: policies, prices, device profiles, settings, csv workloads, a browser's Host header."""
 
 import gzip
-import tempfile
-from pathlib import Path
 
-from table import Target
+from table import Target, scratch
 
 from aggregator.console.access import is_addressed_here
 from aggregator.settings import ServerSettings
@@ -20,7 +18,7 @@ from fedge.routing import Policy
 from fedge.settings import parse_settings, read_settings
 from fedge.wire import is_loopback
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fedge-fuzz-documents-"))
+FOLDER = scratch("documents")
 POLICY = """version = 1
 error_price_usd = 0.02
 [labels.transfer]

@@ -1,14 +1,12 @@
 """Who is who: enrolment requests, X.509 certificates, the trust root and the revocation list."""
 
 import json
-import tempfile
-from pathlib import Path
 
 from program import Program, edited_bytes, edited_json
 from release import spelled
 from sessions import certificate as issued
 from sessions import private_key, verify_certificate
-from table import Target
+from table import Target, scratch
 
 from aggregator.fleet.enrolment import Enrolment
 from fedge.errors import FedgeError
@@ -22,7 +20,7 @@ REQUEST = request_certificate("authority", "device-01", DEVICE).to_bytes()
 CERTIFICATE = issued("device-01")
 TRUST = TrustRoot("authority", *(private_key(name).public_key() for name in ("authority", "release", "round"))).to_bytes()
 REVOCATIONS = RevocationList(2, 1_000.0, frozenset({"device-02", "device-03"})).sign(AUTHORITY)
-HOME = Path(tempfile.mkdtemp(prefix="fedge-fuzz-identity-"))
+HOME = scratch("identity")
 ENROLMENT = Enrolment(HOME / "authority", AUTHORITY, ca_name="authority")
 
 

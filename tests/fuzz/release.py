@@ -3,13 +3,12 @@
 import json
 import struct
 import sys
-import tempfile
 from pathlib import Path
 
 import onnx
 from program import Program, edited_bytes, edited_json
 from sessions import altered
-from table import Target
+from table import Target, scratch
 
 from fedge.errors import InputError
 from fedge.features import features_from_mapping
@@ -149,7 +148,7 @@ def assembled(data):
     assemble_release(data, signature, files, release_key=RELEASE_KEY.public_key())
 
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fedge-fuzz-release-"))
+FOLDER = scratch("release")
 write_release(FOLDER / "release", RELEASE)
 save_private_key(FOLDER / "private.pem", RELEASE_KEY)
 save_public_key(FOLDER / "public.pem", RELEASE_KEY.public_key())

@@ -19,6 +19,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -26,6 +27,7 @@ AREAS = ("secagg_device", "secagg_server", "rounds", "central", "release", "iden
 PLANTED = "planted"
 INSTRUMENTED = ["fedge", "edge_client", "aggregator", "sim", "tomllib", PLANTED]
 MEMORY_BYTES = 512 << 20
+BROKEN = 1
 
 
 def load(areas, *, instrumented=True):
@@ -63,19 +65,18 @@ def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
         for number, data in enumerate(target.seeds):
             (corpus / f"{number:03d}").write_bytes(data)
         arguments = [name, f"-max_len={target.max_len}", f"-timeout={hang_s}", f"-artifact_prefix={findings}/{name}-"]
-        arguments += [f"-seed={seed}", "-rss_limit_mb=0"]
-        arguments += [f"-atheris_runs={runs}"] if seconds is None else [f"-max_total_time={seconds}"]
+        arguments += [f"-seed={seed}", "-rss_limit_mb=0", str(corpus)]
         child = os.fork()
         if child == 0:
-            status = 99
+            with log.open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
             try:
-                _in_child([*arguments, str(corpus)], name, target, log, findings)
-            except SystemExit as end:
-                status = end.code
+                _in_child(arguments, name, target, runs=runs, seconds=seconds, findings=findings)
             except BaseException:
                 traceback.print_exc()
             finally:
-                os._exit(status)  # nothing of the parent's is cleaned up here
+                os._exit(BROKEN)
         _, ended, usage = os.wait4(child, 0)
         output = log.read_text(errors="replace")
     finally:
@@ -84,21 +85,32 @@ def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
     return os.waitstatus_to_exitcode(ended), max(done, default=0), usage.ru_utime + usage.ru_stime, output[-6_000:]
 
 
-def _in_child(arguments, name, target, log, findings):
+def _in_child(arguments, name, target, *, runs, seconds, findings):
+    """Fuzzes until the runs or the seconds are over, or something is found. Ends the process.
+
+    By `os._exit`, always: the parent's libraries have threads that a forked child lacks, and some wait for them on the way
+    out.
+    """
     import atheris
 
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    done = 0
 
     def once(data):  # returns None: atheris takes anything else for a mistake
+        nonlocal done
+        if time.monotonic() >= end or (seconds is None and done >= runs):
+            os.write(1, f"\nDone {done}\n".encode())
+            os._exit(0)
+        done += 1
         try:
             target.run(data)
         except Exception:
             (findings / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
-            raise
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(BROKEN)
 
     atheris.Setup(arguments, once)
     atheris.Fuzz()

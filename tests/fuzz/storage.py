@@ -6,12 +6,10 @@ run.
 
 import json
 import struct
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from program import Program, edited_bytes, edited_json
-from table import Target
+from table import Target, scratch
 
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
@@ -36,7 +34,7 @@ STATE = FederationState(
     certificate_bound=0.04,
 ).to_bytes()
 CHECKPOINT = Checkpoint("{}", 2, 100.0, {"state": b"aggregator"}, (b"first", b"second"), [{"round": 1}])
-OUT = Path(tempfile.mkdtemp(prefix="fedge-fuzz-checkpoint-"))
+OUT = scratch("checkpoint")
 save(OUT, CHECKPOINT)
 HEAD, DEVICES = (OUT / "state" / "round-00002" / name for name in ("checkpoint.json", "devices.bin"))
 HEAD_BYTES, DEVICES_BYTES = HEAD.read_bytes(), DEVICES.read_bytes()

@@ -352,3 +352,12 @@ def test_a_stored_vector_that_is_damaged_is_refused_in_words():
     assert vector_from_blob(None) is None
     with pytest.raises(VerificationError, match="a vector of 5 bytes: the file is damaged"):
         vector_from_blob(bytes(5))
+
+
+def test_a_damaged_database_is_refused_in_words(tmp_path):
+    dumped = open_memory().dump()
+    with pytest.raises(InputError, match="damaged"):
+        restore(b"no database" + dumped[11:])
+    (tmp_path / "device.sqlite").write_bytes(b"no database" * 400)
+    with pytest.raises(InputError, match=r"device\.sqlite cannot be opened"):
+        open_file(tmp_path / "device.sqlite")

@@ -14,6 +14,7 @@ from table import Target, scratch
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from edge_client.store.blobs import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
+from edge_client.store.device_store import open_memory, restore
 from fedge.costs.ledger import Kind, Payer, Totals
 from fedge.routing import RunningBound
 from sim.checkpoint import Checkpoint, load, save
@@ -38,6 +39,7 @@ OUT = scratch("checkpoint")
 save(OUT, CHECKPOINT)
 HEAD, DEVICES = (OUT / "state" / "round-00002" / name for name in ("checkpoint.json", "devices.bin"))
 HEAD_BYTES, DEVICES_BYTES = HEAD.read_bytes(), DEVICES.read_bytes()
+DUMPED = open_memory().dump()
 ROWS = [{"payer": Payer.OPERATOR.value, "kind": next(iter(Kind)).value, "unit": "x", "quantity": 1.0, "amount_usd": 0.5}]
 
 
@@ -92,6 +94,11 @@ def vector(data):
     vector_from_blob(data)
 
 
+def device_store(data):
+    """A saved device database, edited within its first pages, where the schema stands."""
+    restore(edited_bytes(DUMPED[:4096], Program(data)) + DUMPED[4096:]).close()
+
+
 def totals(data):
     Totals.from_rows(edited_json(ROWS, Program(data)))
 
@@ -102,5 +109,6 @@ TARGETS = {
     "storage.configuration": Target(decode=stored_configuration, seeds=(b"", b"\1{}")),
     "storage.query": Target(decode=query, seeds=(query_to_blob("lights on"), query_to_blob(np.float32([0.0, 1.0])))),
     "storage.vector": Target(decode=vector, seeds=(vector_to_blob(np.float32([0.0, 1.0])),)),
+    "storage.device_store": Target(decode=device_store, seeds=(b"",), runs=500),
     "storage.totals": Target(decode=totals, seeds=(b"",)),
 }

@@ -78,6 +78,7 @@ class TinyDevice:
         self.registry = registry
         self.key = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
         self.spoil: dict[str, Spoiler] = {}
+        self.lies: dict[str, int | np.ndarray] = {}
         self.last_accepted: tuple[int, int] | None = None
         self.state: secagg.DeviceState | None = None
         self.request = rounds_pb2.CheckInRequest()
@@ -87,9 +88,9 @@ class TinyDevice:
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
             return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
         seen, wrong = np.array([100, 100]), np.array([50, 0])
-        return np.zeros(0), CountsLayout(2).encode(
-            seen=seen, disagreed=wrong, new_seen=seen, new_disagreed=wrong, running_seen=10, running_disagreed=0
-        )
+        counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
+        counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
+        return np.zeros(0), CountsLayout(2).encode(**counts)
 
     def policy(self) -> DevicePolicy:
         manifest = self.registry.release(self.request.release_id).manifest
@@ -658,6 +659,27 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     assert [(s.purpose, s.outcome) for s in report.sessions[1:]] == [("counts", "aborted"), ("counts", "finished")]
     assert not set(world.checked_in("1.2")) & set(world.checked_in("1.3"))
     assert world.state.running.seen == 10 * COHORT
+
+
+@pytest.mark.parametrize(
+    ("lies", "reason"),
+    [
+        ({"running_disagreed": 10_000}, "more disagreements than probes"),
+        ({"disagreed": np.array([0, 10_000])}, "more disagreements than probes"),
+        ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes"),
+        ({"seen": np.array([2**27, 0])}, "more than 4 devices can have"),
+        ({"running_seen": 2**27}, "more than 4 devices can have"),
+    ],
+)
+def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
+    world: World, lies: dict[str, int | np.ndarray], reason: str
+) -> None:
+    world.devices[101].lies = lies
+    report = world.round()
+    assert report.outcome == "finished" and report.certificate is not None
+    assert world.state.running.seen == 10 * COHORT  # those of the other cohort
+    (note,) = [note for note in report.notes if "discarded" in note]
+    assert reason in note and report.tally.refusals == {"InputError": 1}
 
 
 def test_a_first_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:

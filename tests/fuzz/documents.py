@@ -83,7 +83,7 @@ def host(data):
     is_loopback(text(data))
 
 
-_long = {"max_len": 6_144, "runs": 500}
+_long = {"max_len": 6_144, "runs": 250}
 TARGETS = {
     "documents.policy": Target(decode=lambda data: Policy.from_toml(text(data)), seeds=(POLICY.encode(), *HOSTILE), **_long),
     "documents.prices": Target(
@@ -92,16 +92,16 @@ TARGETS = {
     "documents.profiles": Target(
         decode=lambda data: profiles_from_toml(text(data)),
         seeds=(packaged_text(DEFAULT_PROFILES).encode(), *HOSTILE),
-        runs=300,
+        runs=150,
         max_len=12_288,
     ),
     "documents.server_settings": Target(decode=settings(ServerSettings), seeds=(SERVER.encode(), *HOSTILE), **_long),
     "documents.device_settings": Target(decode=settings(DeviceSettings), seeds=(DEVICE.encode(), *HOSTILE), **_long),
-    "documents.settings_file": Target(decode=settings_file, seeds=(DEVICE.encode(), b"\xff"), runs=1_000),
+    "documents.settings_file": Target(decode=settings_file, seeds=(DEVICE.encode(), b"\xff"), runs=500),
     "documents.csv_rows": Target(decode=lambda data: read_rows(data, name="fuzz"), seeds=(ROWS.encode(),)),
-    "documents.csv": Target(decode=csv_file, seeds=(ROWS.encode(), gzip.compress(ROWS.encode(), mtime=0)), runs=1_000),
+    "documents.csv": Target(decode=csv_file, seeds=(ROWS.encode(), gzip.compress(ROWS.encode(), mtime=0)), runs=500),
     "documents.packed": Target(
-        decode=packed, seeds=(gzip.compress(b"text", mtime=0), gzip.compress(bytes(1 << 17), mtime=0)), runs=1_000
+        decode=packed, seeds=(gzip.compress(b"text", mtime=0), gzip.compress(bytes(1 << 17), mtime=0)), runs=400
     ),
     "documents.host": Target(decode=host, seeds=(b"localhost:8350", b"[::1]:1", b"[", b"127.0.0.1"), max_len=256),
 }

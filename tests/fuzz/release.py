@@ -187,7 +187,7 @@ TARGETS = {
     "release.statement": Target(decode=certificate_statement, seeds=(STATEMENT,), runs=2_000),
     "release.weights": Target(decode=weights, seeds=(RELEASE.files[WEIGHTS], b"\1")),
     "release.model": Target(decode=model, seeds=(RELEASE.files[INFER], RELEASE.files[STEP], b"\1", b"\2")),
-    "release.assembled": Target(decode=assembled, seeds=(b"", b"\1", b"\2"), runs=500),
+    "release.assembled": Target(decode=assembled, seeds=(b"", b"\1", b"\2"), runs=300),
     "release.folder": Target(decode=folder, seeds=(b"", b"\2", b"\4"), runs=300),
     "release.private_key": Target(decode=private_key_file, seeds=(PRIVATE,), runs=2_000),
     "release.public_key": Target(decode=public_key_file, seeds=(PUBLIC,), runs=2_000),

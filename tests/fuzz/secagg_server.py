@@ -184,13 +184,13 @@ def strange_name(data):
 _programs = (b"", b"\0", b"\1", b"\1\1", b"\2", b"\3")
 
 TARGETS = {
-    "server.bundles": Target(decode=bundles, seeds=_programs, runs=1_000),
-    "server.share_reply": Target(decode=share_reply, seeds=_programs, runs=2_000),
+    "server.bundles": Target(decode=bundles, seeds=_programs, runs=600),
+    "server.share_reply": Target(decode=share_reply, seeds=_programs, runs=1_000),
     "server.masked": Target(decode=masked, seeds=_programs, runs=2_000),
-    "server.complaint": Target(decode=complaint, seeds=_programs, runs=1_500),
+    "server.complaint": Target(decode=complaint, seeds=_programs, runs=1_000),
     "server.consistency_reply": Target(decode=consistency_reply, seeds=_programs),
     "server.unmask_reply": Target(decode=unmask_reply, seeds=_programs, runs=2_000),
     "server.sender": Target(decode=strange_name, seeds=(FIRST.encode(), b"nobody")),
-    "plain.bundles": Target(decode=plain_bundles, seeds=_programs, runs=2_000),
+    "plain.bundles": Target(decode=plain_bundles, seeds=_programs, runs=1_000),
     "plain.server": Target(decode=plain_reply, seeds=_programs),
 }

@@ -105,7 +105,7 @@ def totals(data):
 
 TARGETS = {
     "storage.federation_state": Target(decode=federation_state, seeds=(STATE, b"\1", DEEP), max_len=1 << 17),
-    "storage.checkpoint": Target(decode=checkpoint, seeds=(b"", b"\1", b"\2"), runs=500),
+    "storage.checkpoint": Target(decode=checkpoint, seeds=(b"", b"\1", b"\2"), runs=250),
     "storage.configuration": Target(decode=stored_configuration, seeds=(b"", b"\1{}")),
     "storage.query": Target(decode=query, seeds=(query_to_blob("lights on"), query_to_blob(np.float32([0.0, 1.0])))),
     "storage.vector": Target(decode=vector, seeds=(vector_to_blob(np.float32([0.0, 1.0])),)),

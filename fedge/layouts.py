@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
 from fedge.routing.confidence import TEMPERATURE_GRID
+from fedge.routing.statement import SEEN_CAP
 
 THOUSANDTHS = 1000.0
 # A device's sum of losses is capped, so that one device can neither overflow its coordinate nor drown the others.
 LOSS_CAP = 16_000.0
+# More probes than a device ever reports: it keeps some thousands.
+PROBES_CAP = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,18 @@ class CountSums:
     new_disagreed: NDArray[np.int64]
     running_seen: int
     running_disagreed: int
+
+    def check(self, *, devices: int) -> None:
+        """Raises InputError for counts that ``devices`` honest devices cannot have: then one of them lied in its sum.
+
+        What comes after takes time and memory in proportion to the counts, and stops at counts that contradict themselves.
+        """
+        pairs = ((self.seen, self.disagreed), (self.new_seen, self.new_disagreed))
+        if any((wrong > seen).any() for seen, wrong in pairs) or self.running_disagreed > self.running_seen:
+            raise InputError("the counts name more disagreements than probes")
+        largest = max(int(self.seen.sum()), int(self.new_seen.sum()), self.running_seen)
+        if largest > min(devices * PROBES_CAP, SEEN_CAP):
+            raise InputError(f"the counts name {largest} probes, more than {devices} devices can have")
 
     def __add__(self, other: "CountSums") -> "CountSums":
         return CountSums(

@@ -20,7 +20,7 @@ VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_REASON = 300
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
-"""What Flower raises while it puts a reply together from objects that a device made up; a lost connection is none of these."""
+"""What Flower raises while it puts a reply together from what a device made up. A lost connection is none of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ class DeviceLink:
     def _pull(self, identifier: str) -> Reply | str | None:
         """The reply to one request, one line that says why there is no content, or None while there is no reply.
 
-        Raises MessageError for a reply that cannot be read. One at a time: each may hold a vector, and one that Flower itself
-        cannot read must take no other one with it.
+        Raises MessageError for a reply that cannot be read. One at a time: each may hold a vector, and one that Flower
+        itself cannot read must take no other one with it.
         """
         try:
             for message in self._grid.pull_messages([identifier]):

@@ -21,6 +21,7 @@ from aggregator.rounds.server_optimizer import ServerOptimizer, init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
+from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
 from fedge.routing.probes import probe_rate
@@ -204,6 +205,7 @@ class RoundRunner:
         layout = CountsLayout(len(self.settings.certificate.grid))
         config = self._config(reals=0, integers=layout.integers)
         counts: CountSums | None = None
+        reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts
         for nodes in self._everyone(report):
@@ -213,9 +215,18 @@ class RoundRunner:
             result = self._session(
                 state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
             )
-            if result is not None:
-                sums = layout.decode(result.decoded.integers)
-                counts = sums if counts is None else counts + sums
+            if result is None:
+                continue
+            sums = layout.decode(result.decoded.integers)
+            pooled = sums if counts is None else counts + sums
+            try:
+                sums.check(devices=result.survivors)
+                pooled.check(devices=reported + result.survivors)
+            except InputError as error:  # one device's lie costs its cohort's counts, not the round
+                report.notes.append(f"counts attempt {attempt} discarded: {error}")
+                report.tally.refusals[type(error).__name__] += 1
+                continue
+            counts, reported = pooled, reported + result.survivors
         if counts is None:
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:

@@ -19,6 +19,7 @@ from edge_client.store.outbox import Outbox
 from edge_client.store.probes import ProbeTable
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
+from fedge.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +81,25 @@ def open_memory(*, limits: Limits | None = None) -> DeviceStore:
 
 
 def restore(dumped: bytes, *, limits: Limits | None = None) -> DeviceStore:
-    """The store in memory that `DeviceStore.dump` saved."""
+    """The store in memory that `DeviceStore.dump` saved. Raises InputError for bytes that are no such database."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.deserialize(dumped)
-    return DeviceStore(connection, limits=limits)
+    try:
+        connection.deserialize(dumped)
+        return DeviceStore(connection, limits=limits)
+    except sqlite3.Error as error:
+        connection.close()
+        raise InputError(f"the device database that was saved is damaged: {error}") from None
 
 
 def open_file(path: Path, *, limits: Limits | None = None) -> DeviceStore:
-    """The store in a file (created where it is missing), readable by its owner only."""
+    """The store in a file (created where it is missing), readable by its owner only. Raises InputError for a damaged one."""
     path.touch(mode=0o600)
     connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA secure_delete = ON")
-    return DeviceStore(connection, limits=limits)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")
+        return DeviceStore(connection, limits=limits)
+    except sqlite3.Error as error:
+        connection.close()
+        raise InputError(f"the device database {path} cannot be opened: {error}") from None

@@ -103,6 +103,7 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
             started=0.0,
             finished=9.0,
             seconds={"unmask": 2.5},
+            metrics={"refusals": {"MessageError": 2}, "threshold": 0.9},
         )
         database.save_round(row)
         database.add_attempt(
@@ -137,6 +138,7 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
     ]
     shown = json.loads(fedge("rounds", "show", "1", "--run", tmp_path, "--json").stdout)
     assert shown["dropouts"][0]["device"] == "device-7" and shown["attempts"][0]["survivors"] == 11
-    assert "device-7" in fedge("rounds", "show", "1", "--run", tmp_path).stdout
+    printed = fedge("rounds", "show", "1", "--run", tmp_path).stdout
+    assert "device-7" in printed and "refusals: 2 MessageError" in printed and "threshold: 0.9" in printed
     assert "no round 4" in refusal("rounds", "show", "4", "--run", tmp_path)
     assert "aggregator.sqlite" in refusal("rounds", "list", "--run", tmp_path / "nowhere")

@@ -75,6 +75,7 @@ def test_totals_survive_being_stored_as_json(many):
         {},
         {"payer": "nobody", "kind": "probes", "quantity": 1, "amount_usd": 1},
         {"payer": "operator", "kind": "probes", "quantity": "x", "amount_usd": 1},
+        {"payer": "operator", "kind": "probes", "quantity": 10**400, "amount_usd": 1},
         3,
     ],
 )

@@ -74,6 +74,9 @@ def test_an_unknown_model_is_refused_by_name():
         ('date = "2026-04"', "date = 2026-04-01", "date"),
         ('source = "US residential average', 'source = ""#', "source"),
         ("[figures.", "[[figures.", "TOML"),
+        (EGRESS, EGRESS.replace("0.09", "9" * 400), "figures.server_egress"),
+        (EGRESS, EGRESS.replace("0.09", "9" * 5_000), "TOML"),
+        ('version = "2026-08"', "version = " + "[" * 2_000, "nests too deep"),
     ],
 )
 def test_a_book_is_read_strictly(old, new, named):

@@ -18,8 +18,9 @@ from edge_client.store import (
     open_memory,
     restore,
 )
+from edge_client.store.blobs import query_from_blob, vector_from_blob
 from fedge.costs import Kind, Payer, Totals, entry
-from fedge.errors import InputError
+from fedge.errors import InputError, VerificationError
 from fedge.features import content_hash
 
 
@@ -339,3 +340,24 @@ def test_columns_are_strictly_typed():
         store.memory.add([example("a", source="guess")])
     with pytest.raises(sqlite3.IntegrityError):
         store.count({"a": "many"})
+
+
+@pytest.mark.parametrize("blob", [b"", b"x", b"t\xff", b"p\0\0\0"])
+def test_a_stored_query_that_is_damaged_is_refused_in_words(blob):
+    with pytest.raises(VerificationError, match="the file is damaged"):
+        query_from_blob(blob)
+
+
+def test_a_stored_vector_that_is_damaged_is_refused_in_words():
+    assert vector_from_blob(None) is None
+    with pytest.raises(VerificationError, match="a vector of 5 bytes: the file is damaged"):
+        vector_from_blob(bytes(5))
+
+
+def test_a_damaged_database_is_refused_in_words(tmp_path):
+    dumped = open_memory().dump()
+    with pytest.raises(InputError, match="damaged"):
+        restore(b"no database" + dumped[11:])
+    (tmp_path / "device.sqlite").write_bytes(b"no database" * 400)
+    with pytest.raises(InputError, match=r"device\.sqlite cannot be opened"):
+        open_file(tmp_path / "device.sqlite")

@@ -1,14 +1,12 @@
 """Who is who: enrolment requests, X.509 certificates, the trust root and the revocation list."""
 
 import json
-import tempfile
-from pathlib import Path
 
 from program import Program, edited_bytes, edited_json
 from release import spelled
 from sessions import certificate as issued
 from sessions import private_key, verify_certificate
-from table import Target
+from table import Target, scratch
 
 from aggregator.fleet.enrolment import Enrolment
 from fedge.errors import FedgeError
@@ -22,7 +20,7 @@ REQUEST = request_certificate("authority", "device-01", DEVICE).to_bytes()
 CERTIFICATE = issued("device-01")
 TRUST = TrustRoot("authority", *(private_key(name).public_key() for name in ("authority", "release", "round"))).to_bytes()
 REVOCATIONS = RevocationList(2, 1_000.0, frozenset({"device-02", "device-03"})).sign(AUTHORITY)
-HOME = Path(tempfile.mkdtemp(prefix="fedge-fuzz-identity-"))
+HOME = scratch("identity")
 ENROLMENT = Enrolment(HOME / "authority", AUTHORITY, ca_name="authority")
 
 
@@ -108,11 +106,11 @@ def device_id(data):
 
 TARGETS = {
     "identity.request": Target(decode=request, seeds=(REQUEST,)),
-    "identity.enrolment": Target(decode=enrolment, seeds=(b"",), runs=500),
+    "identity.enrolment": Target(decode=enrolment, seeds=(b"",), runs=200),
     "identity.certificate": Target(decode=certificate, seeds=(CERTIFICATE,)),
     "identity.signed_certificate": Target(decode=signed_certificate, seeds=(b"",)),
     "identity.stored": Target(decode=stored_identity, seeds=(CERTIFICATE,), runs=1_000),
     "identity.trust": Target(decode=trust, seeds=(TRUST, b"\1")),
-    "identity.revocations": Target(decode=revocations, seeds=(REVOCATIONS, b"\1")),
+    "identity.revocations": Target(decode=revocations, seeds=(REVOCATIONS, b"\1"), runs=2_000),
     "identity.device_id": Target(decode=device_id, seeds=(b"device-01",)),
 }

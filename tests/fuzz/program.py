@@ -1,8 +1,10 @@
 """Edits of valid messages that a fuzzer can steer: its bytes are read as a program of small changes.
 
-Where a signature or a hash stands in front of a decoder, random bytes never reach what lies behind. So a target takes a valid
-message, changes its fields as the program says, signs it again and hands that in. The empty program changes nothing.
+Where a signature or a hash stands in front of a decoder, random bytes never reach what lies behind. So a target takes a
+valid message, changes its fields as the program says, signs it again and hands that in. The empty program changes nothing.
 """
+
+from contextlib import suppress
 
 from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message import Message
@@ -68,7 +70,8 @@ def edit(message: Message, program: Program) -> None:
     for _ in range(_LIMIT):
         if not program:
             return
-        _edit_one(message, program)
+        with suppress(ValueError):  # an enum of ONNX takes only the values that it names
+            _edit_one(message, program)
 
 
 def _edit_one(message: Message, program: Program) -> None:

@@ -4,7 +4,6 @@ Beyond the contract of every target: a session with one bad reply ends in the ex
 left and counts what was refused.
 """
 
-import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
@@ -243,7 +242,7 @@ def flower_request(data):
 
 
 TARGETS = {
-    "rounds.session": Target(decode=session, seeds=tuple(bytes([step]) for step in range(5)), runs=500),
+    "rounds.session": Target(decode=session, seeds=tuple(bytes([step]) for step in range(5)), runs=300),
     "rounds.check_in_response": Target(
         decode=check_in_response, seeds=(rounds_pb2.CheckInResponse(device_id="device-02").SerializeToString(),)
     ),

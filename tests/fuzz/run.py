@@ -4,12 +4,13 @@
     python tests/fuzz/run.py release.manifest --seconds 120
     python tests/fuzz/run.py all --runs 20000
 
-A finding is a crash by an exception that is no FedgeError, a run of more than ten seconds, or more than half a GiB of memory.
+A finding is an exception that is no FedgeError, a run of more than ten seconds, or one of more than half a GiB of memory.
 Its input is kept in --findings and the exit status is 1; `--replay FILE` shows the traceback again.
 """
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import io
 import os
@@ -26,6 +27,7 @@ AREAS = ("secagg_device", "secagg_server", "rounds", "central", "release", "iden
 PLANTED = "planted"
 INSTRUMENTED = ["fedge", "edge_client", "aggregator", "sim", "tomllib", PLANTED]
 MEMORY_BYTES = 512 << 20
+BROKEN = 1
 
 
 def load(areas, *, instrumented=True):
@@ -54,7 +56,7 @@ def _find(asked, *, instrumented):
 
 
 def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
-    """Fuzzes one target in a child process. Returns (its exit status, runs made, the end of its output)."""
+    """Fuzzes one target in a child process. Returns (exit status, runs, CPU seconds, end of its output)."""
     findings.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="fedge-fuzz-"))
     try:
@@ -63,38 +65,52 @@ def fuzz(name, target, *, runs, seconds, findings, seed, hang_s):
         for number, data in enumerate(target.seeds):
             (corpus / f"{number:03d}").write_bytes(data)
         arguments = [name, f"-max_len={target.max_len}", f"-timeout={hang_s}", f"-artifact_prefix={findings}/{name}-"]
-        arguments += [f"-seed={seed}", "-rss_limit_mb=0"]
-        arguments += [f"-atheris_runs={runs}"] if seconds is None else [f"-max_total_time={seconds}"]
+        arguments += [f"-seed={seed}", "-rss_limit_mb=0", str(corpus)]
         child = os.fork()
         if child == 0:
-            status = 99
+            with log.open("wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
             try:
-                _in_child([*arguments, str(corpus)], target, log)
-            except SystemExit as end:
-                status = end.code
+                _in_child(arguments, name, target, runs=runs, seconds=seconds, findings=findings)
             except BaseException:
                 traceback.print_exc()
             finally:
-                os._exit(status)  # nothing of the parent's is cleaned up here
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                os._exit(BROKEN)
+        _, ended, usage = os.wait4(child, 0)
         output = log.read_text(errors="replace")
     finally:
         shutil.rmtree(folder)
     done = [int(number) for number in re.findall(r"(?:^#|Done )(\d+)", output, re.MULTILINE)]
-    return status, max(done, default=0), output[-6_000:]
+    return os.waitstatus_to_exitcode(ended), max(done, default=0), usage.ru_utime + usage.ru_stime, output[-6_000:]
 
 
-def _in_child(arguments, target, log):
+def _in_child(arguments, name, target, *, runs, seconds, findings):
+    """Fuzzes until the runs or the seconds are over, or something is found. Ends the process.
+
+    By `os._exit`, always: the parent's libraries have threads that a forked child lacks, and some wait for them on the way
+    out.
+    """
     import atheris
 
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, resource.RLIM_INFINITY))
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    done = 0
 
-    def once(data):
-        target.run(data)  # atheris takes a return value other than None for a mistake
+    def once(data):  # returns None: atheris takes anything else for a mistake
+        nonlocal done
+        if time.monotonic() >= end or (seconds is None and done >= runs):
+            os.write(1, f"\nDone {done}\n".encode())
+            os._exit(0)
+        done += 1
+        try:
+            target.run(data)
+        except Exception:
+            (findings / f"{name}-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(BROKEN)
 
     atheris.Setup(arguments, once)
     atheris.Fuzz()
@@ -132,8 +148,7 @@ def main(arguments=None):
         print(f"no seed gets through: {', '.join(blocked)}")  # then nothing behind the first check would be tested
         return 1
     for name, target in targets.items():
-        started = time.monotonic()
-        status, done, output = fuzz(
+        status, done, cpu_s, output = fuzz(
             name,
             target,
             runs=given.runs or target.runs,
@@ -143,7 +158,7 @@ def main(arguments=None):
             hang_s=given.hang,
         )
         verdict = "nothing found" if status == 0 else f"FOUND something, see {given.findings}"
-        print(f"{name}: {done} runs in {time.monotonic() - started:.1f} s, {verdict}", flush=True)
+        print(f"{name}: {done} runs in {cpu_s:.1f} s of CPU, {verdict}", flush=True)
         if status != 0:
             found += 1
             print(output, flush=True)

@@ -23,7 +23,6 @@ from fedge.secagg.device_state import DeviceState
 from fedge.secagg.session import Descriptor
 from fedge.secagg.sharing import entry
 from fedge.secagg.wire import LIMITS, check_positions, parse, sha256, vector_from
-from program import edited_bytes
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 from protos.fedge.secagg.v1 import state_pb2
 
@@ -217,11 +216,11 @@ TARGETS = {
     "secagg.descriptor": Target(decode=descriptor, seeds=_programs),
     "secagg.vector": Target(decode=vector, seeds=(at_roster.vectors[FIRST].tobytes(),)),
     "secagg.record": Target(decode=record, seeds=_programs),
-    "device.roster": Target(decode=roster, seeds=_programs, runs=2_000),
-    "device.shares": Target(decode=shares, seeds=_programs, runs=2_000),
+    "device.roster": Target(decode=roster, seeds=_programs, runs=600),
+    "device.shares": Target(decode=shares, seeds=_programs, runs=1_000),
     "device.consistency": Target(decode=consistency, seeds=_programs),
     "device.unmask": Target(decode=unmask, seeds=_programs),
     "device.state": Target(decode=stored_state, seeds=_programs, runs=1_000),
     "plain.device": Target(decode=plain_step, seeds=_programs),
-    "plain.state": Target(decode=plain_state, seeds=_programs),
+    "plain.state": Target(decode=plain_state, seeds=_programs, runs=2_000),
 }

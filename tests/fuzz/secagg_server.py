@@ -1,7 +1,7 @@
-"""Secure aggregation as the server meets it: bundles, dealings, vectors, complaints, signatures and shares of one device.
+"""Secure aggregation as the server meets it: bundles, dealings, vectors, complaints, signatures and shares.
 
-Beyond the contract of every target: a reply that is refused blames the device that sent it and changes nothing, and a session
-that goes on after any reply gives the exact sum of those who delivered, or says that it aborts.
+Beyond the contract of every target: a reply that is refused blames the device that sent it and changes nothing, and a
+session that goes on after any reply gives the exact sum of those who delivered, or says that it aborts.
 """
 
 import copy
@@ -30,6 +30,7 @@ from fedge.secagg.sharing import entry
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 STEPS = ("share", "mask", "agree", "unmask")
+ANSWERS = ("roster_reply", "masked", "consistency_reply", "unmask_reply")
 HANDLERS = ("handle_roster_reply", "handle_masked", "handle_consistency_reply", "handle_unmask_reply")
 CLOSERS = ("create_share_messages", "create_consistency_messages", "create_unmask_messages", "recover")
 
@@ -41,23 +42,15 @@ class Waiting:
         self.protocol = protocol
         self.cohort = cohort_before(STEPS[step], protocol=protocol)
         self.handle, self.close = getattr(protocol, HANDLERS[step]), getattr(protocol, CLOSERS[step])
-        self.vector = None
         last = self.cohort.fork()
         for name, message in last.messages.items():
-            if step == 1:
-                reply, vector = last.masked(name, message)
-            else:
-                reply, vector = (
-                    getattr(last, ("roster_reply", "", "consistency_reply", "unmask_reply")[step])(name, message),
-                    None,
-                )
-            extra = (vector,) if step == 1 else ()
+            answer = last.masked(name, message) if step == 1 else [getattr(last, ANSWERS[step])(name, message)]
             if name == FIRST:
-                self.reply, self.vector = reply, vector
+                self.reply, *self.extra = answer
             else:
-                self.handle(last.server, name, reply, *extra)
+                self.handle(last.server, name, *answer)
         self.server = last.server
-        self.extra = (self.vector,) if step == 1 else ()
+        self.vector = self.extra[0] if step == 1 else None
         self.spare = None
 
     def take(self, reply, *extra):
@@ -191,13 +184,13 @@ def strange_name(data):
 _programs = (b"", b"\0", b"\1", b"\1\1", b"\2", b"\3")
 
 TARGETS = {
-    "server.bundles": Target(decode=bundles, seeds=_programs, runs=2_000),
-    "server.share_reply": Target(decode=share_reply, seeds=_programs, runs=2_000),
+    "server.bundles": Target(decode=bundles, seeds=_programs, runs=600),
+    "server.share_reply": Target(decode=share_reply, seeds=_programs, runs=1_000),
     "server.masked": Target(decode=masked, seeds=_programs, runs=2_000),
-    "server.complaint": Target(decode=complaint, seeds=_programs, runs=1_500),
+    "server.complaint": Target(decode=complaint, seeds=_programs, runs=1_000),
     "server.consistency_reply": Target(decode=consistency_reply, seeds=_programs),
     "server.unmask_reply": Target(decode=unmask_reply, seeds=_programs, runs=2_000),
     "server.sender": Target(decode=strange_name, seeds=(FIRST.encode(), b"nobody")),
-    "plain.bundles": Target(decode=plain_bundles, seeds=_programs),
+    "plain.bundles": Target(decode=plain_bundles, seeds=_programs, runs=1_000),
     "plain.server": Target(decode=plain_reply, seeds=_programs),
 }

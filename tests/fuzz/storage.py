@@ -6,16 +6,15 @@ run.
 
 import json
 import struct
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from program import Program, edited_bytes, edited_json
-from table import Target
+from table import Target, scratch
 
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from edge_client.store.blobs import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
+from edge_client.store.device_store import open_memory, restore
 from fedge.costs.ledger import Kind, Payer, Totals
 from fedge.routing import RunningBound
 from sim.checkpoint import Checkpoint, load, save
@@ -36,10 +35,11 @@ STATE = FederationState(
     certificate_bound=0.04,
 ).to_bytes()
 CHECKPOINT = Checkpoint("{}", 2, 100.0, {"state": b"aggregator"}, (b"first", b"second"), [{"round": 1}])
-OUT = Path(tempfile.mkdtemp(prefix="fedge-fuzz-checkpoint-"))
+OUT = scratch("checkpoint")
 save(OUT, CHECKPOINT)
 HEAD, DEVICES = (OUT / "state" / "round-00002" / name for name in ("checkpoint.json", "devices.bin"))
 HEAD_BYTES, DEVICES_BYTES = HEAD.read_bytes(), DEVICES.read_bytes()
+DUMPED = open_memory().dump()
 ROWS = [{"payer": Payer.OPERATOR.value, "kind": next(iter(Kind)).value, "unit": "x", "quantity": 1.0, "amount_usd": 0.5}]
 
 
@@ -75,10 +75,11 @@ def checkpoint(data):
 
 def stored_configuration(data):
     program = Program(data)
-    stored = (
-        edited_json(json.loads(SimulationConfig().to_json()), program) if program.number(2) == 0 else text(program.rest())
-    )
-    SimulationConfig().differences(stored if isinstance(stored, str) else json.dumps(stored))
+    if program.number(2):
+        stored = text(program.rest())
+    else:
+        stored = json.dumps(edited_json(json.loads(SimulationConfig().to_json()), program))
+    SimulationConfig().differences(stored)
 
 
 def text(data):
@@ -93,15 +94,21 @@ def vector(data):
     vector_from_blob(data)
 
 
+def device_store(data):
+    """A saved device database, edited within its first pages, where the schema stands."""
+    restore(edited_bytes(DUMPED[:4096], Program(data)) + DUMPED[4096:]).close()
+
+
 def totals(data):
     Totals.from_rows(edited_json(ROWS, Program(data)))
 
 
 TARGETS = {
     "storage.federation_state": Target(decode=federation_state, seeds=(STATE, b"\1", DEEP), max_len=1 << 17),
-    "storage.checkpoint": Target(decode=checkpoint, seeds=(b"", b"\1", b"\2"), runs=1_000),
+    "storage.checkpoint": Target(decode=checkpoint, seeds=(b"", b"\1", b"\2"), runs=250),
     "storage.configuration": Target(decode=stored_configuration, seeds=(b"", b"\1{}")),
     "storage.query": Target(decode=query, seeds=(query_to_blob("lights on"), query_to_blob(np.float32([0.0, 1.0])))),
     "storage.vector": Target(decode=vector, seeds=(vector_to_blob(np.float32([0.0, 1.0])),)),
+    "storage.device_store": Target(decode=device_store, seeds=(b"",), runs=500),
     "storage.totals": Target(decode=totals, seeds=(b"",)),
 }

@@ -4,10 +4,20 @@ A decoder returns, or it raises a FedgeError. Any other exception is a finding, 
 that the runner sets.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedge.errors import FedgeError
+
+_scratch = []
+
+
+def scratch(name: str) -> Path:
+    """A folder for a target that reads files. It goes with the process that made it, not with a child of that."""
+    _scratch.append(tempfile.TemporaryDirectory(prefix=f"fedge-fuzz-{name}-"))
+    return Path(_scratch[-1].name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

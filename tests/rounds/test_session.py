@@ -28,8 +28,9 @@ from fedge.errors import VerificationError
 from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, read_record
+from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, keys, read_record
 from protos.fedge.rounds.v1 import rounds_pb2
+from protos.fedge.secagg.v1 import secagg_pb2
 from sim.grid import InProcessGrid, Node, node_context
 
 NOW = 1_767_225_600.0
@@ -77,6 +78,7 @@ class TinyDevice:
         self.registry = registry
         self.key = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
         self.spoil: dict[str, Spoiler] = {}
+        self.lies: dict[str, int | np.ndarray] = {}
         self.last_accepted: tuple[int, int] | None = None
         self.state: secagg.DeviceState | None = None
         self.request = rounds_pb2.CheckInRequest()
@@ -86,9 +88,9 @@ class TinyDevice:
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
             return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
         seen, wrong = np.array([100, 100]), np.array([50, 0])
-        return np.zeros(0), CountsLayout(2).encode(
-            seen=seen, disagreed=wrong, new_seen=seen, new_disagreed=wrong, running_seen=10, running_disagreed=0
-        )
+        counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
+        counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
+        return np.zeros(0), CountsLayout(2).encode(**counts)
 
     def policy(self) -> DevicePolicy:
         manifest = self.registry.release(self.request.release_id).manifest
@@ -347,6 +349,105 @@ def test_a_malformed_reply_drops_its_sender_and_not_the_session(world: World, ac
     assert why.startswith(("check-in: " if action == CHECK_IN else f"{action}: ") + reason)
 
 
+def signed_by_another(action: str) -> Spoiler:
+    """The honest reply with every signature in it made by a key that is not the device's."""
+
+    def spoil(honest: bytes, vector: bytes | None) -> tuple[object, bytes | None]:
+        if action == CHECK_IN:
+            response = rounds_pb2.CheckInResponse.FromString(honest)
+            bundle = secagg_pb2.SignedBundle.FromString(response.bundle)
+            bundle.signature = keys.sign(RELEASE_KEY, "bundle", bundle.bundle)
+            response.bundle = bundle.SerializeToString()
+            return response.SerializeToString(), vector
+        if action == ROSTER:
+            dealt = secagg_pb2.ShareReply.FromString(honest)
+            dealt.dealing.signature = keys.sign(RELEASE_KEY, "shares", dealt.dealing.body)
+            return dealt.SerializeToString(), vector
+        if action == SHARES:
+            masked = secagg_pb2.MaskedReply.FromString(honest)
+            masked.vector.signature = keys.sign(RELEASE_KEY, "vector", masked.vector.body)
+            return masked.SerializeToString(), vector
+        agreed = secagg_pb2.ConsistencyReply(signature=RELEASE_KEY.sign(honest))
+        return agreed.SerializeToString(), vector
+
+    return spoil
+
+
+BAD = ("malformed", "oversized", "reordered", "replayed from another session", "signed by another")
+
+
+@pytest.mark.parametrize("action", STEPS)
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_message_is_refused_counted_and_blamed_and_the_session_finishes(world: World, action: str, kind: str) -> None:
+    device = world.devices[101]
+    seen: dict[str, tuple[bytes, bytes | None]] = {}
+    for step in STEPS:
+        device.spoil[step] = lambda honest, vector, step=step: seen.setdefault(step, (honest, vector))
+    world.session(Tally())  # an earlier session, whose replies can be replayed; afterwards the device is honest again
+    device.spoil.clear()
+    earlier = STEPS[STEPS.index(action) - 1]
+    device.spoil[action] = {
+        "malformed": payload(b"\xff" * 40),
+        "oversized": payload(bytes(4 * 1024 * 1024 + 1)),
+        "reordered": lambda honest, vector: seen[earlier],
+        "replayed from another session": lambda honest, vector: seen[action],
+        "signed by another": signed_by_another(action),
+    }[kind]
+    tally = Tally()
+    summed = moved(world.session(tally, attempt=2))
+    if action == CHECK_IN and kind.startswith("replayed"):
+        # The bundle still holds; its owner has other keys by now, so it refuses the roster and drops out by itself.
+        assert summed == {0, 2, 3} and [name for name, _ in tally.dropouts] == ["device-1"] and not tally.refusals
+        return
+    assert summed == ({0, 1, 2, 3} if action in (CONSISTENCY, UNMASK) else {0, 2, 3})
+    assert tally.refusals == {"MessageError": 1}
+    ((name, _),) = tally.dropouts
+    assert name in ("device-1", "node 101") and tally.excluded == set()
+
+
+def test_who_is_silent_or_raises_is_no_refusal(world: World) -> None:
+    world.away = {(101, SHARES, None)}
+    world.devices[102].spoil[UNMASK] = payload(b"\xff")
+    tally = Tally()
+    with pytest.raises(SessionAborted):
+        world.session(tally)
+    assert len(tally.dropouts) == 2 and tally.refusals == {"MessageError": 1}  # counted though the session aborted
+
+
+class UnreadableGrid(InProcessGrid):
+    """Flower cannot put together what one node made up: it raises in the middle of a pull, as its own grid does."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        pulled = list(super().pull_messages(message_ids))
+        if any(message.metadata.src_node_id == 101 for message in pulled):
+            raise KeyError("ArrayRecord")
+        return pulled
+
+
+def test_a_reply_that_flower_cannot_read_costs_its_sender_alone(world: World) -> None:
+    nodes = {node: Node(world.devices[node].app(), node_context(node)) for node in (100, 101, 102)}
+    link = DeviceLink(UnreadableGrid(nodes, absent=lambda *_: False), clock=world.clock, sleep=world.clock.sleep)
+    taken: list[int] = []
+    exchange = link.exchange(
+        CHECK_IN, dict.fromkeys(nodes, b""), lambda node, _: taken.append(node), group="1.1", timeout_s=10.0
+    )
+    assert sorted(taken) == [100, 102] and exchange.answered == {100, 102}
+    assert {node: str(error) for node, error in exchange.refused.items()} == {
+        101: "Flower cannot read the reply: KeyError: 'ArrayRecord'"
+    }
+
+
+def test_a_grid_that_is_gone_is_nobodys_fault(world: World) -> None:
+    class GoneGrid(InProcessGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            raise ConnectionError("no SuperLink")
+
+    grid = GoneGrid({100: Node(world.devices[100].app(), node_context(100))}, absent=lambda *_: False)
+    link = DeviceLink(grid, clock=world.clock, sleep=world.clock.sleep)
+    with pytest.raises(ConnectionError):
+        link.exchange(CHECK_IN, {100: b""}, lambda *_: None, group="1.1", timeout_s=10.0)
+
+
 @pytest.mark.parametrize("action", STEPS)
 def test_an_app_that_raises_drops_its_device_with_its_own_words(world: World, action: str) -> None:
     def refuse(honest: bytes, vector: bytes | None) -> tuple[object, bytes | None]:
@@ -584,6 +685,27 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     assert world.state.running.seen == 10 * COHORT
 
 
+@pytest.mark.parametrize(
+    ("lies", "reason"),
+    [
+        ({"running_disagreed": 10_000}, "more disagreements than probes"),
+        ({"disagreed": np.array([0, 10_000])}, "more disagreements than probes"),
+        ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes"),
+        ({"seen": np.array([2**27, 0])}, "more than 4 devices can have"),
+        ({"running_seen": 2**27}, "more than 4 devices can have"),
+    ],
+)
+def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
+    world: World, lies: dict[str, int | np.ndarray], reason: str
+) -> None:
+    world.devices[101].lies = lies
+    report = world.round()
+    assert report.outcome == "finished" and report.certificate is not None
+    assert world.state.running.seen == 10 * COHORT  # those of the other cohort
+    (note,) = [note for note in report.notes if "discarded" in note]
+    assert reason in note and report.tally.refusals == {"InputError": 1}
+
+
 def test_a_first_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:
     world.away = {(None, ROSTER, f"1.{attempt}") for attempt in range(2, 6)}
     report = world.round()
@@ -656,6 +778,8 @@ def test_every_dropout_of_the_log_has_a_stage_and_a_reason(world: World, databas
     for node, action in ((104, ROSTER), (105, SHARES)):
         world.devices[node].spoil[action] = payload(b"\xff")
     world.logged_round(database, max_attempts=1)
+    (line,) = database.rounds()
+    assert line.metrics["refusals"]["MessageError"] >= 3
     rows = database.dropouts(1)
     assert {row.device_id for row in rows} >= {"node 100", "node 101", "node 102", "node 103"}
     assert {row.stage for row in rows} <= {"check-in", *STEPS}

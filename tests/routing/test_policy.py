@@ -83,6 +83,10 @@ def test_chows_rule_never_escalates_the_surer_of_two(one, other, error_price, as
         ("labels = 3", "labels"),
         ("[labels]\na = 'human'", "labels"),
         ("= 3", "TOML"),
+        ("error_price_usd = " + "9" * 400, "error_price_usd"),
+        ("error_price_usd = " + "9" * 5_000, "TOML"),
+        ("labels = " + "[" * 2_000, "nests too deep"),
+        ("labels." * 2_000 + "rule = 1", "nests more than"),
     ],
 )
 def test_what_is_unknown_is_refused_by_name(text, named):

@@ -5,7 +5,7 @@ from secagg_cohort import DEADLINE, Cohort, at_agreeing, at_masking, at_unmaskin
 
 from fedge import secagg
 from fedge.errors import InputError
-from fedge.secagg import DeviceState, Phase, StageError
+from fedge.secagg import DeviceState, Phase, StageError, plain
 from protos.fedge.secagg.v1 import state_pb2 as state_pb
 
 ME, PEER = "device-02", "device-03"
@@ -116,6 +116,16 @@ def test_a_stored_state_that_is_damaged_or_anothers_is_refused():
         spoiled(lambda message: setattr(message, "descriptor", b"\x0a\x00")),
         spoiled(lambda message: message.peers.__delitem__(0)),
         spoiled(lambda message: setattr(message.peers[0], "identity_key", b"short")),
+        spoiled(lambda message: setattr(message.secrets, "seed", bytes(31))),
+        spoiled(lambda message: setattr(message.secrets, "mask_key", b"")),
+        spoiled(lambda message: message.ClearField("secrets")),
+        spoiled(lambda message: message.ClearField("descriptor")),
+        spoiled(lambda message: setattr(message, "device_id", "stranger")),
+        spoiled(lambda message: setattr(message, "phase", state_pb.PHASE_MASKED)),
+        spoiled(lambda message: setattr(message.held[0], "dealer", 9)),
+        spoiled(lambda message: setattr(message.held[0], "key_share", b"short")),
+        spoiled(lambda message: message.sharers.extend([2, 1])),
+        spoiled(lambda message: message.survivors.append(4)),
     ):
         with pytest.raises(InputError) as caught:
             DeviceState.from_bytes(damaged, identity_key=private_key(ME))
@@ -124,3 +134,13 @@ def test_a_stored_state_that_is_damaged_or_anothers_is_refused():
         with pytest.raises(InputError) as caught:
             DeviceState.from_bytes(stored, identity_key=private_key(PEER))
         assert str(caught.value) == "the stored session of 'device-02' belongs to another identity key"
+
+
+def test_a_session_without_masks_is_not_continued_with_them():
+    bare, shared = Cohort(3, protocol=plain), Cohort.open_fresh(3, protocol=plain)
+    bare.check_in()
+    with raises(StageError, "the device checked in without keys, to a session in which nothing is private"):
+        secagg.handle_roster(bare.states[ME], b"", bare.policy())
+    shared.share(shared.messages)
+    with raises(StageError, "the device shared no keys: it is in a session in which nothing is private"):
+        secagg.handle_shares(shared.states[ME], b"", shared.vectors[ME])

@@ -24,6 +24,9 @@ def test_an_empty_file_gives_the_defaults_and_nested_tables_are_read():
         ("[rounds]\ncohort = 1", "server.toml: rounds.cohort is 1"),
         ("workload = 'chess'", "server.toml: workload is 'chess'"),
         ("[rounds", "server.toml is not TOML"),
+        ("a = " + "[" * 2_000, "server.toml is not TOML that can be read: it nests too deep"),
+        ("seed = " + "9" * 5_000, "server.toml is not TOML: "),
+        ("federation." * 2_000 + "a = 1", "server.toml nests more than 32 tables or lists"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file_and_key(text, said):

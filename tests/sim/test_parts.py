@@ -1,5 +1,6 @@
 """The simulator's own parts: absence, clock, checkpoints, configuration."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,19 @@ def test_a_half_written_checkpoint_leaves_the_one_before_in_place(tmp_path: Path
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path) -> None:
     checkpoints.save(tmp_path, Checkpoint("{}", 1, 0.0, {}, (), []))
-    (tmp_path / "state" / "round-00001" / "checkpoint.json").write_text("{")
-    with pytest.raises(InputError, match="without --resume"):
-        checkpoints.load(tmp_path)
+    head = tmp_path / "state" / "round-00001" / "checkpoint.json"
+    whole = json.loads(head.read_text())
+    spoiled = [{**whole, name: None} for name in ("config", "round", "clock", "rounds")]
+    for text in ("{", "[" * 100_000, *map(json.dumps, spoiled)):
+        head.write_text(text)
+        with pytest.raises(InputError, match="without --resume"):
+            checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize("stored", ["", "{", "[]", "[" * 100_000])
+def test_a_stored_configuration_that_cannot_be_read_is_one_clear_error(stored: str) -> None:
+    with pytest.raises(InputError, match="start the run anew"):
+        SimulationConfig().differences(stored)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from aggregator.assembly import central_service, release_maker
 from aggregator.fleet.enrolment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.registry import ReleaseRegistry
@@ -26,6 +27,7 @@ from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
+from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.energy import EnergyMeter
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
@@ -47,7 +49,7 @@ from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestSet
 from sim.preparation import Preparation, prepare
 from sim.report import render
-from sim.settings import CORRECTIONS, PROFILE, central_service, release_maker, round_settings
+from sim.settings import CORRECTIONS, PROFILE, round_settings
 from sim.source import RegistrySource
 from sim.summary import write as write_summary
 
@@ -101,9 +103,10 @@ def _simulation(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-sim-")))
         registry = ReleaseRegistry(scratch / "registry", keys.release.public_key())
         source = RegistrySource(registry)
-        maker = release_maker(prepared.workload, prepared.model, book, keys.release)
+        facts = WorkloadFacts.of(prepared.workload)
+        maker = release_maker(facts, prepared.model, book, keys.release)
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
-        service = central_service(prepared, book, clock)
+        service = central_service(prepared.strong, facts, book, clock)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
         fleet = Fleet(
             FleetSettings(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.homes import HomeOption, server_home
+from cli.server_home import HomeOption, server_home
 from cli.rounds import RunOption, open_run
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")

@@ -14,10 +14,11 @@ import grpc
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
 
-from protos.fedge.fleet.v1 import releases_pb2, releases_pb2_grpc
+from protos.fedge.fleet.v1 import releases_pb2
 
 TARGETS = "targets/"
 PART = ".part"
+_FETCH = "/fedge.fleet.v1.Releases/Fetch"
 _NO_SUCH_FILE = 404
 _GONE = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
@@ -69,9 +70,17 @@ class DoorFetcher(FetcherInterface):
             raise DownloadError(f"{url} ended after {have} of {wanted} bytes")
 
     def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
-        stub = releases_pb2_grpc.ReleasesStub(self._channel())  # type: ignore[no-untyped-call]
         request = releases_pb2.FetchRequest(path=url, offset=offset)
-        call = stub.Fetch(request, timeout=self._timeout_s)
+        # Not the generated stub: making one on a channel that was just closed (renewal) crashes the process in grpcio 1.81.
+        fetch = self._channel().unary_stream(
+            _FETCH,
+            request_serializer=releases_pb2.FetchRequest.SerializeToString,
+            response_deserializer=releases_pb2.FetchResponse.FromString,
+        )
+        try:
+            call = fetch(request, timeout=self._timeout_s)
+        except ValueError as error:
+            raise DownloadError(f"{error}") from None
         try:
             for response in call:
                 self.received_bytes += len(response.data)

@@ -1,4 +1,4 @@
-"""A fleet in small: a registry and a TUF repository, the real release service on loopback, and devices that trust its root."""
+"""A fleet in small: a registry and a TUF repository, the real release service on loopback, devices that trust its root."""
 
 import asyncio
 import importlib.util
@@ -76,8 +76,8 @@ class Server:
     folder: Path
     registry: ReleaseRegistry
     tuf: TufRepository
-    door: Door
     clock: Clock
+    door: Door = field(init=False)
 
     def publish(self, release, *, promote: bool = True, certificate=None) -> str:
         release_id = self.registry.publish(release, at=self.clock())
@@ -87,6 +87,9 @@ class Server:
             self.registry.promote(release_id, at=self.clock(), reason="test")
         self.tuf.publish(self.registry)
         return release_id
+
+    def open(self) -> None:
+        self.door = Door(lambda grpc_server: add_releases(grpc_server, self.tuf.public))
 
     def device(self, folder: Path, device_id: str = "device-1") -> TufSource:
         home = DeviceHome(folder)
@@ -102,6 +105,7 @@ def server(tmp_path, release_key) -> Iterator[Server]:
     registry = ReleaseRegistry(folder / "registry", release_key.public_key())
     tuf = TufRepository(folder / "tuf", lifetimes=Lifetimes(), clock=clock)
     tuf.create()
-    door = Door(lambda grpc_server: add_releases(grpc_server, tuf.public))
-    yield Server(folder, registry, tuf, door, clock)
-    door.stop()
+    started = Server(folder, registry, tuf, clock)
+    started.open()
+    yield started
+    started.door.stop()

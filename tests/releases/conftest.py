@@ -77,7 +77,7 @@ class Server:
     registry: ReleaseRegistry
     tuf: TufRepository
     clock: Clock
-    door: Door = field(init=False)
+    door: Door | None = None
 
     def publish(self, release, *, promote: bool = True, certificate=None) -> str:
         release_id = self.registry.publish(release, at=self.clock())
@@ -88,15 +88,26 @@ class Server:
         self.tuf.publish(self.registry)
         return release_id
 
-    def open(self) -> None:
-        self.door = Door(lambda grpc_server: add_releases(grpc_server, self.tuf.public))
+    def open(self, register: Callable[[grpc.aio.Server], None] | None = None) -> None:
+        """Open the door, or another one in its place."""
+        self.close()
+        self.door = Door(register or (lambda grpc_server: add_releases(grpc_server, self.tuf.public)))
+
+    def channel(self) -> grpc.Channel:
+        return self.door.channel if self.door else self.last_channel
+
+    def close(self) -> None:
+        if self.door is not None:
+            self.last_channel = self.door.channel
+            self.door.stop()
+        self.door = None
 
     def device(self, folder: Path, device_id: str = "device-1") -> TufSource:
         home = DeviceHome(folder)
         home.tuf.mkdir(parents=True, exist_ok=True)
         if not (home.tuf / "root.json").exists():
             (home.tuf / "root.json").write_bytes(self.tuf.root())
-        return TufSource(home, lambda: self.door.channel, device_id)
+        return TufSource(home, self.channel, device_id)
 
 
 @pytest.fixture
@@ -108,4 +119,4 @@ def server(tmp_path, release_key) -> Iterator[Server]:
     started = Server(folder, registry, tuf, clock)
     started.open()
     yield started
-    started.door.stop()
+    started.close()

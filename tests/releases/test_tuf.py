@@ -260,8 +260,8 @@ def test_a_target_that_is_longer_than_announced_is_cut_off(server, tmp_path, mak
 
 def test_without_a_door_the_source_says_so_and_goes_on_when_it_is_back(server, tmp_path):
     device = server.device(tmp_path / "device")
-    server.door.stop()
-    with pytest.raises(SourceUnreachable, match="closed channel"):
+    server.close()
+    with pytest.raises(SourceUnreachable, match="annot invoke RPC"):
         device.latest()
     server.open()
     assert device.latest().release_id is None

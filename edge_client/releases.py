@@ -19,10 +19,14 @@ from fedge.routing import CertificateStatement
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """What the fleet should run: a release's id and the signed certificate document for it; either may not be there yet."""
+    """What the fleet should run: a release's id and the signed certificate document for it; either may not be there yet.
+
+    ``withdrawn``: releases that were taken back. Only a device that runs one of them goes to an older version.
+    """
 
     release_id: str | None
     certificate: bytes | None
+    withdrawn: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ PARTS = ("superlink", "door", "central", "console", "rounds")
 def run_part(part: str, home: ServerHome) -> None:
     """Run one part until it is told to stop. Raises InputError for an unknown part, a home without `init`, a taken port."""
     runners: dict[str, Callable[[ServerHome, ServerSettings], None]] = {
+        "superlink": _superlink,
         "central": _central,
         "console": _console,
     }
@@ -41,12 +42,13 @@ def say_ready(part: str, where: str) -> None:
     print(f"{ready_line(part)}: {where}", flush=True)
 
 
-async def until_stopped() -> None:
-    """Returns on SIGTERM or SIGINT. Belongs into the main thread."""
+async def until_stopped(*, ready: Callable[[], None] = lambda: None) -> None:
+    """Returns on SIGTERM or SIGINT. ``ready`` is called once these are heard. Belongs into the main thread."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    ready()
     await stopped.wait()
 
 
@@ -62,6 +64,14 @@ def secagg_label(settings: ServerSettings) -> bool | str:
     return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
 
 
+def _superlink(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.rounds.superlink import HOST, run_superlink
+
+    with listening(HOST, settings.superlink_port):
+        pass  # a taken port is one line here, and many of Flower's own
+    run_superlink(home)
+
+
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import central_service
     from aggregator.central import ServerTls, serve
@@ -73,8 +83,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
     async def run() -> None:
         server = await serve(service, address=f"{settings.host}:{settings.central_port}", tls=tls)
-        say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS")
-        await until_stopped()
+        await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
         await server.stop()
 
     asyncio.run(run())
@@ -92,8 +101,7 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
     }
     with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
         app = create_app(database, federation=about)
-        say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        serve_http(app, listener)
+        serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
 
 
 @contextmanager
@@ -107,8 +115,8 @@ def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socke
         yield listener
 
 
-def serve_http(app: object, listener: socket.socket) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT, and return then."""
+def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None]) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -116,6 +124,11 @@ def serve_http(app: object, listener: socket.socket) -> None:
         def capture_signals(self) -> Iterator[None]:
             """Uvicorn would raise the signal again after its own clean end; this process's end shall be clean, too."""
             yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Start, then say so."""
+            await super().startup(sockets)
+            ready()
 
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # any ASGI application
@@ -128,8 +141,9 @@ def serve_http(app: object, listener: socket.socket) -> None:
     server = Server(config)
 
     async def run() -> None:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
         stopping = asyncio.create_task(until_stopped())
+        await asyncio.sleep(0)  # so that signals are heard before anyone can know that it serves
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         stopping.cancel()

@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(slots=True)
 class Tally:
-    """What came back. ``right``: answers that are the label which the data gives the query. Latency as agents measured it."""
+    """What came back. ``right``: answers that are the label which the data gives the query. Latencies as agents say."""
 
     answered_by: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)

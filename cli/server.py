@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.server_home import HomeOption, server_home
 from cli.rounds import RunOption, open_run
+from cli.server_home import HomeOption, server_home
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")
 
@@ -136,5 +136,5 @@ def console(
     where = f"--host {host} --port {port}"
     with open_run(run) as database, listening(host, port, named=where) as listener:
         shown = f"[{host}]" if ":" in host else host
-        print(f"Console: http://{shown}:{listener.getsockname()[1]}/ (read-only; Ctrl-C ends it)", flush=True)
-        serve_http(create_app(database), listener)
+        said = f"Console: http://{shown}:{listener.getsockname()[1]}/ (read-only; Ctrl-C ends it)"
+        serve_http(create_app(database), listener, ready=lambda: print(said, flush=True))

@@ -1,14 +1,14 @@
-"""Where a person's own server and devices stand: `~/.fedge`, or the folder that FEDGE_HOME or --home names."""
+"""Where a person's own server stands: in `~/.fedge`, or the folder that FEDGE_HOME or --home names."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import homes
+
 if TYPE_CHECKING:
     from aggregator.settings import ServerHome
-    from edge_client.settings import DeviceHome
 
 HomeOption = Annotated[
     Path | None,
@@ -18,8 +18,7 @@ HomeOption = Annotated[
 
 def fedge_home(home: Path | None) -> Path:
     """The folder that holds ``server/`` and ``devices/``."""
-    chosen = home or Path(os.environ.get("FEDGE_HOME") or Path.home() / ".fedge")
-    return chosen.expanduser().absolute()
+    return (home or homes.fedge_home()).expanduser().absolute()
 
 
 def server_home(home: Path | None) -> "ServerHome":
@@ -29,10 +28,3 @@ def server_home(home: Path | None) -> "ServerHome":
     base = fedge_home(home)
     itself = ServerHome(base)
     return itself if itself.settings_file.is_file() else ServerHome(base / "server")
-
-
-def device_home(home: Path | None, device_id: str) -> "DeviceHome":
-    """The folder of a device on this machine."""
-    from edge_client.settings import DeviceHome
-
-    return DeviceHome(fedge_home(home) / "devices" / device_id)

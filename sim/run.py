@@ -14,11 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
 from aggregator.assembly import central_service, release_maker
 from aggregator.fleet.enrolment import Enrolment
-from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
@@ -99,6 +100,7 @@ def _simulation(
     roles = secagg if config.secagg else plain
     settings = round_settings(config, prepared.model)
     keys = AggregatorKeys.open(config.out / checkpoints.STATE / "keys")
+    authority = load_or_create(config.out / checkpoints.STATE / "keys" / "authority.pem")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-sim-")))
         registry = ReleaseRegistry(scratch / "registry", keys.release.public_key())
@@ -122,7 +124,8 @@ def _simulation(
             ),
             prepared.workload,
             keys=keys,
-            enrolment=Enrolment(scratch / "enrolment", keys.authority),
+            authority=authority.public_key(),
+            enrolment=Enrolment(scratch / "enrolment", authority),
             source=source,
             central=central,
             seed=derive(seed, "fleet"),
@@ -154,7 +157,7 @@ def _simulation(
                 roles,
                 run=FEDERATION,
                 round_key=keys.round,
-                verify_certificate=partial(_vouched, keys, clock),
+                verify_certificate=partial(_vouched, authority.public_key(), clock),
                 clock=clock,
                 entropy=os.urandom,
             )
@@ -249,5 +252,5 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
 
 
-def _vouched(keys: AggregatorKeys, clock: SimulatedClock, der: bytes) -> tuple[str, Any]:
-    return verify_certificate(der, keys.authority.public_key(), clock())
+def _vouched(authority: Ed25519PublicKey, clock: SimulatedClock, der: bytes) -> tuple[str, Any]:
+    return verify_certificate(der, authority, clock())

@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aggregator.assembly import release_maker
+from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.published import publish
 from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.services import tuf_repository
 from aggregator.settings import ServerHome, ServerSettings
 from aggregator.workbench.model_store import load_device_model, load_facts, save_models
 from aggregator.workbench.preparation import prepare_models
 from aggregator.workbench.workloads import WorkloadFacts
 from fedge.costs import PriceBook
 from fedge.errors import InputError
-from fedge.settings_text import as_toml
+from fedge.settings_text import as_toml, with_values
 
 Stage = Callable[[str], None]
 
@@ -44,7 +47,7 @@ def initialize(home: ServerHome, wanted: ServerSettings, *, force_models: bool, 
     settings = home.settings()
     _make_keys(home, settings, outcome)
     _make_models(home, settings, outcome, force=force_models, stage=stage)
-    _publish_first_release(home, outcome, stage=stage)
+    _publish_first_release(home, settings, outcome, stage=stage)
     return outcome
 
 
@@ -55,6 +58,9 @@ def _make_settings(home: ServerHome, wanted: ServerSettings, outcome: Outcome) -
             raise InputError(
                 f"{home.folder} was set up for workload {stands.workload}, not {wanted.workload}: give another --home"
             )
+        if stands.names != wanted.names:
+            text = home.settings_file.read_text(encoding="utf-8")
+            home.settings_file.write_text(with_values(text, {"names": wanted.names}), encoding="utf-8")
         outcome.note("settings", made=False)
         return
     if wanted.workload == "csv" and wanted.data is None:
@@ -69,8 +75,22 @@ def _make_settings(home: ServerHome, wanted: ServerSettings, outcome: Outcome) -
 
 def _make_keys(home: ServerHome, settings: ServerSettings, outcome: Outcome) -> None:
     there = (home.keys / "release.pem").is_file()
-    AggregatorKeys.open(home.keys)
+    keys = AggregatorKeys.open(home.keys)
     outcome.note("keys of releases and rounds", made=not there)
+    there = (home.authority / "identity.pem").is_file()
+    authority = Authority.found(
+        home.authority,
+        name=settings.federation,
+        release_key=keys.release.public_key(),
+        round_key=keys.round.public_key(),
+        now=time.time(),
+    )
+    publish(authority, home, settings.names, now=time.time())
+    outcome.note("enrolment authority", made=not there)
+    repository = tuf_repository(home, settings)
+    outcome.note("TUF keys", made=not repository.exists)
+    if not repository.exists:
+        repository.create()
 
 
 def _make_models(home: ServerHome, settings: ServerSettings, outcome: Outcome, *, force: bool, stage: Stage) -> None:
@@ -84,10 +104,11 @@ def _make_models(home: ServerHome, settings: ServerSettings, outcome: Outcome, *
     outcome.note("models", made=True)
 
 
-def _publish_first_release(home: ServerHome, outcome: Outcome, *, stage: Stage) -> None:
+def _publish_first_release(home: ServerHome, settings: ServerSettings, outcome: Outcome, *, stage: Stage) -> None:
     keys = AggregatorKeys.open(home.keys)
     registry = ReleaseRegistry(home.registry, keys.release.public_key())
     if registry.active() is not None:
+        tuf_repository(home, settings).publish(registry)
         outcome.note("releases", made=False)
         return
     stage("publishing the first release")
@@ -95,4 +116,5 @@ def _publish_first_release(home: ServerHome, outcome: Outcome, *, stage: Stage) 
     first = maker.make(maker.first_head, version=0, temperature=1.0, parent=None)
     registry.publish(first, at=time.time())
     registry.promote(first.release_id, at=time.time(), reason="first release")
+    tuf_repository(home, settings).publish(registry)
     outcome.note("first release", made=True)

@@ -5,15 +5,24 @@ only the keys that it needs. Nothing here decides anything: the parts stand in t
 """
 
 import asyncio
+import logging
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from aggregator.settings import ServerHome, ServerSettings
-from fedge.errors import InputError
+from fedge.errors import FedgeError, InputError
 
+if TYPE_CHECKING:
+    from aggregator.fleet.tuf_repository import TufRepository
+
+_log = logging.getLogger(__name__)
+
+TUF_REFRESH_S = 300.0
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
 
@@ -22,6 +31,8 @@ def run_part(part: str, home: ServerHome) -> None:
     """Run one part until it is told to stop. Raises InputError for an unknown part, a home without `init`, a taken port."""
     runners: dict[str, Callable[[ServerHome, ServerSettings], None]] = {
         "superlink": _superlink,
+        "door": _door,
+        "rounds": _rounds,
         "central": _central,
         "console": _console,
     }
@@ -72,17 +83,116 @@ def _superlink(home: ServerHome, settings: ServerSettings) -> None:
     run_superlink(home)
 
 
+def _door(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.fleet.door import open_door
+    from aggregator.fleet.nodes import PublishedNodes
+    from aggregator.fleet.peers import caller
+    from aggregator.fleet.relay import Destination, RelayServicer, add_relay
+    from aggregator.fleet.releases import add_releases
+    from aggregator.rounds.superlink import prepare_superlink, superlink_address
+
+    repository = tuf_repository(home, settings).public
+    destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
+    relay = RelayServicer(destination, caller=caller, node_key=PublishedNodes(home).key)
+
+    async def run() -> None:
+        services = (lambda server: add_releases(server, repository), add_relay(relay))
+        async with open_door(home, settings, services=services, clock=time.time) as door:
+            where = f"{settings.host}:{door.fleet_port}, gRPC with mutual TLS; devices join at port {door.join_port}"
+            await until_stopped(ready=lambda: say_ready("door", where))
+        relay.close()
+
+    asyncio.run(run())
+
+
+def _rounds(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.assembly import release_maker, round_settings
+    from aggregator.fleet.keys import AggregatorKeys
+    from aggregator.fleet.nodes import PublishedNodes
+    from aggregator.fleet.offering import OfferedRegistry
+    from aggregator.fleet.published import PublishedRevocations
+    from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.rounds.service import RoundsParts, run_rounds
+    from aggregator.workbench.model_store import load_device_model, load_facts
+    from fedge.costs import PriceBook
+    from fedge.errors import VerificationError
+    from fedge.identity import TrustRoot
+    from fedge.randomness import derive, root_seed
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
+    registry = ReleaseRegistry(home.registry, keys.release.public_key())
+    repository = tuf_repository(home, settings)
+    revocations = PublishedRevocations(home)
+    wanted = settings.rounds
+
+    def verify(der: bytes) -> tuple[str, Any]:
+        device_id, key = TrustRoot.from_bytes(home.trust.read_bytes()).verify_certificate(der, time.time())
+        if revocations.is_revoked(device_id):
+            raise VerificationError(f"device {device_id} is revoked")
+        return device_id, key
+
+    parts = RoundsParts(
+        maker=release_maker(load_facts(home.models), model, PriceBook.load_default(), keys.release),
+        registry=OfferedRegistry(registry, repository),
+        releases=registry,
+        settings=round_settings(
+            model.training,
+            cohort=wanted.cohort,
+            n_min=wanted.n_min,
+            phase_timeout_s=wanted.phase_timeout_s,
+            max_risk=wanted.max_risk,
+            confidence=wanted.confidence,
+        ),
+        release_key=keys.release,
+        round_key=keys.round,
+        verify_certificate=verify,
+        nodes=PublishedNodes(home).keys,
+        federation=settings.federation,
+        seed=derive(root_seed(settings.seed), "rounds"),
+        period_s=wanted.period_s,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: parts.stop.set())
+    repository.publish(registry)  # what a crash may have left behind
+    keeper = threading.Thread(target=_keep_fresh, args=(repository, parts.stop), name="tuf", daemon=True)
+    keeper.start()
+    say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
+    run_rounds(home, parts)
+
+
+def tuf_repository(home: ServerHome, settings: ServerSettings) -> "TufRepository":
+    """The repository that devices read releases from."""
+    from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
+
+    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
+
+
+def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
+    """Sign TUF's metadata anew well before it runs out."""
+    while True:
+        try:
+            repository.refresh()
+        except (FedgeError, OSError) as error:  # a full disk, say: what is signed stays, and the next look tries again
+            _log.error("TUF's metadata cannot be renewed: %s", error)
+        if stop.wait(TUF_REFRESH_S):
+            return
+
+
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import central_service
     from aggregator.central import ServerTls, serve
+    from aggregator.fleet.published import PublishedRevocations
     from aggregator.workbench.model_store import load_facts, load_strong_model
     from fedge.costs import PriceBook
 
     service = central_service(load_strong_model(home.models), load_facts(home.models), PriceBook.load_default(), time.time)
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
+    is_revoked = PublishedRevocations(home).is_revoked
 
     async def run() -> None:
-        server = await serve(service, address=f"{settings.host}:{settings.central_port}", tls=tls)
+        address = f"{settings.host}:{settings.central_port}"
+        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked)
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
         await server.stop()
 

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from aggregator.services import PARTS
 from aggregator.settings import ServerHome, ServerSettings
-from cli.stages import Stages
 from fedge.errors import FedgeError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def prepare_server(
     data: Path | None = None,
     names: Sequence[str] = (),
     force_models: bool = False,
-    stage: Stages,
+    stage: Callable[[str], None],
 ) -> "Outcome":
     """`fedge server init`. What is not given is what stands in the home's settings, or the default. Raises InputError."""
     stands = home.settings() if home.settings_file.is_file() else ServerSettings()

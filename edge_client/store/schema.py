@@ -5,11 +5,10 @@ Ids grow for ever (AUTOINCREMENT), so that "everything up to this id" keeps its 
 
 import sqlite3
 
+from edge_client.store.health import HEALTH_TABLES
 from fedge.errors import InputError
 
-SCHEMA_VERSION = 1
-
-TABLES = """
+_FIRST = """
 CREATE TABLE fates (
     content_hash BLOB PRIMARY KEY,
     probe INTEGER NOT NULL,
@@ -114,14 +113,22 @@ CREATE TABLE answers (
 """
 
 
+MIGRATIONS = (_FIRST, HEALTH_TABLES)
+"""Each brings the database from its own place in this list to the next version."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
 def prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty database; check the version of one that has them. Raises InputError on any other."""
+    """Bring the database, empty or of an older version, to this one. Raises InputError for any other."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         return
-    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+    foreign = version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+    if foreign or version > SCHEMA_VERSION:
         raise InputError(
-            f"the device database has schema version {version}, this fedge reads {SCHEMA_VERSION}: "
+            f"the device database has schema version {version}, this fedge reads up to {SCHEMA_VERSION}: "
             "use the fedge that wrote it, or start with a new state folder"
         )
-    connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    steps = "".join(MIGRATIONS[version:])
+    connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -1,1 +1,1 @@
-"""Messages that pass the fleet's door: enrolment, releases, rounds."""
+"""Messages between a device and the fleet door."""

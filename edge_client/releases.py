@@ -81,8 +81,8 @@ class Synced:
 class ReleaseManager:
     """Holds what is active and brings it to the desired state. Safe between threads.
 
-    With a ``watch`` a swap opens a health window, in which a release that does badly is given up for the one before; what was
-    given up is never installed again. Without one (simulation) a release stays until the next one.
+    With a ``watch`` a swap opens a health window, in which a release that does badly is given up for the one before; what
+    was given up is never installed again. Without one (simulation) a release stays until the next one.
     """
 
     def __init__(
@@ -230,14 +230,14 @@ class ReleaseManager:
             self._shelf.drop_others(active.loaded.release_id)
 
     def _swap(self, active: Active, installed: InstalledRelease, *, keep: bool) -> None:
-        """Answer with ``active`` from now on; with ``keep`` what ran until now stays at hand. Queries in flight end as they began."""
+        """Answer with ``active`` from now on; queries in flight end as they began. ``keep``: what ran stays at hand."""
         with self._switching:
             before = self._store.installed.get() if keep else None
             if self._active is not None and self._active.loaded.release_id == installed.release_id:
                 before = self._store.health.before()  # only the certificate changes
             elif self._watch is not None:
                 self._before = self._active if keep else None
-            with self._store.transaction():
+            with self._store.transaction(durable=self._watch is not None):
                 if self._watch is not None:
                     self._watch.begin(installed.release_id, before)
                 self._store.installed.set(installed)
@@ -247,7 +247,7 @@ class ReleaseManager:
             self._shelf.drop_others(installed.release_id, *others)
 
     def _go_back(self, installed: InstalledRelease, reason: str) -> None:
-        """Give up what is installed. Where there was nothing before, or that cannot be loaded, central answers everything."""
+        """Give up what is installed for what was before it; without such a release central answers everything."""
         assert self._watch is not None
         with self._switching:
             before = self._store.health.before()
@@ -257,7 +257,7 @@ class ReleaseManager:
                     earlier = self._from_shelf(before)
                 except VerificationError as error:
                     earlier, reason = None, f"{reason}; the release before it could not be loaded: {error}"
-            with self._store.transaction():
+            with self._store.transaction(durable=True):
                 self._watch.give_up(installed.release_id, reason)
                 self._store.health.set_before(None)
                 if before is not None and earlier is not None:

@@ -17,9 +17,9 @@ _FLUSH_EVERY = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRules:
-    """``health_s``: length of the window. ``max_errors``, ``max_starts``: how many failures of the model, and how many starts
-    that did not end well, are one too many. ``escalation_rise``: largest rise of the share of escalated queries, judged once
-    ``min_answers`` queries were routed under each of the two releases.
+    """``health_s``: length of the window. ``max_errors``: failures of the model that end it. ``max_starts``: loads or starts
+    that may end the process before the release is given up. ``escalation_rise``: largest rise of the share of escalated
+    queries, judged once ``min_answers`` queries were routed under each of the two releases.
     """
 
     health_s: float = 900.0
@@ -112,15 +112,19 @@ class ReleaseWatch:
         self._watched = None
         return True
 
-    def note(self, release_id: str, *, answered: int = 0, errors: int = 0, routed: int = 0, escalated: int = 0) -> str | None:
+    def note(
+        self, release_id: str, *, answered: int = 0, errors: int = 0, routed: int = 0, escalated: int = 0
+    ) -> str | None:
         """Count what happened under the release. Returns why to go back, where it has become too much."""
         with self._lock:
             past = self._counted.get(release_id, _Tally())
-            tally = _Tally(
-                past.answered + answered, past.errors + errors, past.routed + routed, past.escalated + escalated
-            )
+            tally = _Tally(past.answered + answered, past.errors + errors, past.routed + routed, past.escalated + escalated)
             self._counted[release_id] = tally
-        if errors or tally.answered >= _FLUSH_EVERY or (release_id == self._watched and tally.routed >= self._rules.min_answers):
+        if (
+            errors
+            or tally.answered >= _FLUSH_EVERY
+            or (release_id == self._watched and tally.routed >= self._rules.min_answers)
+        ):
             self.flush()
             return self._verdict(release_id)
         return None
@@ -159,7 +163,8 @@ class ReleaseWatch:
         return None
 
     def _count_start(self, release_id: str, what: str) -> str | None:
-        self._store.health.count_start(release_id, 1)
+        with self._store.transaction(durable=True):
+            self._store.health.count_start(release_id, 1)
         health = self._store.health.get(release_id)
         if health is not None and health.starts > self._rules.max_starts:
             return f"{what} {health.starts - 1} times"

@@ -50,9 +50,9 @@ class DeviceStore:
         self.answers = AnswerLog(database, max_rows=limits.answers)
         self.outbox = Outbox(database, max_rows=limits.outbox)
 
-    def transaction(self) -> Transaction:
-        """``with store.transaction():`` all writes inside happen together or not at all."""
-        return self._database.transaction()
+    def transaction(self, *, durable: bool = False) -> Transaction:
+        """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""
+        return self._database.transaction(durable=durable)
 
     def count(self, counts: Mapping[str, int]) -> None:
         """Add to the named counters."""

@@ -41,7 +41,7 @@ CREATE TABLE installed_before (
 """
 
 State = Literal["trying", "watched", "healthy", "rolled_back"]
-_COLUMNS = "release_id, state, since, starts, answered, errors, routed, escalated, reason"
+_SELECT = "SELECT release_id, state, since, starts, answered, errors, routed, escalated, reason FROM release_health"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,12 @@ class HealthTable:
 
     def get(self, release_id: str) -> ReleaseHealth | None:
         """One release, or None where it never came here."""
-        row = self._database.row(f"SELECT {_COLUMNS} FROM release_health WHERE release_id = ?", (release_id,))
+        row = self._database.row(_SELECT + " WHERE release_id = ?", (release_id,))
         return None if row is None else ReleaseHealth(*row)
 
     def all(self) -> list[ReleaseHealth]:
         """Every release, the one that came last at the end."""
-        return [ReleaseHealth(*row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM release_health ORDER BY rowid")]
+        return [ReleaseHealth(*row) for row in self._database.rows(_SELECT + " ORDER BY rowid")]
 
     def enter(self, release_id: str, state: State, *, at: float, reason: str = "") -> None:
         """Move a release to a state, its row made where there is none; failed starts of the state before are forgotten."""
@@ -97,11 +97,8 @@ class HealthTable:
         )
 
     def count_start(self, release_id: str, by: int) -> None:
-        """Count a start, on disk before this returns: the process may be gone the next moment."""
-        with self._database.transaction(durable=True):
-            self._database.write(
-                "UPDATE release_health SET starts = max(0, starts + ?) WHERE release_id = ?", (by, release_id)
-            )
+        """Count a start. To be put on disk before it is made: the process may be gone the next moment."""
+        self._database.write("UPDATE release_health SET starts = max(0, starts + ?) WHERE release_id = ?", (by, release_id))
 
     def count(self, release_id: str, *, answered: int, errors: int, routed: int, escalated: int) -> None:
         """Add to a release's counters."""

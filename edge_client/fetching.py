@@ -7,7 +7,7 @@ bytes that it has. What was collected is worth nothing until TUF's client has ve
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import grpc
@@ -78,7 +78,7 @@ class DoorFetcher(FetcherInterface):
             response_deserializer=releases_pb2.FetchResponse.FromString,
         )
         try:
-            call = fetch(request, timeout=self._timeout_s)
+            call: Any = fetch(request, timeout=self._timeout_s)
         except ValueError as error:
             raise DownloadError(f"{error}") from None
         try:

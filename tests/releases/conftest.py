@@ -25,14 +25,8 @@ def _load(path: Path):
     return module
 
 
-device_parts = _load(Path(__file__).parent.parent / "edge_client" / "conftest.py")
-release_key = device_parts.release_key
-make_release = device_parts.make_release
-certify = device_parts.certify
-queries = device_parts.queries
-release_math = device_parts.release_math
-
-NOW = 1_767_225_600.0
+_parts = _load(Path(__file__).parent.parent / "edge_client" / "conftest.py")
+release_key, make_release, certify = _parts.release_key, _parts.make_release, _parts.certify
 
 
 class Door:
@@ -108,6 +102,12 @@ class Server:
         if not (home.tuf / "root.json").exists():
             (home.tuf / "root.json").write_bytes(self.tuf.root())
         return TufSource(home, self.channel, device_id)
+
+
+@pytest.fixture(scope="session")
+def device_parts():
+    """The module of the device tests' own parts."""
+    return _parts
 
 
 @pytest.fixture

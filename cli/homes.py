@@ -1,4 +1,4 @@
-"""Where a user's devices live: `~/.fedge/devices/<device_id>/`, or under FEDGE_HOME, or as --home says."""
+"""Where a person's own server and devices stand: under `~/.fedge` or FEDGE_HOME, or as --home says."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,31 @@ import typer
 from fedge.errors import InputError
 
 if TYPE_CHECKING:
+    from aggregator.settings import ServerHome
     from edge_client.settings import DeviceHome
 
 HomeOption = Annotated[
     Path | None, typer.Option(help="The device's folder; default: the one device under ~/.fedge/devices (or FEDGE_HOME).")
 ]
+ServerHomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="The server's folder, or the one that holds it; default: ~/.fedge (or FEDGE_HOME)."),
+]
 
 
-def fedge_home() -> Path:
-    """FEDGE_HOME, or ~/.fedge."""
-    return Path(os.environ.get("FEDGE_HOME") or Path.home() / ".fedge")
+def fedge_home(home: Path | None = None) -> Path:
+    """The folder that holds ``server/`` and ``devices/``."""
+    chosen = home or Path(os.environ.get("FEDGE_HOME") or Path.home() / ".fedge")
+    return chosen.expanduser().absolute()
+
+
+def server_home(home: Path | None) -> "ServerHome":
+    """The server's folder; --home may name it directly, too."""
+    from aggregator.settings import ServerHome
+
+    base = fedge_home(home)
+    itself = ServerHome(base)
+    return itself if itself.settings_file.is_file() else ServerHome(base / "server")
 
 
 def device_homes() -> list["DeviceHome"]:

@@ -37,7 +37,11 @@ class DeviceSettings(Settings):
 
     device_id: str = Field(description="The device's name in the fleet, as its certificates bear it.")
     fleet: str = Field(description="host:port of the server's fleet door (enrolment, releases, rounds).")
+    enrolment: str | None = Field(
+        None, description="host:port of the door for devices that join, or come back after a day away."
+    )
     central: str = Field(description="host:port of central.")
+    federation: str = Field("fedge", description="Name of the federation whose rounds it takes part in.")
     server_name: str | None = Field(
         None, description="Name in the servers' certificates where it differs from the host dialled."
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.server_home import HomeOption, fedge_home, server_home
+from cli.homes import ServerHomeOption, fedge_home, server_home
 
 if TYPE_CHECKING:
     from cli.replaying import Replay, Tally
@@ -15,7 +15,7 @@ PLAIN_LINE_EVERY_S = 5.0
 
 
 def replay(
-    home: HomeOption = None,
+    home: ServerHomeOption = None,
     workload: Annotated[
         str | None, typer.Option(help="Checked against the server's: labels must fit.", show_default="the server's")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.server_home import HomeOption, server_home
+from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
     from aggregator.store import Database
@@ -28,7 +28,7 @@ def group() -> None:
 
 
 @app.command("list")
-def list_rounds(run: AnyRunOption = None, home: HomeOption = None, json_output: JsonOption = False) -> None:
+def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """One line a round: state, cohort, survivors, release, seconds by phase."""
     from rich.console import Console
     from rich.table import Table
@@ -58,7 +58,7 @@ def list_rounds(run: AnyRunOption = None, home: HomeOption = None, json_output: 
 def show(
     number: Annotated[int, typer.Argument(metavar="ROUND")],
     run: AnyRunOption = None,
-    home: HomeOption = None,
+    home: ServerHomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """One round in full: its sessions, who left at which stage and why, and what came out."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.rounds import RunOption, open_run
-from cli.server_home import HomeOption, server_home
+from cli.homes import ServerHomeOption, server_home
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")
 
@@ -41,7 +41,7 @@ def group() -> None:
 
 @app.command()
 def init(
-    home: HomeOption = None,
+    home: ServerHomeOption = None,
     workload: Annotated[
         WorkloadName | None, typer.Option(help="What is asked and answered.", show_default="home, or what stands there")
     ] = None,
@@ -86,7 +86,7 @@ def init(
 
 @app.command()
 def run(
-    part: Annotated[Part, typer.Argument(help="Which part; `all` runs each as a process.")], home: HomeOption = None
+    part: Annotated[Part, typer.Argument(help="Which part; `all` runs each as a process.")], home: ServerHomeOption = None
 ) -> None:
     """Run one part until SIGTERM or Ctrl-C. It says one line when it is ready."""
     stands = server_home(home)
@@ -102,7 +102,7 @@ def run(
 
 @app.command()
 def config(
-    home: HomeOption = None,
+    home: ServerHomeOption = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Print docs/configuration.md: every setting of server and device.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.server_home import HomeOption, fedge_home
+from cli.homes import ServerHomeOption, fedge_home
 
 
 class UpWorkload(StrEnum):
@@ -33,7 +33,7 @@ def up(
         UpWorkload | None, typer.Option(help="What is asked and answered.", show_default="home, or what stands there")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="For --workload csv: text,label[,user] in UTF-8, gzip too.")] = None,
-    home: HomeOption = None,
+    home: ServerHomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Bring up the whole system on loopback: SuperLink, door, central, console, rounds and N agents, over mutual TLS.
@@ -59,7 +59,7 @@ def up(
     print(json.dumps(summary) if json_output else _shown(summary, given=home))
 
 
-def down(home: HomeOption = None, json_output: JsonOption = False) -> None:
+def down(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """End exactly what `fedge up` started. Keys, models, and what devices learned stay for the next time."""
     from cli.local_fleet import LocalFleet, stop
 

@@ -119,21 +119,29 @@ class AgentProcess:
             figures=Figures(self.store, self.releases, started_at=clock()),
             clock=clock,
         )
+        self._server = ApiServer(create_app(self._service))
 
     def run(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
-        """Serve until SIGTERM or SIGINT. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
+        """Serve until SIGTERM or SIGINT; for a process's main thread. As `serve` otherwise."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        self.serve(ready=ready)
+
+    def serve(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
+        """Serve until `stop`. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
         with ExitStack() as stack:
             stack.callback(self.close)
             stack.enter_context(only_one(self.home))
             api = self.settings.api
             listener = stack.enter_context(listen(api.host, api.port))
             self._restore()
-            server = ApiServer(create_app(self._service), ready=partial(self._ready, address_of(listener), ready))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: server.stop())
             stack.callback(forget, self.home)
-            server.run(sockets=[listener])
+            self._server.serve_on(listener, ready=partial(self._ready, address_of(listener), ready))
             notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """Answer what is being answered, then return from `serve`. For any thread, or a signal's handler."""
+        self._server.stop()
 
     def health(self) -> Health:
         """What the device can do now, and what it would want."""

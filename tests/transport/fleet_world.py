@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedge.identity import DeviceIdentity, load_identity, request_certificate, verify_certificate
-from fedge.release import load_private_key, save_private_key
+from fedge.release import save_private_key
 
 NAME = "test"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

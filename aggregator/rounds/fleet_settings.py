@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.round import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
-from aggregator.settings import RoundsSettings
+from aggregator.settings import ReleasesSettings, RoundsSettings
 from fedge.errors import InputError
 
 MAX_ATTEMPTS = 5
@@ -18,8 +19,24 @@ COHORT_MAX = 128
 """The protocol's head-room is that of its largest cohort, so that cohorts of any size share one encoding."""
 
 
+def canary_policy(releases: ReleasesSettings) -> CanaryPolicy | None:
+    """How releases are tried out, or None where they reach all devices at once."""
+    if not 0 < releases.canary_share < 1:
+        return None
+    return CanaryPolicy(
+        share=releases.canary_share,
+        health_s=releases.canary_health_s,
+        max_rolled_back=releases.canary_max_rolled_back,
+        max_errors=releases.canary_max_errors,
+    )
+
+
 def fleet_round_settings(
-    settings: RoundsSettings, training: Mapping[str, float | str], grid: tuple[float, ...]
+    settings: RoundsSettings,
+    training: Mapping[str, float | str],
+    grid: tuple[float, ...],
+    *,
+    canary: CanaryPolicy | None = None,
 ) -> RoundSettings:
     """``training`` is the recipe in a release's manifest, ``grid`` its thresholds. Raises InputError for a recipe without
     what the server needs.
@@ -52,4 +69,5 @@ def fleet_round_settings(
             lifetime_s=CERTIFICATE_LIFETIME_S,
             grid=grid,
         ),
+        canary=canary,
     )

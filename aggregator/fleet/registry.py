@@ -169,7 +169,8 @@ class ReleaseRegistry:
         with self._tables.write() as connection:
             _require_state(connection, release_id, "candidate")
             others = connection.execute(
-                "SELECT release_id FROM canary JOIN release USING (release_id) WHERE state = 'candidate' AND release_id != ?",
+                "SELECT release_id FROM canary JOIN release USING (release_id) "
+                "WHERE state = 'candidate' AND release_id != ?",
                 (release_id,),
             ).fetchall()
             for row in others:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aggregator.rounds.state import CanaryWatch
+from aggregator.settings import ReleasesSettings
 
 Verdict = Literal["wait", "promote", "reject", "widen"]
 
@@ -25,6 +26,18 @@ class CanaryPolicy:
     health_s: float
     max_rolled_back: float = 0.1
     max_errors: float = 0.01
+
+
+def canary_policy(releases: ReleasesSettings) -> CanaryPolicy | None:
+    """How releases are tried out, or None where they reach all devices at once."""
+    if not 0 < releases.canary_share < 1:
+        return None
+    return CanaryPolicy(
+        share=releases.canary_share,
+        health_s=releases.canary_health_s,
+        max_rolled_back=releases.canary_max_rolled_back,
+        max_errors=releases.canary_max_errors,
+    )
 
 
 def verdict(watch: CanaryWatch, policy: CanaryPolicy, *, now: float) -> tuple[Verdict, str]:

@@ -7,7 +7,7 @@ from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.round import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
-from aggregator.settings import ReleasesSettings, RoundsSettings
+from aggregator.settings import RoundsSettings
 from fedge.errors import InputError
 
 MAX_ATTEMPTS = 5
@@ -17,18 +17,6 @@ CERTIFICATE_LIFETIME_S = 7 * 24 * 3600.0
 """A fleet whose rounds stop goes back to asking after this."""
 COHORT_MAX = 128
 """The protocol's head-room is that of its largest cohort, so that cohorts of any size share one encoding."""
-
-
-def canary_policy(releases: ReleasesSettings) -> CanaryPolicy | None:
-    """How releases are tried out, or None where they reach all devices at once."""
-    if not 0 < releases.canary_share < 1:
-        return None
-    return CanaryPolicy(
-        share=releases.canary_share,
-        health_s=releases.canary_health_s,
-        max_rolled_back=releases.canary_max_rolled_back,
-        max_errors=releases.canary_max_errors,
-    )
 
 
 def fleet_round_settings(

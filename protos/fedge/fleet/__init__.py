@@ -1,1 +1,1 @@
-"""Messages between a device and the fleet door."""
+"""Messages that pass the fleet's door: enrolment, releases, rounds."""

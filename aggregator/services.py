@@ -112,6 +112,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.offering import OfferedRegistry
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.rounds.canary import canary_policy
     from aggregator.rounds.service import RoundsParts, run_rounds
     from aggregator.workbench.model_store import load_device_model, load_facts
     from fedge.costs import PriceBook
@@ -144,6 +145,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             phase_timeout_s=wanted.phase_timeout_s,
             max_risk=wanted.max_risk,
             confidence=wanted.confidence,
+            canary=canary_policy(settings.releases),
         ),
         release_key=keys.release,
         round_key=keys.round,

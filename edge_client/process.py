@@ -35,6 +35,7 @@ from edge_client.service.state import Health
 from edge_client.settings import DeviceHome, DeviceSettings
 from edge_client.shelf import FolderShelf
 from edge_client.store import DeviceStore, Limits, open_file
+from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -98,6 +99,7 @@ class AgentProcess:
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
             loader=ReleaseLoader(self.trust.release_key),
+            watch=ReleaseWatch(self.store, WatchRules(**settings.releases.model_dump()), clock),
         )
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
@@ -179,6 +181,7 @@ class AgentProcess:
         for loop in self.loops:
             loop.join(_JOIN_S)
         self.channel.close()
+        self.releases.close()
         self.store.close()
 
     def _device(self, stopwatch: Stopwatch) -> Device:

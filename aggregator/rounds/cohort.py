@@ -8,6 +8,20 @@ from collections.abc import Sequence
 
 from fedge.randomness import generator
 
+# Secure aggregation is checked for cohorts of at most this many devices (complete graph). It is the encoding's head-room,
+# too, so that cohorts of any size share one encoding.
+COHORT_MAX = 128
+# Hard floor of a private cohort; below it sums are a demonstration, and said to be so.
+COHORT_FLOOR = 8
+N_MIN = 11
+
+
+def least_sum(cohort: int) -> int:
+    """The protocol's default of 11, down to its floor of 8 in cohorts below 16, and whatever there is in a demonstration."""
+    if cohort >= 16:
+        return N_MIN
+    return COHORT_FLOOR if cohort >= COHORT_FLOOR else 2
+
 
 def draw_cohort(nodes: Sequence[int], size: int, *, seed: bytes, round_number: int, attempt: int) -> list[int]:
     """``min(size, len(nodes))`` nodes without replacement, ascending."""

@@ -1,1 +1,1 @@
-"""Version 1 of the fleet door's services and the Python generated from them."""
+"""Version 1 of the fleet door's services: `.proto` files and the Python generated from them."""

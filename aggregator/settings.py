@@ -110,6 +110,11 @@ class ServerHome:
         return self.folder / "superlink"
 
     @property
+    def nodes(self) -> Path:
+        """Flower's node key of each enrolled device, as the door publishes it for the rounds process."""
+        return self.folder / "nodes.json"
+
+    @property
     def trust(self) -> Path:
         """The public keys that devices pin, canonical JSON."""
         return self.folder / "trust.json"

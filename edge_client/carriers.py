@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import grpc
 
 from edge_client.fleet_api import FleetUnreachable, Post
+from fedge.errors import FedgeError
 from fedge.flower import PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 
@@ -59,6 +60,8 @@ def through_door(channel: Callable[[], grpc.Channel], *, timeout_s: float = TIME
         try:
             stub = relay_pb2_grpc.RelayStub(channel())  # type: ignore[no-untyped-call]  # generated code
             answer = stub.Relay(request, timeout=timeout_s)
+        except FedgeError as error:  # no certificate to show, for now
+            raise FleetUnreachable(str(error)) from error
         except ValueError as error:  # the channel was closed for a newer one
             raise FleetUnreachable("the fleet door's channel is being opened again") from error
         except grpc.RpcError as error:

@@ -16,18 +16,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 
+from aggregator.fleet.peers import Context, caller
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 
 _log = logging.getLogger(__name__)
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _SMALL = 64 * 1024
 MAX_BODY_BYTES = {
@@ -39,7 +37,7 @@ MAX_BODY_BYTES = {
     "get-run": _SMALL,
     "get-fab": _SMALL,
     "pull-object": _SMALL,
-    "push-object": 16 * 1024 * 1024,
+    "push-object": 15 * 1024 * 1024,
     "confirm-message-received": _SMALL,
 }
 """The routes that pass, with the most that a request may weigh. Registering a node is not among them."""
@@ -66,16 +64,12 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 
 class RelayServicer(relay_pb2_grpc.RelayServicer):
-    """The service. ``caller`` names the device of a call; ``node_key`` is the key (PEM) enrolled for a device, or None."""
+    """The service. ``node_key`` gives the key (PEM) that was enrolled for a device, or None.
 
-    def __init__(
-        self,
-        destination: Destination,
-        *,
-        caller: Callable[[Context], str],
-        node_key: Callable[[str], bytes | None],
-    ) -> None:
-        self._caller = caller
+    Behind `aggregator.fleet.peers.Admission`, which turns revoked devices away on each call.
+    """
+
+    def __init__(self, destination: Destination, *, node_key: Callable[[str], bytes | None]) -> None:
         self._node_key = node_key
         self._way = _Way(destination)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="relay")
@@ -84,7 +78,7 @@ class RelayServicer(relay_pb2_grpc.RelayServicer):
         self, request: "relay_pb2.RelayRequest", context: Context
     ) -> "relay_pb2.RelayResponse":
         """Pass one request on, or refuse it."""
-        device = self._caller(context)
+        device = caller(context)
         try:
             check(request, self._node_key(device))
             work = asyncio.get_running_loop().run_in_executor(self._pool, self._way.post, request)

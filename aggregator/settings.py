@@ -105,6 +105,11 @@ class ServerHome:
         return self.folder / "state"
 
     @property
+    def superlink(self) -> Path:
+        """SuperLink's certificate and the secret that it shares with the rounds process."""
+        return self.folder / "superlink"
+
+    @property
     def trust(self) -> Path:
         """The public keys that devices pin, canonical JSON."""
         return self.folder / "trust.json"

@@ -7,7 +7,7 @@ import sqlite3
 
 from fedge.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TABLES = """
 CREATE TABLE fates (
@@ -50,7 +50,8 @@ CREATE TABLE ledger (
     quantity REAL NOT NULL,
     unit TEXT NOT NULL,
     price_usd REAL NOT NULL,
-    amount_usd REAL NOT NULL
+    amount_usd REAL NOT NULL,
+    source TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 CREATE INDEX ledger_paid ON ledger (at) WHERE kind IN ('escalations', 'probes');
@@ -63,7 +64,8 @@ CREATE TABLE ledger_days (
     price_usd REAL NOT NULL,
     quantity REAL NOT NULL,
     amount_usd REAL NOT NULL,
-    PRIMARY KEY (day, payer, kind, unit, price_usd)
+    source TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (day, payer, kind, unit, price_usd, source)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE counters (
@@ -113,10 +115,38 @@ CREATE TABLE answers (
 ) STRICT;
 """
 
+# What brings a database of the version on the left to the next one.
+MIGRATIONS = {
+    1: """
+ALTER TABLE ledger ADD COLUMN source TEXT NOT NULL DEFAULT '';
+UPDATE ledger SET source = 'model' WHERE kind LIKE 'device%' AND unit = 'J';
+ALTER TABLE ledger_days RENAME TO ledger_days_1;
+CREATE TABLE ledger_days (
+    day INTEGER NOT NULL,
+    payer TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    price_usd REAL NOT NULL,
+    quantity REAL NOT NULL,
+    amount_usd REAL NOT NULL,
+    source TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (day, payer, kind, unit, price_usd, source)
+) STRICT, WITHOUT ROWID;
+INSERT INTO ledger_days
+    SELECT day, payer, kind, unit, price_usd, quantity, amount_usd,
+           CASE WHEN kind LIKE 'device%' AND unit = 'J' THEN 'model' ELSE '' END
+    FROM ledger_days_1;
+DROP TABLE ledger_days_1;
+""",
+}
+
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty database; check the version of one that has them. Raises InputError on any other."""
+    """Create the tables in an empty database; bring older ones to this version. Raises InputError for any other."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    while version in MIGRATIONS:
+        connection.executescript(f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
     if version == SCHEMA_VERSION:
         return
     if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):

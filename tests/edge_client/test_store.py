@@ -323,6 +323,35 @@ def test_a_database_of_another_version_is_refused(tmp_path):
         open_file(path)
 
 
+def test_a_database_of_the_first_version_keeps_its_ledger_and_learns_who_said_so(tmp_path):
+    path = tmp_path / "device.db"
+    open_file(path).close()
+    columns = "payer TEXT NOT NULL, kind TEXT NOT NULL, unit TEXT NOT NULL, price_usd REAL NOT NULL, "
+    sums = "quantity REAL NOT NULL, amount_usd REAL NOT NULL"
+    old = sqlite3.connect(path)
+    old.executescript(f"""
+        DROP TABLE ledger;
+        DROP TABLE ledger_days;
+        CREATE TABLE ledger (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, {columns} {sums}) STRICT;
+        CREATE INDEX ledger_paid ON ledger (at) WHERE kind IN ('escalations', 'probes');
+        CREATE TABLE ledger_days (day INTEGER NOT NULL, {columns} {sums},
+            PRIMARY KEY (day, payer, kind, unit, price_usd)) STRICT, WITHOUT ROWID;
+        INSERT INTO ledger VALUES (7, 1.5, 'device_owner', 'device_training', 'J', 0.5, 4.0, 2.0);
+        INSERT INTO ledger VALUES (9, 2.5, 'operator', 'probes', 'query', 0.5, 2.0, 1.0);
+        INSERT INTO ledger_days VALUES (3, 'device_owner', 'device_training', 'J', 0.5, 6.0, 3.0);
+        PRAGMA user_version = 1;
+    """)
+    old.close()
+    store = open_file(path)
+    training = entry(Kind.DEVICE_TRAINING, 4.0, 0.5, at=1.5, payer=Payer.DEVICE_OWNER, source="model")
+    assert store.ledger.since() == [training, entry(Kind.PROBES, 2.0, 0.5, at=2.5, payer=Payer.OPERATOR)]
+    assert store.ledger.mark() == 9
+    assert store.ledger.energy_j() == {"model": 10.0}
+    store.ledger.append([entry(Kind.DEVICE_TRAINING, 1.0, 0.5, at=3.0, payer=Payer.DEVICE_OWNER, source="rapl")])
+    store.ledger.fold(store.ledger.mark())
+    assert store.ledger.energy_j() == {"model": 10.0, "rapl": 1.0}
+
+
 def test_a_database_of_another_program_is_refused(tmp_path):
     path = tmp_path / "other.db"
     connection = sqlite3.connect(path)

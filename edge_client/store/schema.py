@@ -7,9 +7,7 @@ import sqlite3
 
 from fedge.errors import InputError
 
-SCHEMA_VERSION = 2
-
-TABLES = """
+_FIRST = """
 CREATE TABLE fates (
     content_hash BLOB PRIMARY KEY,
     probe INTEGER NOT NULL,
@@ -50,8 +48,7 @@ CREATE TABLE ledger (
     quantity REAL NOT NULL,
     unit TEXT NOT NULL,
     price_usd REAL NOT NULL,
-    amount_usd REAL NOT NULL,
-    source TEXT NOT NULL DEFAULT ''
+    amount_usd REAL NOT NULL
 ) STRICT;
 
 CREATE INDEX ledger_paid ON ledger (at) WHERE kind IN ('escalations', 'probes');
@@ -64,8 +61,7 @@ CREATE TABLE ledger_days (
     price_usd REAL NOT NULL,
     quantity REAL NOT NULL,
     amount_usd REAL NOT NULL,
-    source TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (day, payer, kind, unit, price_usd, source)
+    PRIMARY KEY (day, payer, kind, unit, price_usd)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE counters (
@@ -115,9 +111,7 @@ CREATE TABLE answers (
 ) STRICT;
 """
 
-# What brings a database of the version on the left to the next one.
-MIGRATIONS = {
-    1: """
+_SOURCES = """
 ALTER TABLE ledger ADD COLUMN source TEXT NOT NULL DEFAULT '';
 UPDATE ledger SET source = 'model' WHERE kind LIKE 'device%' AND unit = 'J';
 ALTER TABLE ledger_days RENAME TO ledger_days_1;
@@ -137,21 +131,24 @@ INSERT INTO ledger_days
            CASE WHEN kind LIKE 'device%' AND unit = 'J' THEN 'model' ELSE '' END
     FROM ledger_days_1;
 DROP TABLE ledger_days_1;
-""",
-}
+"""
+
+MIGRATIONS = (_FIRST, _SOURCES)
+"""Each brings the database from its own place in this list to the next version."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty database; bring older ones to this version. Raises InputError for any other."""
+    """Bring the database, empty or of an older version, to this one. Raises InputError for any other."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    while version in MIGRATIONS:
-        connection.executescript(f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
-        version += 1
     if version == SCHEMA_VERSION:
         return
-    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+    foreign = version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+    if foreign or version > SCHEMA_VERSION:
         raise InputError(
-            f"the device database has schema version {version}, this fedge reads {SCHEMA_VERSION}: "
+            f"the device database has schema version {version}, this fedge reads up to {SCHEMA_VERSION}: "
             "use the fedge that wrote it, or start with a new state folder"
         )
-    connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    steps = "".join(MIGRATIONS[version:])
+    connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -17,6 +17,7 @@ from edge_client.store import (
     open_file,
     open_memory,
     restore,
+    schema,
 )
 from fedge.costs import Kind, Payer, Totals, entry
 from fedge.errors import InputError
@@ -323,23 +324,16 @@ def test_a_database_of_another_version_is_refused(tmp_path):
         open_file(path)
 
 
-def test_a_database_of_the_first_version_keeps_its_ledger_and_learns_who_said_so(tmp_path):
+def test_a_database_from_before_sources_keeps_its_ledger_and_learns_who_said_so(tmp_path):
     path = tmp_path / "device.db"
-    open_file(path).close()
-    columns = "payer TEXT NOT NULL, kind TEXT NOT NULL, unit TEXT NOT NULL, price_usd REAL NOT NULL, "
-    sums = "quantity REAL NOT NULL, amount_usd REAL NOT NULL"
+    before = schema.MIGRATIONS.index(schema._SOURCES)
     old = sqlite3.connect(path)
     old.executescript(f"""
-        DROP TABLE ledger;
-        DROP TABLE ledger_days;
-        CREATE TABLE ledger (id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, {columns} {sums}) STRICT;
-        CREATE INDEX ledger_paid ON ledger (at) WHERE kind IN ('escalations', 'probes');
-        CREATE TABLE ledger_days (day INTEGER NOT NULL, {columns} {sums},
-            PRIMARY KEY (day, payer, kind, unit, price_usd)) STRICT, WITHOUT ROWID;
+        {"".join(schema.MIGRATIONS[:before])}
         INSERT INTO ledger VALUES (7, 1.5, 'device_owner', 'device_training', 'J', 0.5, 4.0, 2.0);
         INSERT INTO ledger VALUES (9, 2.5, 'operator', 'probes', 'query', 0.5, 2.0, 1.0);
         INSERT INTO ledger_days VALUES (3, 'device_owner', 'device_training', 'J', 0.5, 6.0, 3.0);
-        PRAGMA user_version = 1;
+        PRAGMA user_version = {before};
     """)
     old.close()
     store = open_file(path)

@@ -330,8 +330,8 @@ def test_a_database_from_before_sources_keeps_its_ledger_and_learns_who_said_so(
     old = sqlite3.connect(path)
     old.executescript(f"""
         {"".join(schema.MIGRATIONS[:before])}
-        INSERT INTO ledger VALUES (7, 1.5, 'device_owner', 'device_training', 'J', 0.5, 4.0, 2.0);
-        INSERT INTO ledger VALUES (9, 2.5, 'operator', 'probes', 'query', 0.5, 2.0, 1.0);
+        INSERT INTO ledger VALUES (7, 1.5, 'device_owner', 'device_training', 4.0, 'J', 0.5, 2.0);
+        INSERT INTO ledger VALUES (9, 2.5, 'operator', 'probes', 2.0, 'query', 0.5, 1.0);
         INSERT INTO ledger_days VALUES (3, 'device_owner', 'device_training', 'J', 0.5, 6.0, 3.0);
         PRAGMA user_version = {before};
     """)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import bench, costs, rounds, server, simulate
+from cli import ask, bench, costs, device, rounds, server, simulate
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.add_typer(rounds.app, name="rounds")
 app.add_typer(costs.app, name="costs")
 app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")
+app.add_typer(device.app, name="device")
+app.command("ask")(ask.ask)
+app.command("correct")(ask.correct)
 
 
 @app.callback()

@@ -43,6 +43,8 @@ class DeviceSettings(Settings):
     )
     profile: str = Field("raspberry-pi-4", description="Device profile for energy where nothing measures it.")
     daily_budget_usd: float | None = Field(None, ge=0, description="Most that central may be paid on a day (UTC).")
+    central_timeout_s: float = Field(5.0, gt=0, description="How long one query waits for central, in seconds.")
+    sync_s: float = Field(60.0, gt=0, description="Time between two looks for a newer release, in seconds.")
     keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
@@ -117,6 +119,16 @@ class DeviceHome:
     def store(self) -> Path:
         """The device's database."""
         return self.folder / "device.sqlite"
+
+    @property
+    def secret(self) -> Path:
+        """32 bytes of the device's own, for drawing probes and for the order of training; made at the first start."""
+        return self.folder / "device.secret"
+
+    @property
+    def run(self) -> Path:
+        """What a running agent leaves for others on this machine: its address, and a lock."""
+        return self.folder / "run"
 
     def settings(self) -> DeviceSettings:
         """Read from `device.toml`. Raises InputError."""

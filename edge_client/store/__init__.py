@@ -9,6 +9,7 @@ from edge_client.store.memory import LabelledQuery, Memory
 from edge_client.store.outbox import OpenQuestion, Outbox
 from edge_client.store.probes import Pairs, Probe, ProbeTable
 from edge_client.store.sessions import SessionTable
+from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",
@@ -26,7 +27,9 @@ __all__ = [
     "Pairs",
     "Probe",
     "ProbeTable",
+    "QueuedAnswer",
     "SessionTable",
+    "Waiting",
     "open_file",
     "open_memory",
     "restore",

@@ -52,6 +52,15 @@ class LedgerTable:
         )
         return {str(source): float(joules) for source, joules in rows}
 
+    def lifetime(self) -> Totals:
+        """Sums of everything ever written, folded or not."""
+        rows = self._database.rows(
+            "SELECT payer, kind, sum(quantity), sum(amount_usd) FROM ("
+            "SELECT payer, kind, quantity, amount_usd FROM ledger UNION ALL "
+            "SELECT payer, kind, quantity, amount_usd FROM ledger_days) GROUP BY payer, kind"
+        )
+        return Totals({(Payer(payer), Kind(kind)): (quantity, usd) for payer, kind, quantity, usd in rows})
+
     def paid_to_central_usd(self, *, day_of: float) -> float:
         """What central's answers, probes among them, cost on the day (UTC) that holds the time ``day_of``."""
         day = int(day_of // _DAY_S)

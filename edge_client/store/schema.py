@@ -133,7 +133,40 @@ INSERT INTO ledger_days
 DROP TABLE ledger_days_1;
 """
 
-MIGRATIONS = (_FIRST, _SOURCES)
+_QUEUE = """
+ALTER TABLE outbox ADD COLUMN learn INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE outbox ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE outbox_size (
+    slot INTEGER PRIMARY KEY CHECK (slot = 1),
+    questions INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO outbox_size SELECT 1, count(*), coalesce(sum(length(query)), 0) FROM outbox;
+
+CREATE TRIGGER outbox_grows AFTER INSERT ON outbox BEGIN
+    UPDATE outbox_size SET questions = questions + 1, bytes = bytes + length(new.query);
+END;
+
+CREATE TRIGGER outbox_shrinks AFTER DELETE ON outbox BEGIN
+    UPDATE outbox_size SET questions = questions - 1, bytes = bytes - length(old.query);
+END;
+
+CREATE TABLE waiting (
+    answer_id INTEGER PRIMARY KEY,
+    content_hash BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'answered', 'refused', 'expired')),
+    label TEXT,
+    answered_by TEXT,
+    price_usd REAL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE INDEX waiting_queued ON waiting (content_hash) WHERE state = 'queued';
+"""
+
+MIGRATIONS = (_FIRST, _QUEUE, _SOURCES)
 """Each brings the database from its own place in this list to the next version."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -23,6 +23,7 @@ from edge_client.energy import EnergyMeter
 from edge_client.escalation import ClientTls, GrpcCentralClient
 from edge_client.loading import ReleaseLoader
 from edge_client.loops import Loop, Pace
+from edge_client.power import PowerMeter, find_sensors
 from edge_client.readiness import notify
 from edge_client.releases import Latest, ReleaseManager, ReleasePieces, ReleaseSource
 from edge_client.retention import forget_before, tidy
@@ -91,7 +92,7 @@ class AgentProcess:
         self.stopping = threading.Event()
         self.trust = _trust(home)
         self.policy = _policy(settings)
-        self.meter = _meter(settings)
+        self.meter = _meter(settings, stopwatch)
         self.store = _store(home, settings)
         self.releases = ReleaseManager(
             plugs.source(home, settings),
@@ -111,6 +112,7 @@ class AgentProcess:
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
             Loop("keeping", self._keep, Pace(3600.0)),
+            *([Loop("power", self.meter.power.rest, Pace(15.0))] if self.meter.power else []),
             *(make(self) for make in plugs.loops),
         ]
         self._service = Service(
@@ -245,11 +247,14 @@ def _policy(settings: DeviceSettings) -> Policy:
         raise InputError(f"policy {settings.policy} cannot be read: {error}") from None
 
 
-def _meter(settings: DeviceSettings) -> EnergyMeter:
+def _meter(settings: DeviceSettings, stopwatch: Stopwatch) -> EnergyMeter:
     profiles = load_profiles()
     if settings.profile not in profiles:
         raise InputError(f"profile is {settings.profile!r}: use one of {', '.join(sorted(profiles))}")
-    return EnergyMeter(PriceBook.load_default(), profiles[settings.profile])
+    sensors = find_sensors(settings.sysfs)
+    return EnergyMeter(
+        PriceBook.load_default(), profiles[settings.profile], PowerMeter(sensors, stopwatch) if sensors else None
+    )
 
 
 def _store(home: DeviceHome, settings: DeviceSettings) -> DeviceStore:

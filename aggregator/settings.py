@@ -120,6 +120,11 @@ class ServerHome:
         return self.folder / "revocations"
 
     @property
+    def nodes(self) -> Path:
+        """The members' Flower node keys (public), JSON: for the relay and the rounds."""
+        return self.folder / "nodes.json"
+
+    @property
     def database_url(self) -> str:
         """Of the SQLite file that is used where settings name no other."""
         return f"sqlite:///{(self.folder / 'aggregator.sqlite').absolute()}"

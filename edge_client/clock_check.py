@@ -22,7 +22,9 @@ def clock_warning(*, device_s: float, server_s: float) -> str | None:
     if abs(behind_s) <= TOLERATED_S:
         return None
     way = "behind" if behind_s > 0 else "ahead"
-    return f"this device's clock is {_span(abs(behind_s))} {way}: it says {_moment(device_s)}, the server {_moment(server_s)}"
+    return (
+        f"this device's clock is {_span(abs(behind_s))} {way}: it says {_moment(device_s)}, the server {_moment(server_s)}"
+    )
 
 
 def explain_refused_connection(address: str, authorities: bytes, *, now: float) -> str | None:

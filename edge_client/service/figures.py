@@ -32,7 +32,8 @@ class Figures(Collector):
         self.started_at = started_at
         self._store = store
         self._releases = releases
-        disable_created_metrics()  # one series more for each histogram, that nobody asked for
+        # One series more for each histogram, that nobody asked for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._durations = Histogram(

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.rounds import RunOption, open_run
 from cli.homes import ServerHomeOption, server_home
+from cli.rounds import RunOption, open_run
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")
 

@@ -1,4 +1,4 @@
-"""Tells a wrong clock from a server that is away: TLS and certificates fail in obscure ways where the device's clock is wrong.
+"""Tells a wrong clock from a server that is away: TLS and certificates fail in obscure ways where a device's clock is wrong.
 
 Two signs, both authenticated: the server's own time in its answers, and, where no connection comes about at all, the
 validity of a server certificate that an authority of ours has signed.
@@ -28,7 +28,7 @@ def clock_warning(*, device_s: float, server_s: float) -> str | None:
 
 
 def explain_refused_connection(address: str, authorities: bytes, *, now: float) -> str | None:
-    """One line if the connection to ``address`` fails because of the device's clock, else None. Connects once, sends nothing."""
+    """One line where connections to ``address`` fail for the device's clock or a foreign server. Sends nothing."""
     certificate = _served(address)
     if certificate is None:
         return None
@@ -37,7 +37,7 @@ def explain_refused_connection(address: str, authorities: bytes, *, now: float) 
     except ValueError:
         return None
     if not any(is_issued_by(certificate, authority) for authority in known):
-        return None  # someone else's: says nothing about our clock
+        return f"the server at {address} is not the expected one: an unknown authority signed its certificate"
     start, end = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
     if start <= now <= end:
         return None

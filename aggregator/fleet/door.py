@@ -19,7 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.enrolling import Clock, EnrolmentServicer, JoiningServicer, Where
 from aggregator.fleet.nodes import publish_nodes
-from aggregator.fleet.peers import Admission
+from aggregator.fleet.peers import Admission, Interceptor
 from aggregator.fleet.published import PublishedRevocations, publish
 from aggregator.fleet.transport import ServerTls
 from aggregator.settings import ServerHome, ServerSettings
@@ -133,7 +133,7 @@ async def _serve(
     address: str,
     credentials: grpc.ServerCredentials,
     services: Sequence[Registration],
-    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]],
+    interceptors: Sequence[Interceptor],
     *,
     max_message_bytes: int,
 ) -> Door:

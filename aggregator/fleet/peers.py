@@ -6,7 +6,7 @@ are checked on each call, not only when the connection was made. A device's word
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -17,8 +17,12 @@ from fedge.tls13 import require_tls13
 
 require_tls13()
 
+if TYPE_CHECKING:
+    Interceptor = grpc.aio.ServerInterceptor[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+else:  # gRPC itself does not know these as generic
+    Interceptor, Handler = grpc.aio.ServerInterceptor, grpc.RpcMethodHandler
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
 
 
 def nobody(device_id: str) -> bool:
@@ -47,7 +51,7 @@ def check_speaks_for_itself(context: Context, device_id: str) -> None:
         raise VerificationError(f"the caller's certificate does not name device {device_id[:128]!r}")
 
 
-class Admission(grpc.aio.ServerInterceptor[Any, Any]):
+class Admission(Interceptor):
     """Lets a call through to any service only after ``admit``; every other one ends in PERMISSION_DENIED."""
 
     def __init__(self, *, is_revoked: Callable[[str], bool], clock: Callable[[], float]) -> None:

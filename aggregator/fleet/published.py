@@ -62,24 +62,10 @@ class PublishedRevocations:
         if stamp != self._stamp:
             root = TrustRoot.from_bytes(read_file(self._home.trust))
             data = read_file(self._home.revocations, max_bytes=MAX_DOCUMENT_BYTES)
-            fresh = read_revocations(root, data, now=found.st_mtime)
+            fresh = root.read_revocations(data, found.st_mtime)
             if fresh.number >= self._list.number:
                 self._list = fresh
             self._stamp = stamp
-
-
-def read_revocations(root: TrustRoot, data: bytes, *, now: float) -> RevocationList:
-    """The list, signed by an authority key that ``root`` accepts. Raises VerificationError."""
-    first, *others = root.authority_keys(now)
-    try:
-        return RevocationList.verify(data, first)
-    except VerificationError as refusal:
-        for key in others:
-            try:
-                return RevocationList.verify(data, key)
-            except VerificationError:
-                continue
-        raise refusal from None
 
 
 def _keep_server_certificate(authority: Authority, home: ServerHome, names: tuple[str, ...], *, now: float) -> None:
@@ -113,7 +99,7 @@ def _is_good(
 
 def _keep_revocations(authority: Authority, home: ServerHome, root: TrustRoot, *, now: float) -> None:
     try:
-        present = read_revocations(root, read_file(home.revocations, max_bytes=MAX_DOCUMENT_BYTES), now=now)
+        present = root.read_revocations(read_file(home.revocations, max_bytes=MAX_DOCUMENT_BYTES), now)
     except FedgeError:
         present = None
     wanted = authority.enrolment.revocation_list(now=now)

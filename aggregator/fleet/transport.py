@@ -1,5 +1,5 @@
-"""TLS for what serves devices, from files that are read again when they change: a renewed certificate or a new authority counts
-from the next connection on, without a restart.
+"""TLS for what serves devices, from files that are read again when they change: a renewed certificate or a new authority
+counts from the next connection on, without a restart.
 """
 
 from collections.abc import Callable

@@ -21,12 +21,13 @@ from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.round import Registry, RoundReport, RoundRunner, RoundSettings, initial_state
+from aggregator.rounds.runtime_client import SuperLinkLost
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import ServerRoles, SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.rounds.superlink import prepare_superlink, superlink_address
-from aggregator.rounds.superlink_client import SuperLink, SuperLinkLost
+from aggregator.rounds.superlink_client import SuperLink
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge import secagg

@@ -5,6 +5,7 @@ holds no code, takes the run's task, and calls its own installed `ServerApp` wit
 """
 
 import io
+import logging
 import threading
 import time
 import zipfile
@@ -37,7 +38,7 @@ from flwr.proto.runtime_pb2 import (
     SendTaskHeartbeatRequest,
 )
 from flwr.serverapp import Grid
-from flwr.supercore.constant import TaskType
+from flwr.supercore.constant import TASK_TOKEN_HEADER, TaskType
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
@@ -47,7 +48,6 @@ from flwr.supercore.inflatable.inflatable_utils import (
     inflate_object_from_contents,
 )
 from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
@@ -57,15 +57,14 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
+from aggregator.rounds.runtime_client import QuickRuntimeClient, SuperLinkLost
 from aggregator.rounds.superlink import SuperLinkFiles
 from aggregator.rounds.superlink_process import GUARD_HEADER
-from fedge.errors import FedgeError
 from fedge.flower import check_flower
 
 HEARTBEAT_S = 10.0
 OBJECT_POLL_S = 0.02
 OBJECT_TIMEOUT_S = 30.0
-TIMEOUT_S = 30.0
 CLIENT_APP = "edge_client.flower_app:app"
 """What an official SuperNode loads from the package that is installed beside it."""
 
@@ -82,10 +81,6 @@ publisher = "fedge"
 serverapp = "aggregator.rounds.server_app:build_server_app"
 clientapp = "{CLIENT_APP}"
 """
-
-
-class SuperLinkLost(FedgeError):  # noqa: N818 - it comes back
-    """SuperLink does not answer, or has forgotten this run: everything there has to be begun again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +108,7 @@ class SuperLink:
 
     def __init__(self, address: str, files: SuperLinkFiles) -> None:
         check_flower(version("flwr"))
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it names every request otherwise
         self._address = address
         self._secret = files.secret.read_text(encoding="ascii").strip()
         self._certificate = files.certificate.read_bytes()
@@ -164,7 +160,8 @@ class SuperLink:
             bundle = _bundle()
             started = self._control.StartRun(StartRunRequest(fab=Fab(hash_str=sha256(bundle).hexdigest(), content=bundle)))
             token = self._take_task(started.run_id)
-            grid = SuperLinkGrid(self._runtime([RuntimeTokenHttpInterceptor(token)]), token)
+            headers = {GUARD_HEADER: self._secret, TASK_TOKEN_HEADER: token}
+            grid = SuperLinkGrid(QuickRuntimeClient(self._address, self._certificate, headers), token)
         heart = _Heartbeat(grid.client)
         outcome = SubStatus.FAILED
         try:
@@ -178,7 +175,7 @@ class SuperLink:
             outcome = SubStatus.COMPLETED
         finally:
             heart.stop()
-            with suppress(httpx.HTTPError):
+            with suppress(SuperLinkLost):
                 grid.client.PushTaskOutput(PushTaskOutputRequest(sub_status=outcome, details=""))
             grid.close()
 
@@ -197,19 +194,14 @@ class SuperLink:
         authentication = SuperExecAuthHttpInterceptor(
             master_secret=self._secret.encode(), protected_methods=["/flwr.proto.Runtime/AcquireTask"]
         )
-        with self._runtime([authentication]) as client:
+        headers = RuntimeVersionHttpInterceptor(component_name="flwr-serverapp")
+        with RuntimeHttpClient.from_server_address(
+            self._address, False, self._certificate, [self._guard(), headers, authentication]
+        ) as client:
             taken = client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
         if not taken.HasField("task") or taken.task.run_id != run_id:
             raise SuperLinkLost("SuperLink gave another run's task than the one that was started: it is begun again")
         return str(taken.token)
-
-    def _runtime(self, interceptors: list[RuntimeTokenHttpInterceptor | SuperExecAuthHttpInterceptor]) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
-            self._address,
-            False,
-            self._certificate,
-            [self._guard(), RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"), *interceptors],
-        )
 
     def _guard(self) -> _GuardHeader:
         return _GuardHeader(self._secret)
@@ -278,7 +270,7 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._stopped.wait(HEARTBEAT_S):
-            with suppress(httpx.HTTPError):
+            with suppress(SuperLinkLost):
                 self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
 
 

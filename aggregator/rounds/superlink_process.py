@@ -18,31 +18,17 @@ from typing import Any
 
 import uvicorn
 import uvicorn.config
-from flwr.superlink import main as superlink
+from flwr.superlink import extensions
 from flwr.superlink.cli.flower_superlink import flower_superlink
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aggregator.rounds.superlink import SECRET_FILE
+from aggregator.rounds.superlink_direct import Direct, remember_proofs
 from fedge.flower import FLEET_PREFIX, check_flower
 
 GUARD_HEADER = "fedge-superlink"
-
-
-CONTROL_PREFIX = "/v1/control/"
-RUNTIME_PREFIX = "/v1/runtime/"
-# Flower passes each request through middleware that looks at the path and does nothing for most of them, at a good half
-# millisecond of processor time each: here a request only meets what is about its path.
-_ABOUT = {
-    "ControlSensitiveResponseMiddleware": CONTROL_PREFIX,
-    "ControlAuthenticationMiddleware": CONTROL_PREFIX,
-    "ControlLicenseMiddleware": CONTROL_PREFIX,
-    "ControlEventLogMiddleware": CONTROL_PREFIX,
-    "RuntimeTracingMiddleware": RUNTIME_PREFIX,
-    "NodeAuthMiddleware": FLEET_PREFIX,
-    "FleetEventLogMiddleware": FLEET_PREFIX,
-}
 
 
 class Guard:
@@ -62,44 +48,18 @@ class Guard:
         await self._app(scope, receive, send)
 
 
-class OnlyFor:
-    """A middleware that is met by requests under a prefix alone."""
-
-    def __init__(self, app: ASGIApp, *, prefix: str, middleware: Callable[..., ASGIApp]) -> None:
-        self._app = app
-        self._prefix = prefix
-        self._inner = middleware(app)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Through the middleware, or past it."""
-        about = scope["type"] == "http" and scope["path"].startswith(self._prefix)
-        await (self._inner if about else self._app)(scope, receive, send)
-
-
 def main() -> None:
     """Run the SuperLink with the command's own arguments."""
     check_flower(version("flwr"))
     secret = Path(os.environ[SECRET_FILE]).read_text(encoding="ascii").strip()
-    all_middleware = superlink._get_middleware
-    # There is no public place to give middleware.
-    setattr(superlink, "_get_middleware", lambda: _guarded(secret, all_middleware()))  # noqa: B010
+    # Flower asks its extensions for middleware; there is no public place to give one.
+    setattr(extensions, "get_middleware", lambda: (Middleware(Guard, secret=secret), Middleware(Direct)))  # noqa: B010
     setattr(uvicorn.config, "create_ssl_context", _only_tls13(uvicorn.config.create_ssl_context))  # noqa: B010
+    remember_proofs()
     setattr(uvicorn.Server, "startup", _announced(uvicorn.Server.startup))  # noqa: B010
     # Uvicorn stops on SIGTERM and raises the signal again when it has: by then, as before it serves, that is a clean end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     flower_superlink()
-
-
-def _guarded(secret: str, given: list[Middleware]) -> list[Middleware]:
-    """The guard in front of Flower's own middleware; one that is not in the table is met by every request."""
-    return [Middleware(Guard, secret=secret), *map(_narrowed, given)]
-
-
-def _narrowed(given: Middleware) -> Middleware:
-    prefix = _ABOUT.get(getattr(given.cls, "__name__", ""))
-    if prefix is None or given.args or given.kwargs:
-        return given
-    return Middleware(OnlyFor, prefix=prefix, middleware=given.cls)
 
 
 def _announced(startup: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

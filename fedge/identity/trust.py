@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedge.errors import VerificationError
 from fedge.identity.certificates import MAX_CLOCK_S, verify_certificate
+from fedge.identity.revocation import RevocationList
 from fedge.release.canonical import from_canonical, hex_bytes, require_keys, to_canonical
 from fedge.release.document import SignedDocument
 
@@ -107,6 +108,19 @@ class TrustRoot:
             for key in others:
                 try:
                     return verify_certificate(der, key, now)
+                except VerificationError:
+                    continue
+            raise refusal from None
+
+    def read_revocations(self, data: bytes, now: float) -> RevocationList:
+        """The list in a document that an accepted authority signed. Raises VerificationError."""
+        first, *others = self.authority_keys(now)
+        try:
+            return RevocationList.verify(data, first)
+        except VerificationError as refusal:
+            for key in others:
+                try:
+                    return RevocationList.verify(data, key)
                 except VerificationError:
                     continue
             raise refusal from None

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # not in typeshed
 
@@ -15,7 +16,6 @@ from edge_client.doctor.finding import Finding, fail, ok, warn
 from edge_client.doctor.folder import ENROL, validity_of
 from edge_client.doctor.times import SET_IT, Validity
 from edge_client.settings import DeviceHome, DeviceSettings
-from fedge.wire import is_loopback
 
 TIMEOUT_S = 8.0
 _NOT_YET_VALID, _EXPIRED = 9, 10
@@ -83,9 +83,18 @@ def proxy_for(address: str) -> str | None:
     """The proxy that the environment names for ``host:port``; loopback never takes one."""
     named = getproxies_environment()
     proxy = named.get("https") or named.get("all")
-    if not proxy or is_loopback(address) or proxy_bypass_environment(address.rpartition(":")[0].strip("[]"), named):
+    host = address.rpartition(":")[0].strip("[]")
+    if not proxy or _is_loopback(host) or proxy_bypass_environment(host, named):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    # Not fedge.wire's: that brings numpy, whose code may be what this processor cannot run.
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _context(home: DeviceHome) -> ssl.SSLContext:

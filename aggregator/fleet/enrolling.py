@@ -57,7 +57,8 @@ class JoiningServicer(enrolment_pb2_grpc.JoiningServicer):
         found = await _answered(
             context, lambda: self._authority.renew(wish, now=now, lifetime_s=self._lifetime_s, caller=None)
         )
-        return pb.ReturnResponse(certificates=_certificates(found), server_time_s=now)
+        roots = self._authority.log.after(request.trust_number)
+        return pb.ReturnResponse(certificates=_certificates(found), server_time_s=now, trust_roots=roots)
 
     def _join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         now, where = self._clock(), self._where

@@ -7,12 +7,16 @@ in. TLS below 1.3 is refused. What nodes say is checked by Flower itself, agains
 
 import hmac
 import os
+import signal
+import socket
 import ssl
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 import uvicorn.config
 from flwr.superlink import extensions
 from flwr.superlink.cli.flower_superlink import flower_superlink
@@ -52,7 +56,21 @@ def main() -> None:
     setattr(extensions, "get_middleware", lambda: (Middleware(Guard, secret=secret), Middleware(Direct)))  # noqa: B010
     setattr(uvicorn.config, "create_ssl_context", _only_tls13(uvicorn.config.create_ssl_context))  # noqa: B010
     remember_proofs()
+    setattr(uvicorn.Server, "startup", _announced(uvicorn.Server.startup))  # noqa: B010
+    # Uvicorn stops on SIGTERM and raises the signal again when it has: by then, as before it serves, that is a clean end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     flower_superlink()
+
+
+def _announced(startup: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Says one line once the port is open."""
+
+    async def announced(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        await startup(server, sockets)
+        if server.started:
+            print(f"superlink is ready: {server.config.host}:{server.config.port}, on loopback only", flush=True)
+
+    return announced
 
 
 def _only_tls13(create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:

@@ -1,1 +1,1 @@
-"""Version 1 of the fleet door's services: `.proto` files and the Python generated from them."""
+"""Version 1 of what passes the fleet's door: `.proto` files and the Python generated from them."""

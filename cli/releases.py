@@ -119,6 +119,16 @@ def rotate_root(
         print(f"take {new_root_keys} off this machine, and keep a copy; the keys before it have no say any more")
 
 
+@app.command()
+def restored(home: ServerHomeOption = None) -> None:
+    """After the server's folder was restored from a backup: sign versions above all that devices may have seen."""
+    opened = server_home(home)
+    offered, _ = _offered(opened)
+    offered.catch_up()
+    _tuf(opened).advance()
+    print("signed anew, with versions moved ahead: devices go on at their next look")
+
+
 def _entries(registry: "ReleaseRegistry") -> list[dict[str, Any]]:
     canary, last = registry.canary(), {move.release_id: move for move in registry.history()}
     entries = []

@@ -1,6 +1,7 @@
 """`fedge releases`: the operator's word on releases, over the server's own folder."""
 
 import json
+import shutil
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,7 +14,7 @@ from aggregator.settings import ServerHome
 from cli.main import app
 from edge_client.settings import DeviceHome
 from edge_client.tuf_source import TufSource
-from fedge.errors import InputError
+from fedge.errors import InputError, VerificationError
 from fedge.release import sign_release
 
 
@@ -126,6 +127,19 @@ def test_the_root_is_rotated_and_devices_follow(fleet, device, tmp_path):
     with pytest.raises(InputError, match="0 of the root keys"):
         fleet.run("rotate-root")
     assert "root 3 is signed" in fleet.run("rotate-root", "--root-keys", str(tmp_path / "new"))
+
+
+def test_after_a_restored_backup_one_command_lets_devices_go_on(fleet, device, tmp_path):
+    fleet.add(1, promote=True)
+    shutil.copytree(fleet.home.tuf, tmp_path / "backup")
+    second = fleet.add(2, promote=True)
+    assert device.latest().release_id == second
+    shutil.rmtree(fleet.home.tuf)
+    shutil.copytree(tmp_path / "backup", fleet.home.tuf)
+    with pytest.raises(VerificationError):
+        device.latest()
+    fleet.run("restored")
+    assert device.latest().release_id == second
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def status(home: HomeOption = None, json_output: JsonOption = False) -> None:
     show_status(home, json_output=json_output)
 
 
+@app.command()
+def doctor(home: HomeOption = None, json_output: JsonOption = False) -> None:
+    """Examine this machine, the device's folder and its connections. Exit code 1 where a check fails."""
+    from cli.device_doctor import show_examination
+
+    show_examination(home, json_output=json_output)
+
+
 @data.callback()
 def data_group() -> None:
     """Keep `fedge device data` a group of commands."""

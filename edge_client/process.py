@@ -23,6 +23,7 @@ from edge_client.energy import EnergyMeter
 from edge_client.escalation import ClientTls, GrpcCentralClient
 from edge_client.loading import ReleaseLoader
 from edge_client.loops import Loop, Pace
+from edge_client.power import PowerMeter, find_sensors
 from edge_client.readiness import notify
 from edge_client.releases import Latest, ReleaseManager, ReleasePieces, ReleaseSource
 from edge_client.retention import forget_before, tidy
@@ -92,19 +93,20 @@ class AgentProcess:
         self.stopping = threading.Event()
         self.trust = _trust(home)
         self.policy = _policy(settings)
-        self.meter = _meter(settings)
+        self.meter = _meter(settings, stopwatch)
         self.store = _store(home, settings)
         self.releases = ReleaseManager(
             plugs.source(home, settings),
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
             loader=ReleaseLoader(self.trust.release_key),
-            watch=ReleaseWatch(self.store, WatchRules(**settings.releases.model_dump()), clock),
+            watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
             server_name=settings.server_name,
         )  # fmt: skip
+        self._certificate = _stamp(home)
         check = partial(self.channel.describe, settings.central_timeout_s)
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
@@ -113,6 +115,7 @@ class AgentProcess:
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
             Loop("keeping", self._keep, Pace(3600.0)),
+            *([Loop("power", self.meter.power.rest, Pace(15.0))] if self.meter.power else []),
             *(make(self) for make in plugs.loops),
         ]
         self._service = Service(
@@ -168,10 +171,6 @@ class AgentProcess:
         }
         return Health(ready=active is not None or online, missing=missing, detail=detail)
 
-    def renewed(self) -> None:
-        """Go by the certificates that stand in the home now. For whoever renewed them."""
-        self.channel.reopen()
-
     def close(self) -> None:
         """Stop the loops, let calls end, close what is open."""
         self.stopping.set()
@@ -218,6 +217,9 @@ class AgentProcess:
 
     def _catch_up(self) -> None:
         self.agent.expire(max_age_s=self.settings.queue.max_age_s)
+        if (certificate := _stamp(self.home)) != self._certificate:  # renewed meanwhile
+            self._certificate = certificate
+            self.channel.reopen()
         # Asked even while all seems well, so that a query need not be the first to find out.
         self.central.check()
         while self.agent.catch_up() and not self.stopping.is_set():
@@ -232,11 +234,28 @@ class AgentProcess:
         tidy(self.store)
 
 
+def _stamp(home: DeviceHome) -> object:
+    """Changes whenever the device's certificate does."""
+    found = home.tls_certificate.stat() if home.tls_certificate.exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
+
+
 def _trust(home: DeviceHome) -> TrustRoot:
     try:
         return TrustRoot.from_bytes(home.trust.read_bytes())
     except OSError as error:
         raise InputError(f"{home.trust} cannot be read ({error.strerror}): enrol this device first") from None
+
+
+def _watch_rules(settings: DeviceSettings) -> WatchRules:
+    given = settings.releases
+    return WatchRules(
+        health_s=given.health_s,
+        max_errors=given.max_errors,
+        max_starts=given.max_starts,
+        escalation_rise=given.escalation_rise,
+        min_answers=given.min_answers,
+    )
 
 
 def _policy(settings: DeviceSettings) -> Policy:
@@ -248,11 +267,14 @@ def _policy(settings: DeviceSettings) -> Policy:
         raise InputError(f"policy {settings.policy} cannot be read: {error}") from None
 
 
-def _meter(settings: DeviceSettings) -> EnergyMeter:
+def _meter(settings: DeviceSettings, stopwatch: Stopwatch) -> EnergyMeter:
     profiles = load_profiles()
     if settings.profile not in profiles:
         raise InputError(f"profile is {settings.profile!r}: use one of {', '.join(sorted(profiles))}")
-    return EnergyMeter(PriceBook.load_default(), profiles[settings.profile])
+    sensors = find_sensors(settings.sysfs)
+    return EnergyMeter(
+        PriceBook.load_default(), profiles[settings.profile], PowerMeter(sensors, stopwatch) if sensors else None
+    )
 
 
 def _store(home: DeviceHome, settings: DeviceSettings) -> DeviceStore:

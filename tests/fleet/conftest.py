@@ -13,8 +13,11 @@ from aggregator.fleet.enrolling import invitation
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
 from aggregator.settings import ServerHome, ServerSettings
+from edge_client.door import DoorChannel
 from edge_client.enrolling import enroll
 from edge_client.settings import DeviceHome
+from protos.fedge.fleet.v1 import enrolment_pb2 as pb
+from protos.fedge.fleet.v1 import enrolment_pb2_grpc
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +92,15 @@ class Federation:
     def enroll(self, name: str, **how) -> DeviceHome:
         enroll(self.invite(), self.device(name), name, **how)
         return self.device(name)
+
+    def ask(self, home: DeviceHome, call: str = "Revocations", request=None):
+        """One call by the device in ``home`` at its door."""
+        channel = DoorChannel(home, home.settings().fleet)
+        try:
+            stub = enrolment_pb2_grpc.EnrolmentStub(channel())
+            return getattr(stub, call)(request or pb.RevocationsRequest(), timeout=20)
+        finally:
+            channel.close()
 
     def revoke(self, name: str) -> None:
         now = self.clock()

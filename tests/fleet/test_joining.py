@@ -9,7 +9,6 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from edge_client.door import DoorChannel
 from edge_client.enrolling import EnrollmentFailed, enroll
 from edge_client.membership import load_member, load_trust
 from edge_client.settings import DeviceHome
@@ -18,16 +17,6 @@ from fedge.identity import Invitation, RevocationList
 from fedge.identity.tls import certificate_span, new_tls_authority
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-
-def ask(home, call="Revocations", request=None, **how):
-    """One call by the device in ``home`` at its door."""
-    channel = DoorChannel(home, home.settings().fleet)
-    try:
-        stub = enrolment_pb2_grpc.EnrolmentStub(channel())
-        return getattr(stub, call)(request or pb.RevocationsRequest(), timeout=20, **how)
-    finally:
-        channel.close()
 
 
 def test_a_device_that_joined_has_everything_it_needs_and_is_let_in(federation):
@@ -43,7 +32,7 @@ def test_a_device_that_joined_has_everything_it_needs_and_is_let_in(federation):
     start, end = certificate_span(home.tls_certificate.read_bytes())
     assert end - start <= 24 * 3600
     assert load_ssh_private_key(home.node_key.read_bytes(), None).curve.name == "secp384r1"
-    assert ask(home).revocations
+    assert federation.ask(home).revocations
     ((device, member),) = federation.authority.devices()
     assert (device.device_id, device.issued, member.trust_number) == ("kitchen", 1, 1)
 
@@ -193,5 +182,5 @@ def test_the_revocation_list_is_signed_by_the_authority(federation):
     home = federation.enroll("kitchen")
     federation.enroll("cellar")
     federation.revoke("cellar")
-    signed = ask(home).revocations
+    signed = federation.ask(home).revocations
     assert RevocationList.verify(signed, federation.authority.trust().authority_key).device_ids == {"cellar"}

@@ -53,18 +53,22 @@ class JoinResponse(_message.Message):
     def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., trust: _Optional[bytes] = ..., revocations: _Optional[bytes] = ..., tuf_root: _Optional[bytes] = ..., federation: _Optional[str] = ..., fleet_port: _Optional[int] = ..., central_port: _Optional[int] = ..., server_time_s: _Optional[float] = ...) -> None: ...
 
 class ReturnRequest(_message.Message):
-    __slots__ = ("wish",)
+    __slots__ = ("wish", "trust_number")
     WISH_FIELD_NUMBER: _ClassVar[int]
+    TRUST_NUMBER_FIELD_NUMBER: _ClassVar[int]
     wish: Wish
-    def __init__(self, wish: _Optional[_Union[Wish, _Mapping]] = ...) -> None: ...
+    trust_number: int
+    def __init__(self, wish: _Optional[_Union[Wish, _Mapping]] = ..., trust_number: _Optional[int] = ...) -> None: ...
 
 class ReturnResponse(_message.Message):
-    __slots__ = ("certificates", "server_time_s")
+    __slots__ = ("certificates", "server_time_s", "trust_roots")
     CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    TRUST_ROOTS_FIELD_NUMBER: _ClassVar[int]
     certificates: Certificates
     server_time_s: float
-    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ...) -> None: ...
+    trust_roots: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ..., trust_roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("wish",)

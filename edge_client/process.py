@@ -111,10 +111,12 @@ class AgentProcess:
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
         self._catching_up = Loop("outbox", self._catch_up, Pace(30.0))
+        self._settling = Loop("memory", footprint.settle, Pace(120.0))
         self.loops = [
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
             Loop("keeping", self._keep, Pace(3600.0)),
+            self._settling,
             *([Loop("power", self.meter.power.rest, Pace(15.0))] if self.meter.power else []),
             *(make(self) for make in plugs.loops),
         ]
@@ -201,7 +203,6 @@ class AgentProcess:
             loop.start()
         RunningAgent(url, os.getpid(), self.settings.device_id).write(self.home)
         notify("READY=1")
-        footprint.settle()
         ready(url)
 
     def _restore(self) -> None:
@@ -227,7 +228,7 @@ class AgentProcess:
 
     def _sync(self) -> None:
         if self.agent.sync().changed:
-            footprint.settle()
+            self._settling.wake()
 
     def _keep(self) -> None:
         forget_before(self.store, self.clock() - self.settings.keep_days * _DAY_S)

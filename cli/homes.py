@@ -36,11 +36,11 @@ def server_home(home: Path | None) -> "ServerHome":
     return itself if itself.settings_file.is_file() else ServerHome(base / "server")
 
 
-def device_homes() -> list["DeviceHome"]:
-    """The devices of this user on this machine, by name."""
+def device_homes(home: Path | None = None) -> list["DeviceHome"]:
+    """The devices of this user on this machine, or of the folder that ``fedge up`` was given, by name."""
     from edge_client.settings import DeviceHome
 
-    folder = fedge_home() / "devices"
+    folder = fedge_home(home) / "devices"
     return [DeviceHome(home) for home in sorted(folder.iterdir() if folder.is_dir() else ()) if home.is_dir()]
 
 
@@ -63,12 +63,16 @@ def device_home(home: Path | None) -> "DeviceHome":
 
 
 def agent_url(home: Path | None, url: str | None) -> str:
-    """The local API to ask: --url, or that of the agent in --home, or of the first one that runs. Raises InputError."""
+    """The local API to ask: --url, or that of the agent in --home, or of the first one that runs. Raises InputError.
+
+    --home may also name the folder that holds all devices, as `fedge up` was given it.
+    """
     from edge_client.running import RunningAgent
 
     if url is not None:
         return url
-    homes = device_homes() if home is None else [device_home(home)]
+    several = home is None or (home / "devices").is_dir()
+    homes = device_homes(home) if several or home is None else [device_home(home)]
     for one in homes:
         running = RunningAgent.of(one)
         if running is not None:

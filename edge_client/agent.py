@@ -26,15 +26,17 @@ from edge_client.clock import Clock, Stopwatch
 from edge_client.energy import EnergyMeter
 from edge_client.escalation import CentralClient, Outcome
 from edge_client.loading import LoadedRelease
-from edge_client.opinions import opinions
+from edge_client.opinions import Opinion, opinions
 from edge_client.releases import Active, ReleaseManager, Synced
 from edge_client.store import DeviceStore, LabelledQuery, OpenQuestion
 from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
-from fedge.routing import Mode, Policy, Route, is_probe, probe_rate
+from fedge.routing import Mode, Policy, Reason, Route, is_probe, probe_rate
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
+
+_BY_THRESHOLD = (Reason.CONFIDENT, Reason.BELOW_THRESHOLD, Reason.OUT_OF_SCOPE, Reason.ERROR_PRICE)
 
 
 def always() -> bool:
@@ -92,8 +94,7 @@ class Agent:
             return []
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
         now = self.device.clock()
-        active = self.releases.active
-        views = opinions(active.loaded if active else None, queries)
+        active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
         with self.store.transaction():
             first = self.store.answers.reserve(len(queries))
@@ -105,6 +106,7 @@ class Agent:
         settled, requests = self._answer(questions, fates, active, mode=mode, now=now)
         rows = batch_rows(self.device.meter, settled, requests, now=now, inferred=inferred if active else 0.0)
         queued = write_batch(self.store, settled, active, rows, now=now, queue=queue)
+        self._note(settled, active)
         local_usd = rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
         latency_ms = 1000 * (self.device.stopwatch() - started) if self.device.stopwatch else profile_ms
@@ -218,6 +220,28 @@ class Agent:
         loaded, downloaded = self.releases.obtain(release_id)
         self._charge_download(downloaded)
         return loaded
+
+    def _opinions(self, queries: Sequence[Query]) -> tuple[Active | None, list[Opinion]]:
+        """What the release says. Where its model fails the query does not: the release before answers if the watch goes back
+        to that, else central, as on a device without a release.
+        """
+        while (active := self.releases.active) is not None:
+            try:
+                return active, opinions(active.loaded, queries)
+            except InputError:
+                raise
+            except Exception as error:  # onnxruntime raises a family of its own without a common base
+                if not self.releases.failed(active, error):
+                    break
+        return None, opinions(None, queries)
+
+    def _note(self, settled: Sequence[Settled], active: Active | None) -> None:
+        """Tell the watch; judged are the answers that a threshold decided about."""
+        if active is None:
+            return
+        routed = [done.route.reason for done in settled if done.route.reason in _BY_THRESHOLD]
+        escalated = sum(reason != Reason.CONFIDENT for reason in routed)
+        self.releases.note(active, answered=len(settled), routed=len(routed), escalated=escalated)
 
     def _answer(
         self,

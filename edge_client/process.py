@@ -35,6 +35,7 @@ from edge_client.service.state import Health
 from edge_client.settings import DeviceHome, DeviceSettings
 from edge_client.shelf import FolderShelf
 from edge_client.store import DeviceStore, Limits, open_file
+from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -98,6 +99,7 @@ class AgentProcess:
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
             loader=ReleaseLoader(self.trust.release_key),
+            watch=ReleaseWatch(self.store, WatchRules(**settings.releases.model_dump()), clock),
         )
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
@@ -119,21 +121,29 @@ class AgentProcess:
             figures=Figures(self.store, self.releases, started_at=clock()),
             clock=clock,
         )
+        self._server = ApiServer(create_app(self._service))
 
     def run(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
-        """Serve until SIGTERM or SIGINT. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
+        """Serve until SIGTERM or SIGINT; for a process's main thread. As `serve` otherwise."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        self.serve(ready=ready)
+
+    def serve(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
+        """Serve until `stop`. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
         with ExitStack() as stack:
             stack.callback(self.close)
             stack.enter_context(only_one(self.home))
             api = self.settings.api
             listener = stack.enter_context(listen(api.host, api.port))
             self._restore()
-            server = ApiServer(create_app(self._service), ready=partial(self._ready, address_of(listener), ready))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: server.stop())
             stack.callback(forget, self.home)
-            server.run(sockets=[listener])
+            self._server.serve_on(listener, ready=partial(self._ready, address_of(listener), ready))
             notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """Answer what is being answered, then return from `serve`. For any thread, or a signal's handler."""
+        self._server.stop()
 
     def health(self) -> Health:
         """What the device can do now, and what it would want."""
@@ -171,6 +181,7 @@ class AgentProcess:
         for loop in self.loops:
             loop.join(_JOIN_S)
         self.channel.close()
+        self.releases.close()
         self.store.close()
 
     def _device(self, stopwatch: Stopwatch) -> Device:

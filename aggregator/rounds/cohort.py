@@ -35,6 +35,8 @@ def split_cohorts(nodes: Sequence[int], size: int, *, limit: int, seed: bytes, r
     """All nodes, dealt at random into cohorts that differ by at most one: of ``size`` or more, but never above ``limit``."""
     if not nodes:
         return []
-    shuffled = generator(seed, "cohorts", round_number).permutation(sorted(nodes)).tolist()
+    ordered = sorted(nodes)
+    # Places are shuffled, not ids: those of a real fleet have 64 bits, which numpy would make floats of.
+    shuffled = [ordered[place] for place in generator(seed, "cohorts", round_number).permutation(len(ordered))]
     count = max(1, len(nodes) // size, math.ceil(len(nodes) / limit))
     return [sorted(shuffled[start::count]) for start in range(count)]

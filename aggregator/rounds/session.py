@@ -50,6 +50,8 @@ class SessionPlan:
     publication: int
     config: SessionConfig
     timeout_s: float
+    canary: str = ""
+    """The release on the canary, where the session is about one."""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,11 @@ class ServerRoles(Protocol):
 
 
 class SessionDriver:
-    """Runs sessions of the run ``run`` over one link."""
+    """Runs sessions of the run ``run`` over one link.
+
+    ``owner`` names the device that a node was enrolled for: one that answers as another is refused, and blamed. Without it
+    (in simulation, where nodes are our own) a device's signature alone decides.
+    """
 
     def __init__(
         self,
@@ -155,6 +161,7 @@ class SessionDriver:
         verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        owner: Callable[[int], str | None] | None = None,
     ) -> None:
         self._link = link
         self._roles = roles
@@ -163,6 +170,7 @@ class SessionDriver:
         self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
+        self._owner = owner
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -217,6 +225,7 @@ class SessionDriver:
             purpose=plan.purpose,
             release_id=plan.release_id,
             publication=plan.publication,
+            canary_release_id=plan.canary,
         ).SerializeToString()
         payloads: dict[int, bytes] = {}
         requests = dict.fromkeys(nodes, request)
@@ -232,6 +241,11 @@ class SessionDriver:
                 tally.dropouts.append((f"node {node}", f"check-in: it cannot be read: {error}"))
                 continue
             device = response.device_id
+            if self._owner is not None and device != (enrolled := self._owner(node)):
+                # Before anything else, so that the device whose name was taken keeps its own place.
+                tally.dropouts.append((enrolled or f"node {node}", "check-in: it claims to be another device"))
+                tally.excluded.add(node)
+                continue
             if not _usable(device) or device in node_of:
                 tally.dropouts.append((f"node {node}", "check-in: an unusable or repeated device id"))
                 continue

@@ -7,7 +7,7 @@ they were before a restart; only durations are of this process alone.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -41,6 +41,7 @@ class Figures(Collector):
         self._store = store
         self._releases = releases
         self._energy = energy
+        disable_created_metrics()  # one series more for each histogram, that nobody asked for
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._durations = Histogram(

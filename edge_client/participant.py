@@ -116,6 +116,10 @@ class Participant:
         """Go by a renewed certificate from the next check-in on."""
         self._identity = identity
 
+    def take_federation(self, federation: Federation) -> None:
+        """Go by a federation's new keys from the next session on."""
+        self._federation = federation
+
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
         request = _read_request(payload)

@@ -99,8 +99,12 @@ def _make(board: Board, requirements: str) -> None:
             raise NotPrepared(f"there is no {tool}: the board's system comes from Debian's packages")
     if not KEYRING.is_file():
         raise NotPrepared(f"{KEYRING} is missing: install debian-archive-keyring")
+    made = board.folder / "made-of"
+    if board.folder.is_dir() and any(board.folder.iterdir()) and not made.is_file():
+        raise NotPrepared(f"{board.folder} holds something else: name another folder in FEDGE_EMULATED_BOARD")
     shutil.rmtree(board.folder, ignore_errors=True)
-    board.folder.mkdir(parents=True)
+    board.folder.mkdir()
+    made.write_text("unfinished")
     _emulator(board)
     _system(board)
     _like_a_pi(board)

@@ -47,6 +47,9 @@ class ServerSettings(Settings):
         ("localhost", "127.0.0.1"), description="Names and addresses in the servers' certificates."
     )
     fleet_port: int = Field(8741, ge=0, le=65535, description="Port of the fleet door: enrolment, releases, rounds.")
+    join_port: int = Field(
+        8744, ge=0, le=65535, description="Port of the door for devices that join: no client certificate."
+    )
     central_port: int = Field(8742, ge=0, le=65535, description="Port of central.")
     console_port: int = Field(8350, ge=0, le=65535, description="Port of the console, on loopback.")
     superlink_port: int = Field(8743, ge=0, le=65535, description="Port of Flower's SuperLink, on loopback only.")
@@ -102,9 +105,24 @@ class ServerHome:
         return self.folder / "state"
 
     @property
+    def superlink(self) -> Path:
+        """SuperLink's certificate and the secret that it shares with the rounds process."""
+        return self.folder / "superlink"
+
+    @property
     def trust(self) -> Path:
         """The public keys that devices pin, canonical JSON."""
         return self.folder / "trust.json"
+
+    @property
+    def revocations(self) -> Path:
+        """Who is revoked, signed by the authority: read by every part that serves devices."""
+        return self.folder / "revocations"
+
+    @property
+    def nodes(self) -> Path:
+        """The members' Flower node keys (public), JSON: for the relay and the rounds."""
+        return self.folder / "nodes.json"
 
     @property
     def database_url(self) -> str:

@@ -21,6 +21,27 @@ def group() -> None:
 
 
 @app.command()
+def enroll(
+    join: Annotated[
+        str, typer.Argument(metavar="JOIN", help="What `fedge devices token` printed, or - to read it from stdin.")
+    ],
+    home: Annotated[
+        Path | None, typer.Option(help="The device's folder; default: ~/.fedge/devices/ID (or FEDGE_HOME).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The device's id in the fleet; default: this machine's host name.")
+    ] = None,
+    server_name: Annotated[
+        str | None, typer.Option(help="Name in the server's certificate where it differs from the host dialled.")
+    ] = None,
+) -> None:
+    """Make this machine a member of a fleet: keys are made here and never leave it."""
+    from cli.device_enroll import enroll_here
+
+    enroll_here(join, home, name, server_name)
+
+
+@app.command()
 def run(home: HomeOption = None) -> None:
     """Run the agent until SIGTERM or Ctrl-C: local API, releases, rounds."""
     from cli.device_run import run_agent

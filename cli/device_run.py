@@ -11,10 +11,12 @@ from cli.homes import device_home
 
 def run_agent(home: Path | None) -> None:
     """Serve until a signal ends it. Raises InputError where the home cannot be used or an agent runs in it."""
+    from edge_client.fleet import fleet_plugs
     from edge_client.process import AgentProcess
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    process = AgentProcess(device_home(home))
+    chosen = device_home(home)
+    process = AgentProcess(chosen, plugs=fleet_plugs(chosen, chosen.settings()))
     name = process.settings.device_id
     process.run(ready=lambda url: print(f"Device {name} answers at {url} (Ctrl-C ends it)", flush=True))
 

@@ -1,4 +1,4 @@
-"""Where a user's devices live: `~/.fedge/devices/<device_id>/`, or under FEDGE_HOME, or as --home says."""
+"""Where a person's own server and devices stand: under `~/.fedge` or FEDGE_HOME, or as --home says."""
 
 import os
 from pathlib import Path
@@ -9,23 +9,38 @@ import typer
 from fedge.errors import InputError
 
 if TYPE_CHECKING:
+    from aggregator.settings import ServerHome
     from edge_client.settings import DeviceHome
 
 HomeOption = Annotated[
     Path | None, typer.Option(help="The device's folder; default: the one device under ~/.fedge/devices (or FEDGE_HOME).")
 ]
+ServerHomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="The server's folder, or the one that holds it; default: ~/.fedge (or FEDGE_HOME)."),
+]
 
 
-def fedge_home() -> Path:
-    """FEDGE_HOME, or ~/.fedge."""
-    return Path(os.environ.get("FEDGE_HOME") or Path.home() / ".fedge")
+def fedge_home(home: Path | None = None) -> Path:
+    """The folder that holds ``server/`` and ``devices/``."""
+    chosen = home or Path(os.environ.get("FEDGE_HOME") or Path.home() / ".fedge")
+    return chosen.expanduser().absolute()
 
 
-def device_homes() -> list["DeviceHome"]:
-    """The devices of this user on this machine, by name."""
+def server_home(home: Path | None) -> "ServerHome":
+    """The server's folder; --home may name it directly, too."""
+    from aggregator.settings import ServerHome
+
+    base = fedge_home(home)
+    itself = ServerHome(base)
+    return itself if itself.settings_file.is_file() else ServerHome(base / "server")
+
+
+def device_homes(home: Path | None = None) -> list["DeviceHome"]:
+    """The devices of this user on this machine, or of the folder that ``fedge up`` was given, by name."""
     from edge_client.settings import DeviceHome
 
-    folder = fedge_home() / "devices"
+    folder = fedge_home(home) / "devices"
     return [DeviceHome(home) for home in sorted(folder.iterdir() if folder.is_dir() else ()) if home.is_dir()]
 
 
@@ -48,12 +63,16 @@ def device_home(home: Path | None) -> "DeviceHome":
 
 
 def agent_url(home: Path | None, url: str | None) -> str:
-    """The local API to ask: --url, or that of the agent in --home, or of the first one that runs. Raises InputError."""
+    """The local API to ask: --url, or that of the agent in --home, or of the first one that runs. Raises InputError.
+
+    --home may also name the folder that holds all devices, as `fedge up` was given it.
+    """
     from edge_client.running import RunningAgent
 
     if url is not None:
         return url
-    homes = device_homes() if home is None else [device_home(home)]
+    several = home is None or (home / "devices").is_dir()
+    homes = device_homes(home) if several or home is None else [device_home(home)]
     for one in homes:
         running = RunningAgent.of(one)
         if running is not None:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import ask, bench, costs, device, rounds, server, simulate
+from cli import ask, bench, costs, device, devices, replay, rounds, server, simulate, up
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -26,6 +26,10 @@ app.add_typer(costs.app, name="costs")
 app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")
 app.add_typer(device.app, name="device")
+app.add_typer(devices.app, name="devices")
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("replay")(replay.replay)
 app.command("ask")(ask.ask)
 app.command("correct")(ask.correct)
 

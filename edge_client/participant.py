@@ -112,10 +112,6 @@ class Participant:
         self._entropy = entropy
         self._open: _Open | None = None
 
-    def take_identity(self, identity: DeviceIdentity) -> None:
-        """Go by a renewed certificate from the next check-in on."""
-        self._identity = identity
-
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
         request = _read_request(payload)

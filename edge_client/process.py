@@ -36,6 +36,7 @@ from edge_client.service.state import Health
 from edge_client.settings import DeviceHome, DeviceSettings
 from edge_client.shelf import FolderShelf
 from edge_client.store import DeviceStore, Limits, open_file
+from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -99,11 +100,13 @@ class AgentProcess:
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
             loader=ReleaseLoader(self.trust.release_key),
+            watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
             server_name=settings.server_name,
         )  # fmt: skip
+        self._certificate = _stamp(home)
         check = partial(self.channel.describe, settings.central_timeout_s)
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
@@ -121,21 +124,29 @@ class AgentProcess:
             figures=Figures(self.store, self.releases, started_at=clock()),
             clock=clock,
         )
+        self._server = ApiServer(create_app(self._service))
 
     def run(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
-        """Serve until SIGTERM or SIGINT. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
+        """Serve until SIGTERM or SIGINT; for a process's main thread. As `serve` otherwise."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+        self.serve(ready=ready)
+
+    def serve(self, *, ready: Callable[[str], None] = lambda url: None) -> None:
+        """Serve until `stop`. ``ready`` is told the API's address. Raises InputError where it cannot begin."""
         with ExitStack() as stack:
             stack.callback(self.close)
             stack.enter_context(only_one(self.home))
             api = self.settings.api
             listener = stack.enter_context(listen(api.host, api.port))
             self._restore()
-            server = ApiServer(create_app(self._service), ready=partial(self._ready, address_of(listener), ready))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: server.stop())
             stack.callback(forget, self.home)
-            server.run(sockets=[listener])
+            self._server.serve_on(listener, ready=partial(self._ready, address_of(listener), ready))
             notify("STOPPING=1")
+
+    def stop(self) -> None:
+        """Answer what is being answered, then return from `serve`. For any thread, or a signal's handler."""
+        self._server.stop()
 
     def health(self) -> Health:
         """What the device can do now, and what it would want."""
@@ -160,10 +171,6 @@ class AgentProcess:
         }
         return Health(ready=active is not None or online, missing=missing, detail=detail)
 
-    def renewed(self) -> None:
-        """Go by the certificates that stand in the home now. For whoever renewed them."""
-        self.channel.reopen()
-
     def close(self) -> None:
         """Stop the loops, let calls end, close what is open."""
         self.stopping.set()
@@ -173,6 +180,7 @@ class AgentProcess:
         for loop in self.loops:
             loop.join(_JOIN_S)
         self.channel.close()
+        self.releases.close()
         self.store.close()
 
     def _device(self, stopwatch: Stopwatch) -> Device:
@@ -209,6 +217,9 @@ class AgentProcess:
 
     def _catch_up(self) -> None:
         self.agent.expire(max_age_s=self.settings.queue.max_age_s)
+        if (certificate := _stamp(self.home)) != self._certificate:  # renewed meanwhile
+            self._certificate = certificate
+            self.channel.reopen()
         # Asked even while all seems well, so that a query need not be the first to find out.
         self.central.check()
         while self.agent.catch_up() and not self.stopping.is_set():
@@ -223,11 +234,28 @@ class AgentProcess:
         tidy(self.store)
 
 
+def _stamp(home: DeviceHome) -> object:
+    """Changes whenever the device's certificate does."""
+    found = home.tls_certificate.stat() if home.tls_certificate.exists() else None
+    return found and (found.st_mtime_ns, found.st_ino)
+
+
 def _trust(home: DeviceHome) -> TrustRoot:
     try:
         return TrustRoot.from_bytes(home.trust.read_bytes())
     except OSError as error:
         raise InputError(f"{home.trust} cannot be read ({error.strerror}): enrol this device first") from None
+
+
+def _watch_rules(settings: DeviceSettings) -> WatchRules:
+    given = settings.releases
+    return WatchRules(
+        health_s=given.health_s,
+        max_errors=given.max_errors,
+        max_starts=given.max_starts,
+        escalation_rise=given.escalation_rise,
+        min_answers=given.min_answers,
+    )
 
 
 def _policy(settings: DeviceSettings) -> Policy:

@@ -17,7 +17,7 @@ VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_REASON = 300
 PULL_BATCH = 2
-"""Replies pulled at a time: each may hold a vector."""
+"""Replies pulled at a time where a grid gives them all at once: each may hold a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,24 @@ class Exchange:
 class DeviceLink:
     """Sends one action to many nodes and gathers the replies that arrive in time.
 
-    ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one.
+    ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one. ``batch`` replies
+    are asked for at a time: all of them from a grid that fetches each only when it is taken.
     """
 
     def __init__(
-        self, grid: Grid, *, clock: Callable[[], float], sleep: Callable[[float], None], poll_s: float = 0.05
+        self,
+        grid: Grid,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        poll_s: float = 0.05,
+        batch: int = PULL_BATCH,
     ) -> None:
         self._grid = grid
         self._clock = clock
         self._sleep = sleep
         self._poll_s = poll_s
+        self._batch = batch
 
     def nodes(self) -> list[int]:
         """Nodes that are connected now, ascending."""
@@ -82,8 +90,8 @@ class DeviceLink:
         bytes_up = bytes_vectors = 0
         while pending:
             waiting = list(pending)
-            for start in range(0, len(waiting), PULL_BATCH):
-                for message in self._grid.pull_messages(waiting[start : start + PULL_BATCH]):
+            for start in range(0, len(waiting), self._batch):
+                for message in self._grid.pull_messages(waiting[start : start + self._batch]):
                     node, reply = pending.pop(message.metadata.reply_to_message_id, None), _read_reply(message)
                     if node is None:
                         continue

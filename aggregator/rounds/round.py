@@ -46,6 +46,29 @@ class Registry(Protocol):
         """Make a published release what devices should run."""
 
 
+class AttemptLog(Protocol):
+    """Remembers over a crash which attempts of the round at hand devices have already seen.
+
+    A device accepts no pair (round, attempt) twice, so a round that is begun again goes on counting.
+    """
+
+    def last(self, round_number: int) -> int:
+        """The last attempt of this round that was begun; 0 before the first."""
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        """An attempt is about to begin: must not return before that is safe."""
+
+
+class _NoAttempts:
+    """For runs whose every round begins afresh."""
+
+    def last(self, round_number: int) -> int:
+        return 0
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
     """How rounds are run. ``cohort_max`` is the encoding's head-room, ``n_min`` the smallest cohort that is summed."""
@@ -84,11 +107,14 @@ class AttemptReport:
 
 @dataclass(slots=True)
 class RoundReport:
-    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too."""
+    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too; ``attempts_before`` are
+    those of the same round before a crash.
+    """
 
     round_number: int
     started: float
     attempts: int = 0
+    attempts_before: int = 0
     cohort: int = 0
     survivors: int = 0
     outcome: str = "finished"
@@ -114,12 +140,14 @@ class RoundRunner:
     release_key: Ed25519PrivateKey
     seed: bytes
     clock: Callable[[], float]
+    attempts: AttemptLog = field(default_factory=_NoAttempts)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
         as they are.
         """
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        report.attempts_before = self.attempts.last(report.round_number)
         before = state
         moved = self._train(state, report)
         if moved is not None:
@@ -137,13 +165,13 @@ class RoundRunner:
                 self.settings.cohort,
                 seed=self.seed,
                 round_number=report.round_number,
-                attempt=report.attempts,
+                attempt=report.attempts_before + report.attempts,
             )
             result = self._session(
                 state,
                 report,
                 purpose=rounds_pb2.PURPOSE_UPDATE,
-                attempt=report.attempts,
+                attempt=report.attempts_before + report.attempts,
                 config=config,
                 nodes=nodes,
             )
@@ -176,7 +204,7 @@ class RoundRunner:
         config = self._config(reals=0, integers=layout.integers)
         counts: CountSums | None = None
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
-        attempt = report.attempts
+        attempt = report.attempts_before + report.attempts
         for nodes in self._everyone(report):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
@@ -262,6 +290,7 @@ class RoundRunner:
         )
         name = rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
         started, left_before = self.clock(), len(report.tally.dropouts)
+        self.attempts.begin(report.round_number, attempt)
         result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)

@@ -143,7 +143,11 @@ class ServerRoles(Protocol):
 
 
 class SessionDriver:
-    """Runs sessions of the run ``run`` over one link."""
+    """Runs sessions of the run ``run`` over one link.
+
+    ``owner`` names the device that a node was enrolled for: one that answers as another is refused, and blamed. Without it
+    (in simulation, where nodes are our own) a device's signature alone decides.
+    """
 
     def __init__(
         self,
@@ -155,6 +159,7 @@ class SessionDriver:
         verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        owner: Callable[[int], str | None] | None = None,
     ) -> None:
         self._link = link
         self._roles = roles
@@ -163,6 +168,7 @@ class SessionDriver:
         self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
+        self._owner = owner
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -232,6 +238,11 @@ class SessionDriver:
                 tally.dropouts.append((f"node {node}", f"check-in: it cannot be read: {error}"))
                 continue
             device = response.device_id
+            if self._owner is not None and device != (enrolled := self._owner(node)):
+                # Before anything else, so that the device whose name was taken keeps its own place.
+                tally.dropouts.append((enrolled or f"node {node}", "check-in: it claims to be another device"))
+                tally.excluded.add(node)
+                continue
             if not _usable(device) or device in node_of:
                 tally.dropouts.append((f"node {node}", "check-in: an unusable or repeated device id"))
                 continue

@@ -7,7 +7,7 @@ they were before a restart; only durations are of this process alone.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -32,6 +32,8 @@ class Figures(Collector):
         self.started_at = started_at
         self._store = store
         self._releases = releases
+        # One series more for each histogram, that nobody asked for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._durations = Histogram(

@@ -38,9 +38,9 @@ def address_of(listener: socket.socket) -> str:
 
 
 class ApiServer(uvicorn.Server):
-    """Serves one application until `stop`; ``ready`` is called once it answers. Signals are left to the process."""
+    """Serves one application until `stop`. Signals are left to the process."""
 
-    def __init__(self, app: ASGIApp, *, ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -52,7 +52,12 @@ class ApiServer(uvicorn.Server):
             timeout_graceful_shutdown=GRACE_S,
         )
         super().__init__(config)
+        self._ready: Callable[[], None] = lambda: None
+
+    def serve_on(self, listener: socket.socket, *, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve on a listening socket until `stop`; ``ready`` is called once it answers."""
         self._ready = ready
+        self.run(sockets=[listener])
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """No signals: whoever runs the process stops the server."""

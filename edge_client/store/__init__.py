@@ -3,6 +3,7 @@
 from edge_client.store.answers import AnswerLog, LoggedAnswer
 from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
 from edge_client.store.fates import FateTable
+from edge_client.store.health import HealthCounts, HealthTable, ReleaseHealth
 from edge_client.store.installed import Installed, InstalledRelease
 from edge_client.store.ledger_rows import LedgerTable
 from edge_client.store.memory import LabelledQuery, Memory
@@ -15,6 +16,8 @@ __all__ = [
     "AnswerLog",
     "DeviceStore",
     "FateTable",
+    "HealthCounts",
+    "HealthTable",
     "Installed",
     "InstalledRelease",
     "LabelledQuery",
@@ -28,6 +31,7 @@ __all__ = [
     "Probe",
     "ProbeTable",
     "QueuedAnswer",
+    "ReleaseHealth",
     "SessionTable",
     "Waiting",
     "open_file",

@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_client.store.answers import AnswerLog
 from edge_client.store.database import Database, Row, Transaction
 from edge_client.store.fates import FateTable
+from edge_client.store.health import HealthTable
 from edge_client.store.installed import Installed
 from edge_client.store.ledger_rows import LedgerTable
 from edge_client.store.memory import Memory
@@ -35,7 +36,7 @@ class Limits:
 
 class DeviceStore:
     """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``answers``, ``outbox``, ``waiting``; counters by name are here."""
+    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``; counters by name are here."""
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -47,6 +48,7 @@ class DeviceStore:
         self.ledger = LedgerTable(database)
         self.sessions = SessionTable(database)
         self.installed = Installed(database)
+        self.health = HealthTable(database)
         self.answers = AnswerLog(database, max_rows=limits.answers)
         self.outbox = Outbox(database, max_rows=limits.outbox, max_bytes=limits.outbox_bytes)
         self.waiting = Waiting(database)

@@ -9,6 +9,7 @@ from typing import get_args
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.central import CentralService, Limits, Pricing
+from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
 from aggregator.rounds.publish import Export, ReleaseMaker
@@ -39,6 +40,7 @@ def round_settings(
     phase_timeout_s: float,
     max_risk: float,
     confidence: float,
+    canary: CanaryPolicy | None = None,
 ) -> RoundSettings:
     """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
@@ -60,6 +62,7 @@ def round_settings(
         certificate=CertificatePolicy(
             max_risk=max_risk, confidence=confidence, lifetime_s=CERTIFICATE_LIFETIME_S, grid=DEFAULT_GRID
         ),
+        canary=canary,
     )
 
 

@@ -84,16 +84,16 @@ def _superlink(home: ServerHome, settings: ServerSettings) -> None:
 
 
 def _door(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
-    from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.peers import caller
+    from aggregator.fleet.nodes import EnrolledNodes
     from aggregator.fleet.relay import Destination, RelayServicer, add_relay
     from aggregator.fleet.releases import add_releases
     from aggregator.rounds.superlink import prepare_superlink, superlink_address
 
     repository = tuf_repository(home, settings).public
     destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
-    relay = RelayServicer(destination, caller=caller, node_key=PublishedNodes(home).key)
+    relay = RelayServicer(destination, node_key=EnrolledNodes(Authority(home.authority), home).key)
 
     async def run() -> None:
         services = (lambda server: add_releases(server, repository), add_relay(relay))
@@ -112,6 +112,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.offering import OfferedRegistry
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.rounds.canary import canary_policy
     from aggregator.rounds.service import RoundsParts, run_rounds
     from aggregator.workbench.model_store import load_device_model, load_facts
     from fedge.costs import PriceBook
@@ -120,6 +121,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from fedge.randomness import derive, root_seed
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each of a round's requests
     keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
     registry = ReleaseRegistry(home.registry, keys.release.public_key())
     repository = tuf_repository(home, settings)
@@ -143,11 +145,12 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             phase_timeout_s=wanted.phase_timeout_s,
             max_risk=wanted.max_risk,
             confidence=wanted.confidence,
+            canary=canary_policy(settings.releases),
         ),
         release_key=keys.release,
         round_key=keys.round,
         verify_certificate=verify,
-        nodes=PublishedNodes(home).keys,
+        nodes=PublishedNodes(home),
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,

@@ -23,7 +23,8 @@ def join_device(server: ServerHome, home: DeviceHome) -> bool:
     settings = server.settings()
     address = f"127.0.0.1:{settings.join_port}"
     authority = Authority(server.authority)
-    enroll(invitation(authority, address, now=time.time(), lifetime_s=TOKEN_LIFE_S), home, home.folder.name)
+    invited = invitation(authority, address, now=time.time(), lifetime_s=TOKEN_LIFE_S)
+    enroll(invited, home, home.folder.name)
     return True
 
 

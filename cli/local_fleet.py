@@ -77,11 +77,14 @@ def start(fleet: LocalFleet, *, devices: int, workload: str | None, data: Path |
         begun = time.monotonic()
         _fit_settings(fleet, devices)
         started: list[Started] = []
+        homes = [fleet.device(number) for number in range(1, devices + 1)]
         try:
-            _start_server(fleet, started, stage)
-            homes = [fleet.device(number) for number in range(1, devices + 1)]
+            parts = _start_server(fleet, started, stage)
+            _wait([parts["door"]], _says_ready, seconds=SERVING_S, stage=stage)
             _join_devices(fleet, homes, stage)
-            _start_agents(fleet, homes, started, stage)
+            agents = _start_agents(fleet, homes, started, stage)
+            _wait(list(parts.values()), _says_ready, seconds=SERVING_S, stage=stage)
+            _wait(list(agents), lambda agent: _is_ready(agents[agent]), seconds=AGENTS_S, stage=stage)
         except BaseException:
             fleet.processes.stop([one.background for one in started])
             raise
@@ -165,12 +168,18 @@ def _free_port(wanted: int, taken: set[int]) -> int:
     raise FedgeError("this machine has no free port on loopback")
 
 
-def _start_server(fleet: LocalFleet, started: list[Started], stage: Stage) -> None:
+def _start_server(fleet: LocalFleet, started: list[Started], stage: Stage) -> dict[str, Started]:
     stage("starting the server's processes")
     environment = {**ONE_THREAD, **os.environ}
-    parts = [fleet.processes.start(part, part_command(part, fleet.server), environment=environment) for part in PARTS]
-    started += parts
-    _wait(parts, lambda part: ready_line(part.name) in part.output(), seconds=SERVING_S, stage=stage)
+    parts: dict[str, Started] = {}
+    for part in PARTS:
+        parts[part] = fleet.processes.start(part, part_command(part, fleet.server), environment=environment)
+        started.append(parts[part])
+    return parts
+
+
+def _says_ready(part: Started) -> bool:
+    return ready_line(part.name) in part.output()
 
 
 def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage) -> None:
@@ -191,20 +200,18 @@ def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage) 
         _rewrite(home.settings_file, values)
 
 
-def _start_agents(fleet: LocalFleet, homes: Sequence[DeviceHome], started: list[Started], stage: Stage) -> None:
+def _start_agents(
+    fleet: LocalFleet, homes: Sequence[DeviceHome], started: list[Started], stage: Stage
+) -> dict[Started, DeviceHome]:
     stage("starting the agents")
     environment = {**ONE_THREAD, **os.environ}
-    agents = [
-        fleet.processes.start(
-            home.folder.name,
-            [sys.executable, "-m", "cli.main", "device", "run", "--home", str(home.folder)],
-            environment=environment,
-        )
-        for home in homes
-    ]
-    started += agents
-    home_of = {home.folder.name: home for home in homes}
-    _wait(agents, lambda agent: _is_ready(home_of[agent.name]), seconds=AGENTS_S, stage=stage)
+    agents: dict[Started, DeviceHome] = {}
+    for home in homes:
+        command = [sys.executable, "-m", "cli.main", "device", "run", "--home", str(home.folder)]
+        agent = fleet.processes.start(home.folder.name, command, environment=environment)
+        agents[agent] = home
+        started.append(agent)
+    return agents
 
 
 def _is_ready(home: DeviceHome) -> bool:

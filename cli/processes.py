@@ -117,7 +117,7 @@ class ProcessFolder:
         return self.folder / f"{name}.process.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Started:
     """A process that this one started. ``log_begins_at``: where in the log, in bytes, its own output begins."""
 

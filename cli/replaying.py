@@ -134,11 +134,12 @@ class Replay:
                 answer = api.post("/v1/ask", {"query": query})
                 truth = self.workload.labels[one.label]
                 right = answer["answer"] == truth
-                if not right and coin < self.corrections:
+                corrects = bool(not right and coin < self.corrections)
+                if corrects:
                     api.post(f"/v1/answers/{answer['id']}/correction", {"label": truth})
                 with lock:
                     tally.add(answer, right=right)
-                    tally.corrections += not right and coin < self.corrections
+                    tally.corrections += corrects
 
 
 class _Api:

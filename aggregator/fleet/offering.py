@@ -3,7 +3,7 @@
 Never decides what is promoted; a crash between the two is put right by the next change, or by the next `publish`.
 """
 
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.fleet.registry import OnCanary, ReleaseRegistry
 from aggregator.fleet.tuf_repository import TufRepository
 from fedge.release import CertificateDocument, Release
 
@@ -39,3 +39,22 @@ class OfferedRegistry:
         """Make a published release what devices should run."""
         self._registry.promote(release_id, at=at, reason=reason)
         self._repository.publish(self._registry)
+
+    def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
+        """Let a share of the devices run a published release."""
+        self._registry.put_on_canary(release_id, share=share, at=at, reason=reason)
+        self._repository.publish(self._registry)
+
+    def canary(self) -> OnCanary | None:
+        """The release that a share of the devices runs, if any."""
+        return self._registry.canary()
+
+    def release(self, release_id: str) -> Release:
+        """A published release."""
+        return self._registry.release(release_id)
+
+    def rollback(self, *, at: float, reason: str) -> str:
+        """Take the active release back for the one before; returns that one's id."""
+        release_id = self._registry.rollback(at=at, reason=reason)
+        self._repository.publish(self._registry)
+        return release_id

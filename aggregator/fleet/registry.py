@@ -168,6 +168,13 @@ class ReleaseRegistry:
             raise InputError(f"a canary's share is above 0 and at most 1, not {share}")
         with self._tables.write() as connection:
             _require_state(connection, release_id, "candidate")
+            others = connection.execute(
+                "SELECT release_id FROM canary JOIN release USING (release_id) "
+                "WHERE state = 'candidate' AND release_id != ?",
+                (release_id,),
+            ).fetchall()
+            for row in others:
+                _move(connection, Move(row["release_id"], "rejected", at, f"superseded by {release_id[:12]} on the canary"))
             connection.execute(
                 "INSERT INTO canary VALUES (?, ?, ?) "
                 "ON CONFLICT (release_id) DO UPDATE SET share = max(share, excluded.share)",

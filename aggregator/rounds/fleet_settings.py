@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.round import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
@@ -19,7 +20,11 @@ COHORT_MAX = 128
 
 
 def fleet_round_settings(
-    settings: RoundsSettings, training: Mapping[str, float | str], grid: tuple[float, ...]
+    settings: RoundsSettings,
+    training: Mapping[str, float | str],
+    grid: tuple[float, ...],
+    *,
+    canary: CanaryPolicy | None = None,
 ) -> RoundSettings:
     """``training`` is the recipe in a release's manifest, ``grid`` its thresholds. Raises InputError for a recipe without
     what the server needs.
@@ -52,4 +57,5 @@ def fleet_round_settings(
             lifetime_s=CERTIFICATE_LIFETIME_S,
             grid=grid,
         ),
+        canary=canary,
     )

@@ -50,6 +50,8 @@ class SessionPlan:
     publication: int
     config: SessionConfig
     timeout_s: float
+    canary: str = ""
+    """The release on the canary, where the session is about one."""
 
 
 @dataclass(slots=True)
@@ -223,6 +225,7 @@ class SessionDriver:
             purpose=plan.purpose,
             release_id=plan.release_id,
             publication=plan.publication,
+            canary_release_id=plan.canary,
         ).SerializeToString()
         payloads: dict[int, bytes] = {}
         requests = dict.fromkeys(nodes, request)

@@ -85,6 +85,9 @@ _REFUSED_ATTRIBUTES = {
     AttributeProto.TYPE_PROTO: "a type",
     AttributeProto.TYPE_PROTOS: "types",
 }
+_GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "OneHot": 1, "Pad": 1, "Range": 1}
+"""Operators whose result can be far larger than what goes in, and the input that says how large."""
+_DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _MAX_NAME = 512
 _MAX_ATTRIBUTE_TEXT = 64
 
@@ -124,6 +127,7 @@ def _check_graph(graph: GraphProto) -> None:
         _check_tensor(tensor)
     for node in graph.node:
         _check_node(node)
+    _check_growth(graph)
 
 
 def _check_value(value: ValueInfoProto) -> None:
@@ -146,6 +150,32 @@ def _check_node(node: NodeProto) -> None:
     _check_names([node.name, *node.input, *node.output])
     for attribute in node.attribute:
         _check_attribute(attribute, node.op_type)
+
+
+def _check_growth(graph: GraphProto) -> None:
+    """No constant asks for a tensor over the cap: a runtime makes such tensors already while it loads the model.
+
+    Sizes that are computed when the model runs are not seen here.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    numbers: dict[str, list[float]] = {}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    constants[node.output[0]] = attribute.t
+                numbers[node.output[0]] = [*attribute.ints, attribute.i, attribute.f]
+    for node in graph.node:
+        position = _GROWING.get(node.op_type)
+        if position is None or len(node.input) <= position:
+            continue
+        name = node.input[position]
+        if name in constants and math.prod(constants[name].dims) <= 16:
+            numbers[name] = [float(value) for value in onnx.numpy_helper.to_array(constants[name]).flatten()]
+        sizes = [abs(value) for value in numbers.get(name, ()) if value]
+        wanted = max(sizes, default=0) if node.op_type == "Pad" else math.prod(sizes)
+        if wanted > MAX_ELEMENTS:
+            raise VerificationError(f"model: {node.op_type} asks for {wanted:.3g} elements, more than {MAX_ELEMENTS}")
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:
@@ -178,6 +208,9 @@ def _check_tensor(tensor: TensorProto) -> None:
     _check_names([tensor.name])
     if len(tensor.dims) > 8 or any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise VerificationError(f"{where}: shape {list(tensor.dims)[:10]} is not accepted")
+    typed = sum(len(getattr(tensor, name)) for name in _DATA_FIELDS)
+    if typed != (0 if tensor.HasField("raw_data") else math.prod(tensor.dims)):
+        raise VerificationError(f"{where}: {typed} numbers do not fill shape {list(tensor.dims)}")
     if tensor.HasField("raw_data") and len(tensor.raw_data) != _WIDTH[tensor.data_type] * math.prod(tensor.dims):
         raise VerificationError(f"{where}: {len(tensor.raw_data)} bytes do not fill shape {list(tensor.dims)}")
 

@@ -30,7 +30,17 @@ class ReleasesSettings(Settings):
     canary_share: float = Field(
         0.1, ge=0, le=1, description="Share of devices that take a release first; 0 or 1: all at once."
     )
-    canary_health_s: float = Field(3600.0, ge=0, description="How long a canary is watched before it is promoted, seconds.")
+    canary_health_s: float = Field(
+        1800.0,
+        ge=0,
+        description="How long a canary is watched, seconds. Rounds wait for it: less than their period is best.",
+    )
+    canary_max_rolled_back: float = Field(
+        0.1, ge=0, le=1, description="Share of the canary's devices that may give the release up before it is taken back."
+    )
+    canary_max_errors: float = Field(
+        0.01, ge=0, le=1, description="Share of the canary's queries whose model may fail before it is taken back."
+    )
     timestamp_days: float = Field(1.0, gt=0, description="Days until TUF's timestamp expires; it is renewed well before.")
 
 
@@ -47,6 +57,9 @@ class ServerSettings(Settings):
         ("localhost", "127.0.0.1"), description="Names and addresses in the servers' certificates."
     )
     fleet_port: int = Field(8741, ge=0, le=65535, description="Port of the fleet door: enrolment, releases, rounds.")
+    join_port: int = Field(
+        8744, ge=0, le=65535, description="Port of the door for devices that join: no client certificate."
+    )
     central_port: int = Field(8742, ge=0, le=65535, description="Port of central.")
     console_port: int = Field(8350, ge=0, le=65535, description="Port of the console, on loopback.")
     superlink_port: int = Field(8743, ge=0, le=65535, description="Port of Flower's SuperLink, on loopback only.")
@@ -102,9 +115,24 @@ class ServerHome:
         return self.folder / "state"
 
     @property
+    def superlink(self) -> Path:
+        """SuperLink's certificate and the secret that it shares with the rounds process."""
+        return self.folder / "superlink"
+
+    @property
+    def nodes(self) -> Path:
+        """Flower's node key of each enrolled device, as the door publishes it for the rounds process."""
+        return self.folder / "nodes.json"
+
+    @property
     def trust(self) -> Path:
         """The public keys that devices pin, canonical JSON."""
         return self.folder / "trust.json"
+
+    @property
+    def revocations(self) -> Path:
+        """Who is revoked, signed by the authority: read by every part that serves devices."""
+        return self.folder / "revocations"
 
     @property
     def database_url(self) -> str:

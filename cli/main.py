@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import bench, costs, rounds, server, simulate
+from cli import ask, bench, costs, device, devices, keys, releases, replay, rounds, server, simulate, up
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -25,6 +25,15 @@ app.add_typer(rounds.app, name="rounds")
 app.add_typer(costs.app, name="costs")
 app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")
+app.add_typer(device.app, name="device")
+app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
+app.add_typer(releases.app, name="releases")
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("replay")(replay.replay)
+app.command("ask")(ask.ask)
+app.command("correct")(ask.correct)
 
 
 @app.callback()

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.homes import ServerHomeOption, server_home
+
 if TYPE_CHECKING:
     from aggregator.store import Database
 
 app = typer.Typer(no_args_is_help=True, help="Rounds as the aggregator recorded them.")
 
 RunOption = Annotated[Path, typer.Option("--run", help="A run's folder (as given to --out), or the database file itself.")]
+AnyRunOption = Annotated[
+    Path | None,
+    typer.Option("--run", help="A simulated run's folder (as given to --out).", show_default="the server's"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
@@ -22,14 +28,14 @@ def group() -> None:
 
 
 @app.command("list")
-def list_rounds(run: RunOption, json_output: JsonOption = False) -> None:
+def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """One line a round: state, cohort, survivors, release, seconds by phase."""
     from rich.console import Console
     from rich.table import Table
 
     from aggregator.store.views import round_entry
 
-    with open_run(run) as database:
+    with _open(run, home) as database:
         rounds = [round_entry(row) for row in database.rounds()]
     if json_output:
         print(json.dumps(rounds))
@@ -49,14 +55,19 @@ def list_rounds(run: RunOption, json_output: JsonOption = False) -> None:
 
 
 @app.command()
-def show(number: Annotated[int, typer.Argument(metavar="ROUND")], run: RunOption, json_output: JsonOption = False) -> None:
+def show(
+    number: Annotated[int, typer.Argument(metavar="ROUND")],
+    run: AnyRunOption = None,
+    home: ServerHomeOption = None,
+    json_output: JsonOption = False,
+) -> None:
     """One round in full: its sessions, who left at which stage and why, and what came out."""
     from rich.console import Console
     from rich.table import Table
 
     from aggregator.store.views import round_document
 
-    with open_run(run) as database:
+    with _open(run, home) as database:
         document = round_document(database, number)
     if json_output:
         print(json.dumps(document))
@@ -87,6 +98,22 @@ def open_run(run: Path) -> "Database":
     if not path.is_file():
         raise InputError(f"--run {run}: no aggregator.sqlite there; give the folder that a run was written to")
     return Database.open(f"sqlite:///{path.absolute()}")
+
+
+def _open(run: Path | None, home: Path | None) -> "Database":
+    """The database of a simulated run, or else of the server. Raises InputError."""
+    if run is not None:
+        if home is not None:
+            raise typer.BadParameter("--run and --home exclude each other")
+        return open_run(run)
+    from aggregator.services import database_url
+    from aggregator.store import Database
+    from fedge.errors import InputError
+
+    server = server_home(home)
+    if not server.settings_file.is_file():
+        raise InputError(f"no server is set up in {server.folder}: give --run for a simulated run, or run fedge server init")
+    return Database.open(database_url(server, server.settings()))
 
 
 def _date(at: float | None) -> str:

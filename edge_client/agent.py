@@ -7,31 +7,36 @@ after another, but runs the model once. Never trains and never takes part in rou
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_client.answer import Answer
 from edge_client.asking import (
     Question,
     Settled,
-    labelled_by,
     request_for,
     routed,
     settle,
     stays_in,
 )
-from edge_client.bookkeeping import batch_rows, wire_rows, write_batch
+from edge_client.bookkeeping import batch_rows, wire_rows, write_batch, write_late
 from edge_client.clock import Clock, Stopwatch
 from edge_client.energy import EnergyMeter
 from edge_client.escalation import CentralClient, Outcome
 from edge_client.loading import LoadedRelease
-from edge_client.opinions import opinions
+from edge_client.opinions import Opinion, opinions
 from edge_client.releases import Active, ReleaseManager, Synced
-from edge_client.store import DeviceStore, LabelledQuery
+from edge_client.store import DeviceStore, LabelledQuery, OpenQuestion
 from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
-from fedge.routing import Mode, Policy, Route, is_probe, probe_rate
+from fedge.routing import Mode, Policy, Reason, Route, is_probe, probe_rate
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
+
+_BY_THRESHOLD = (Reason.CONFIDENT, Reason.BELOW_THRESHOLD, Reason.OUT_OF_SCOPE, Reason.ERROR_PRICE)
 
 
 def always() -> bool:
@@ -66,32 +71,54 @@ class Agent:
         self.store = store
         self.releases = releases
         self._central = central
+        self._catching_up = Lock()
 
-    def ask(self, query: Query, *, mode: Mode = "auto", topic: str | None = None) -> Answer:
+    def ask(self, query: Query, *, mode: Mode = "auto", topic: str | None = None, queue: bool = False) -> Answer:
         """Answer one query. Raises InputError for a query that the release's features refuse."""
-        return self.ask_many([query], mode=mode, topics=[topic])[0]
+        return self.ask_many([query], mode=mode, topics=[topic], queue=queue)[0]
 
     def ask_many(
-        self, queries: Sequence[Query], *, mode: Mode = "auto", topics: Sequence[str | None] | None = None
+        self,
+        queries: Sequence[Query],
+        *,
+        mode: Mode = "auto",
+        topics: Sequence[str | None] | None = None,
+        queue: bool = False,
     ) -> list[Answer]:
-        """Answer queries as if they came one after another, with one run of the model for all of them."""
+        """Answer queries as if they came one after another, with one run of the model for all of them.
+
+        ``queue``: what central should have answered and could not (out of reach, over the day's budget) is put to it later,
+        and its answer kept under the answer's number. Where the queue is full the answer says so: it is not ``queued``.
+        """
         if not len(queries):
             return []
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
         now = self.device.clock()
-        active = self.releases.active
-        views = opinions(active.loaded if active else None, queries)
+        active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
+        meter, spent_s = self.device.meter, inferred if active else 0.0
         with self.store.transaction():
-            first = self.store.answers.reserve(len(queries))
+            first = self.store.answers.upcoming()
             questions = [
                 Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
                 for i, query in enumerate(queries)
             ]
             fates = self.store.fates.settle(self._draws(questions, active), at=now)
-        settled, requests = self._answer(questions, fates, active, mode=mode, now=now)
-        rows = batch_rows(self.device.meter, settled, requests, now=now, inferred=inferred if active else 0.0)
-        write_batch(self.store, settled, active, rows, now=now)
+            routes = self._routes(questions, fates, active, mode=mode, now=now)
+            # Nothing to send and nothing to promise: one transaction for all of it, half the time of a local answer.
+            local = not queue and all(decided.answered_by != "central" for decided in routes)
+            if local:
+                settled = _settled(questions, fates, routes, {})
+                rows = batch_rows(meter, settled, [], now=now, inferred=spent_s)
+                queued = write_batch(self.store, settled, active, rows, now=now)
+            else:
+                self.store.answers.reserve(len(queries))
+        if not local:
+            requests, outcomes = self._escalated(questions, routes, active)
+            settled = _settled(questions, fates, routes, outcomes)
+            rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
+            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue)
+        self._note(settled, active)
         local_usd = rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
         latency_ms = 1000 * (self.device.stopwatch() - started) if self.device.stopwatch else profile_ms
@@ -108,6 +135,7 @@ class Agent:
                 latency_ms=latency_ms,
                 degraded=done.degraded,
                 probe=done.route.probe,
+                queued=done.question.content_hash in queued,
             )
             for done in settled
         ]
@@ -126,7 +154,7 @@ class Agent:
         if active and label not in labels:
             some = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
             raise InputError(f"{label!r} is no label of this device's model: use one of {some}")
-        with self.store.transaction():
+        with self.store.transaction(durable=True):  # a user's word, given once
             self.store.count({"corrections": 1, **({"corrections.of_probes": 1} if answer.probe else {})})
             if not answer.probe:
                 corrected = LabelledQuery(
@@ -140,44 +168,58 @@ class Agent:
         return not answer.probe
 
     def catch_up(self, *, at_most: int = 64) -> int:
-        """Ask central the questions that it could not be asked when they came up; returns how many labels came in.
+        """Ask central the questions that it could not be asked when they came up; returns how many it answered.
 
         They count as escalations in the ledger. Users have had the device's own answers by then.
         """
-        price_usd = self.device.meter.book.central_price_usd
-        affordable = self._budget_left_usd(self.device.clock()) / price_usd if price_usd else at_most
-        waiting = self.store.outbox.oldest(int(max(0, min(at_most, affordable))))
-        if not waiting or not self.device.online():
-            return 0
-        requests = [
-            answer_request(
-                idempotency_key=question.idempotency_key,
-                device_id=self.device.device_id,
-                query=question.query,
-                release_id=question.release_id,
-                purpose=PURPOSE_ESCALATION,
+        with self._catching_up:  # two at once would book one answer twice
+            waiting = self._affordable(at_most)
+            if not waiting or not self.device.online():
+                return 0
+            requests = [
+                answer_request(
+                    idempotency_key=question.idempotency_key,
+                    device_id=self.device.device_id,
+                    query=question.query,
+                    release_id=question.release_id,
+                    purpose=PURPOSE_ESCALATION,
+                )
+                for question in waiting
+            ]
+            outcomes = self._central.answer_many(requests, self.device.timeout_s)
+            now = self.device.clock()
+            rows = wire_rows(
+                self.device.meter,
+                requests,
+                [(Kind.ESCALATIONS, outcome) for outcome in outcomes if isinstance(outcome, AnswerResponse)],
+                now=now,
             )
-            for question in waiting
-        ]
-        outcomes = self._central.answer_many(requests, self.device.timeout_s)
+            return write_late(self.store, list(zip(waiting, outcomes, strict=True)), rows, now=now)
+
+    def expire(self, *, max_age_s: float) -> int:
+        """Give up open questions that are older than that; returns how many."""
         now = self.device.clock()
-        learned = [
-            labelled_by(outcome, question.content_hash, question.query, now)
-            for question, outcome in zip(waiting, outcomes, strict=True)
-            if isinstance(outcome, AnswerResponse)
-        ]
-        closed = [
-            question.content_hash
-            for question, outcome in zip(waiting, outcomes, strict=True)
-            if isinstance(outcome, AnswerResponse) or not outcome.may_succeed_later
-        ]
-        paid = [(Kind.ESCALATIONS, outcome) for outcome in outcomes if isinstance(outcome, AnswerResponse)]
         with self.store.transaction():
-            self.store.memory.add(learned)
-            self.store.outbox.close(closed)
-            self.store.ledger.append(wire_rows(self.device.meter, requests, paid, now=now))
-            self.store.count({"caught_up": len(learned)})
-        return len(learned)
+            old = self.store.outbox.older_than(now - max_age_s)
+            for content_hash in old:
+                self.store.waiting.settle(content_hash, "expired", at=now)
+            self.store.outbox.close(old)
+        return len(old)
+
+    def embed(self, queries: Sequence[Query]) -> NDArray[np.float32]:
+        """The encoder's vectors float32 [n, D] of queries; nothing is answered, logged or sent, but the energy is booked.
+
+        Raises InputError where there is no release yet, and for a query that its features refuse.
+        """
+        active = self.releases.active
+        if active is None:
+            raise InputError("this device has no release yet, so it has no encoder: try again once it has one")
+        started = self.device.stopwatch() if self.device.stopwatch else 0.0
+        vectors = active.loaded.session.predict(queries).embedding
+        seconds = self.device.stopwatch() - started if self.device.stopwatch else None
+        row = self.device.meter.inference(queries=len(queries), at=self.device.clock(), seconds=seconds)
+        self.store.ledger.append([row])
+        return vectors
 
     def sync(self) -> Synced:
         """Bring the device to the published release and certificate; see `ReleaseManager.sync`."""
@@ -191,7 +233,29 @@ class Agent:
         self._charge_download(downloaded)
         return loaded
 
-    def _answer(
+    def _opinions(self, queries: Sequence[Query]) -> tuple[Active | None, list[Opinion]]:
+        """What the release says. Where its model fails the query does not: the release before answers if the watch goes back
+        to that, else central, as on a device without a release.
+        """
+        while (active := self.releases.active) is not None:
+            try:
+                return active, opinions(active.loaded, queries)
+            except InputError:
+                raise
+            except Exception as error:  # onnxruntime raises a family of its own without a common base
+                if not self.releases.failed(active, error):
+                    break
+        return None, opinions(None, queries)
+
+    def _note(self, settled: Sequence[Settled], active: Active | None) -> None:
+        """Tell the watch; judged are the answers that a threshold decided about."""
+        if active is None:
+            return
+        routed = [done.route.reason for done in settled if done.route.reason in _BY_THRESHOLD]
+        escalated = sum(reason != Reason.CONFIDENT for reason in routed)
+        self.releases.note(active, answered=len(settled), routed=len(routed), escalated=escalated)
+
+    def _routes(
         self,
         questions: Sequence[Question],
         fates: Mapping[bytes, bool],
@@ -199,8 +263,8 @@ class Agent:
         *,
         mode: Mode,
         now: float,
-    ) -> tuple[list[Settled], list[AnswerRequest]]:
-        """Routes, and central's answers to the queries that go there."""
+    ) -> list[Route]:
+        """Who is to answer each question."""
         device = self.device
         online = device.online()
         price_usd = device.meter.book.central_price_usd
@@ -221,17 +285,24 @@ class Agent:
             if decided.answered_by == "central":
                 left_usd -= price_usd
             routes.append(decided)
+        return routes
+
+    def _escalated(
+        self, questions: Sequence[Question], routes: Sequence[Route], active: Active | None
+    ) -> tuple[list[AnswerRequest], dict[int, Outcome]]:
+        """What was put to central, and what came of it by the question's place."""
+        device = self.device
         release_id = active.loaded.release_id if active else ""
         asked = [i for i, decided in enumerate(routes) if decided.answered_by == "central"]
         requests = [request_for(questions[i], routes[i], device_id=device.device_id, release_id=release_id) for i in asked]
-        outcomes: dict[int, Outcome] = {}
-        if requests:
-            outcomes = dict(zip(asked, self._central.answer_many(requests, device.timeout_s), strict=True))
-        settled = [
-            settle(question, fates[question.content_hash], routes[i], outcomes.get(i))
-            for i, question in enumerate(questions)
-        ]
-        return settled, requests
+        outcomes = self._central.answer_many(requests, device.timeout_s) if requests else []
+        return requests, dict(zip(asked, outcomes, strict=True))
+
+    def _affordable(self, at_most: int) -> list[OpenQuestion]:
+        """The oldest open questions that today's budget allows."""
+        price_usd = self.device.meter.book.central_price_usd
+        affordable = self._budget_left_usd(self.device.clock()) / price_usd if price_usd else at_most
+        return self.store.outbox.oldest(int(max(0, min(at_most, affordable))))
 
     def _budget_left_usd(self, now: float) -> float:
         """What may still be paid to central today (UTC); a batch sets the list price aside for each question it sends."""
@@ -252,3 +323,15 @@ class Agent:
         if size_bytes:
             now = self.device.clock()
             self.store.ledger.append(self.device.meter.transfer({Kind.DOWNLINK_RELEASES: size_bytes}, at=now))
+
+
+def _settled(
+    questions: Sequence[Question],
+    fates: Mapping[bytes, bool],
+    routes: Sequence[Route],
+    outcomes: Mapping[int, Outcome],
+) -> list[Settled]:
+    """The end of each question."""
+    return [
+        settle(question, fates[question.content_hash], routes[i], outcomes.get(i)) for i, question in enumerate(questions)
+    ]

@@ -12,6 +12,7 @@ class Answer:
     ``answered_by``: "device", "central", "upstream" or "human" (``answer`` is then the device's suggestion to that person).
     ``degraded``: the device would rather have asked. ``probe``: central's answer serves calibration only. ``usd``: what this
     answer cost, electricity included. ``latency_ms``: measured, or the profile's figure for the device's part (simulation).
+    ``queued``: central will be asked later, as the caller wished; this stands on disk.
     """
 
     answer_id: int
@@ -24,6 +25,7 @@ class Answer:
     latency_ms: float
     degraded: bool
     probe: bool
+    queued: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
         """JSON-ready."""

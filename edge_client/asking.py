@@ -26,6 +26,7 @@ REFUSED = "refused"
 """Reason of a local answer where central was reached and would not answer this query."""
 
 _KEPT_IN = (Rule.NEVER_ESCALATE, Rule.HUMAN)
+_OPEN_TO_QUEUE = (Reason.OFFLINE, Reason.OVER_BUDGET)
 _FORCED = (Reason.FORCED_CENTRAL, Reason.POLICY_ALWAYS_CENTRAL)
 
 
@@ -168,12 +169,23 @@ def probe_of(settled: Settled, active: Active | None, now: float) -> Probe | Non
     )
 
 
-def open_question(settled: Settled, release_id: str, now: float) -> OpenQuestion | None:
-    """A question to put to central later, where it should have been answered there and its label may be learned from."""
+def open_question(settled: Settled, release_id: str, now: float, *, queue: bool = False) -> OpenQuestion | None:
+    """A question to put to central later, where it should have been answered there: for its label, or for the caller who
+    had it queued.
+    """
     question = settled.question
-    if settled.reason != Reason.OFFLINE or settled.drawn:
+    acknowledged = queue and settled.reason in _OPEN_TO_QUEUE
+    if not acknowledged and (settled.reason != Reason.OFFLINE or settled.drawn):
         return None
-    return OpenQuestion(question.content_hash, question.query, question.idempotency_key, release_id, now)
+    return OpenQuestion(
+        question.content_hash,
+        question.query,
+        question.idempotency_key,
+        release_id,
+        now,
+        learn=not settled.drawn,
+        acknowledged=acknowledged,
+    )
 
 
 def logged(settled: Settled, now: float) -> LoggedAnswer:

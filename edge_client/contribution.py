@@ -1,11 +1,11 @@
 """What a device puts into a secure sum, as the real and integer coordinates that both ends agree on.
 
-Two kinds: an update (clipped, weighted change of the weights, with the metrics of its training) and counts (probes by
-confidence under a candidate release, and the running pairs). The aggregator sees their sums only. The layouts are
-`fedge.layouts`.
+Three kinds: an update (clipped, weighted change of the weights, with the metrics of its training), counts (probes by
+confidence under a candidate release, and the running pairs) and health (how a release on the canary does here). The
+aggregator sees their sums only. The layouts are `fedge.layouts`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edge_client.learner import prepare_update, train, training_from_mapping
 from edge_client.loading import LoadedRelease, ReleaseLoader
 from edge_client.probe_counts import probe_counts
-from edge_client.store import DeviceStore, Pairs
-from fedge.layouts import CountsLayout, UpdateLayout
+from edge_client.store import DeviceStore, HealthCounts, Pairs
+from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator
 from fedge.routing.confidence import nll_sums
 from fedge.routing.policy import Policy
@@ -22,7 +22,7 @@ from fedge.routing.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs`` are spent once the masked vector has left the device.
+    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs`` and ``health`` are spent once the masked vector has left.
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """
@@ -33,6 +33,7 @@ class Contribution:
     trained_on: tuple[bytes, ...]
     steps: int
     scored: int
+    health: HealthCounts | None = None
 
 
 def make_update(
@@ -105,3 +106,12 @@ def make_counts(
         running_disagreed=pairs.disagreed,
     )
     return Contribution(np.zeros(0, np.float32), integers, pairs=pairs, trained_on=(), steps=0, scored=len(store.probes))
+
+
+def make_health(counts: HealthCounts) -> Contribution:
+    """Report what no sum has carried yet of a release on the canary; zeros where this device never took it."""
+    capped = replace(counts, answered=min(counts.answered, HEALTH_CAP), errors=min(counts.errors, HEALTH_CAP))
+    integers = HealthLayout().encode(
+        taken=capped.taken, rolled_back=capped.rolled_back, answered=capped.answered, errors=capped.errors
+    )
+    return Contribution(np.zeros(0, np.float32), integers, pairs=None, trained_on=(), steps=0, scored=0, health=capped)

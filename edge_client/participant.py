@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from google.protobuf.message import DecodeError
 
 from edge_client.clock import Clock
-from edge_client.contribution import Contribution, make_counts, make_update
+from edge_client.contribution import Contribution, make_counts, make_health, make_update
 from edge_client.energy import EnergyMeter
 from edge_client.learner import Training, training_from_mapping
 from edge_client.loading import LoadedRelease
@@ -115,6 +115,14 @@ class Participant:
         self._entropy = entropy
         self._open: _Open | None = None
 
+    def take_identity(self, identity: DeviceIdentity) -> None:
+        """Go by a renewed certificate from the next check-in on."""
+        self._identity = identity
+
+    def take_federation(self, federation: Federation) -> None:
+        """Go by a federation's new keys from the next session on."""
+        self._federation = federation
+
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
         request = _read_request(payload)
@@ -168,6 +176,8 @@ class Participant:
             # Before the save, whose fsync then covers these marks too: a power cut must not bring sent pairs back.
             if contribution.pairs is not None:
                 self._store.probes.mark_pairs_spent(contribution.pairs)
+            if contribution.health is not None:
+                self._store.health.mark_sent(contribution.health)
             if contribution.trained_on:
                 self._store.memory.mark_used(contribution.trained_on)
         self._save(after)
@@ -212,6 +222,8 @@ class Participant:
                 publication=request.publication,
                 price_usd=self._meter.book.central_price_usd,
             )
+        if request.purpose == rounds_pb2.PURPOSE_HEALTH:
+            return make_health(self._releases.health_counts(request.canary_release_id))
         raise SessionRefused(f"a session of purpose {request.purpose} is unknown to this device")
 
     def _conditions(self, opened: _Open) -> DevicePolicy:
@@ -251,6 +263,8 @@ class Participant:
         """
         request, contribution = opened.request, opened.contribution
         sessions = self._store.sessions
+        if request.purpose == rounds_pb2.PURPOSE_HEALTH:
+            return  # these counts are news since the last time, so two sums of them have nothing in common
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
             fresh = sessions.spend_update(_mark("counts", request.release_id))
         else:

@@ -32,23 +32,40 @@ class QueueSettings(Settings):
     max_age_s: float = Field(7 * 24 * 3600.0, gt=0, description="Questions older than this are dropped, in seconds.")
 
 
+class ReleaseSettings(Settings):
+    """The health window after a swap: a release that does badly in it gives way to the one before, for good."""
+
+    health_s: float = Field(900.0, ge=0, description="How long a new release is watched, in seconds.")
+    max_errors: int = Field(3, ge=1, description="Failures of the model (it raises, or gives no number) that end it.")
+    max_starts: int = Field(3, ge=1, description="Loads or starts under it that ended the process, before it is given up.")
+    escalation_rise: float = Field(0.3, gt=0, le=1, description="Largest rise of the share of escalated queries.")
+    min_answers: int = Field(50, ge=1, description="Queries under each of the two releases before that rise is judged.")
+
+
 class DeviceSettings(Settings):
     """`device.toml`."""
 
     device_id: str = Field(description="The device's name in the fleet, as its certificates bear it.")
     fleet: str = Field(description="host:port of the server's fleet door (enrolment, releases, rounds).")
+    enrolment: str | None = Field(
+        None, description="host:port of the door for devices that join, or come back after a day away."
+    )
     central: str = Field(description="host:port of central.")
+    federation: str = Field("fedge", description="Name of the federation whose rounds it takes part in.")
     server_name: str | None = Field(
         None, description="Name in the servers' certificates where it differs from the host dialled."
     )
     profile: str = Field("raspberry-pi-4", description="Device profile for energy where nothing measures it.")
     daily_budget_usd: float | None = Field(None, ge=0, description="Most that central may be paid on a day (UTC).")
+    central_timeout_s: float = Field(5.0, gt=0, description="How long one query waits for central, in seconds.")
+    sync_s: float = Field(60.0, gt=0, description="Time between two looks for a newer release, in seconds.")
     keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
     sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")
     api: ApiSettings = Field(ApiSettings(), description="The local API.")
     node: NodeSettings = Field(NodeSettings(), description="Taking part in rounds.")
+    releases: ReleaseSettings = Field(ReleaseSettings(), description="The health window after a swap.")
     queue: QueueSettings = Field(QueueSettings(), description="Questions kept while central is out of reach.")
 
 
@@ -117,6 +134,16 @@ class DeviceHome:
     def store(self) -> Path:
         """The device's database."""
         return self.folder / "device.sqlite"
+
+    @property
+    def secret(self) -> Path:
+        """32 bytes of the device's own, for drawing probes and for the order of training; made at the first start."""
+        return self.folder / "device.secret"
+
+    @property
+    def run(self) -> Path:
+        """What a running agent leaves for others on this machine: its address, and a lock."""
+        return self.folder / "run"
 
     def settings(self) -> DeviceSettings:
         """Read from `device.toml`. Raises InputError."""

@@ -24,8 +24,8 @@ class Shelf(Protocol):
     def get(self, release_id: str) -> Release | None:
         """The release kept under that id, or None."""
 
-    def drop_others(self, release_id: str) -> None:
-        """Let go of every release but this one."""
+    def drop_others(self, *release_ids: str) -> None:
+        """Let go of every release but these."""
 
 
 class FolderShelf:
@@ -45,10 +45,10 @@ class FolderShelf:
         folder = self._folder / release_id
         return read_release(folder, self._release_key) if folder.is_dir() else None
 
-    def drop_others(self, release_id: str) -> None:
+    def drop_others(self, *release_ids: str) -> None:
         """Remove the folders of other releases; anything else in the folder stays."""
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
-            if entry.is_dir() and entry.name != release_id and _RELEASE_ID.fullmatch(entry.name):
+            if entry.is_dir() and entry.name not in release_ids and _RELEASE_ID.fullmatch(entry.name):
                 shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -66,5 +66,5 @@ class SharedShelf:
         """The release, or None."""
         return self._releases.get(release_id)
 
-    def drop_others(self, release_id: str) -> None:
+    def drop_others(self, *release_ids: str) -> None:
         """Nothing: another device may still run another release."""

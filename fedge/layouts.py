@@ -2,7 +2,7 @@
 
 An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A
 certificate's integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published
-threshold, and the running pair. Real-valued metrics travel in thousandths.
+threshold, and the running pair. A canary's integers: four counts. Real-valued metrics travel in thousandths.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ THOUSANDTHS = 1000.0
 LOSS_CAP = 16_000.0
 # More probes than a device ever reports: it keeps some thousands.
 PROBES_CAP = 1 << 16
+# Most queries, and most failures, that a device reports at once of a release on the canary; the rest waits for the next sum.
+HEALTH_CAP = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,43 @@ class CountsLayout:
         _require_length(integers, self.integers)
         bins = np.split(integers[: 4 * self.bins], 4)
         return CountSums(bins[0], bins[1], bins[2], bins[3], int(integers[-2]), int(integers[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSums:
+    """How a release on the canary did: devices that took it, of them those that gave it up, its queries, its failures."""
+
+    taken: int = 0
+    rolled_back: int = 0
+    answered: int = 0
+    errors: int = 0
+
+    def __add__(self, other: "HealthSums") -> "HealthSums":
+        return HealthSums(
+            self.taken + other.taken,
+            self.rolled_back + other.rolled_back,
+            self.answered + other.answered,
+            self.errors + other.errors,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HealthLayout:
+    """Integer coordinates of a session about a release on the canary."""
+
+    @property
+    def integers(self) -> int:
+        """How many there are."""
+        return 4
+
+    def encode(self, *, taken: int, rolled_back: int, answered: int, errors: int) -> NDArray[np.int64]:
+        """One device's coordinates, int64 [integers]; the caller keeps them at `HEALTH_CAP` at most."""
+        return np.array([taken, rolled_back, answered, errors], dtype=np.int64)
+
+    def decode(self, integers: NDArray[np.int64]) -> HealthSums:
+        """The cohort's sums. Raises InputError for another number of coordinates."""
+        _require_length(integers, self.integers)
+        return HealthSums(*(int(value) for value in integers))
 
 
 def _require_length(integers: NDArray[np.int64], expected: int) -> None:

@@ -9,13 +9,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from aggregator.rounds.cohort import COHORT_FLOOR, COHORT_MAX
 from fedge.errors import InputError
 
 WORKLOADS = ("digits", "home", "clinc150", "csv")
-# Secure aggregation is checked for cohorts of at most this many devices (complete graph).
-COHORT_MAX = 128
-# Hard floor of a private cohort; below it a run is a demonstration and says so.
-COHORT_FLOOR = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

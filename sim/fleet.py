@@ -87,6 +87,7 @@ class Fleet:
         workload: Workload,
         *,
         keys: AggregatorKeys,
+        authority: Ed25519PublicKey,
         enrolment: Enrolment,
         source: ReleaseSource,
         central: CentralClient,
@@ -103,7 +104,6 @@ class Fleet:
         shelf = SharedShelf()
         if release is not None:
             shelf.put(release)
-        authority = keys.authority.public_key()
         federation = Federation(
             name=FEDERATION,
             round_key=keys.round.public_key(),

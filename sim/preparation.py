@@ -1,4 +1,4 @@
-"""What a run needs before its first round, made from nothing: the workload's data, central's strong model, the device model.
+"""What a run needs before its first round: data and models as a server prepares them, and central's answers that measure.
 
 Depends on the workload and the seed alone, so several runs (a benchmark over fleets, say) may share one.
 """
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.device_model import DeviceModel, build_device_model
-from aggregator.workbench.strong import MemoizedModel, train_strong_model
-from aggregator.workbench.workloads import Workload, load_workload
-from fedge.randomness import derive, root_seed
+from aggregator.workbench.device_model import DeviceModel
+from aggregator.workbench.preparation import prepare_models
+from aggregator.workbench.strong import MemoizedModel
+from aggregator.workbench.workloads import Workload
 from sim.config import SimulationConfig
 
 
@@ -30,28 +30,17 @@ class Preparation:
 
 def prepare(config: SimulationConfig, *, stage: Callable[[str], None]) -> Preparation:
     """Load the data, train central's model and the device's encoder on the server's own part."""
-    seed = derive(root_seed(config.seed), "preparation")
-    seconds: dict[str, float] = {}
-
-    def timed(name: str, started: float) -> None:
-        seconds[name] = time.perf_counter() - started
-
-    stage(f"loading {config.workload}")
-    started = time.perf_counter()
-    workload = load_workload(config.workload, seed=seed, data_file=config.data, devices=config.devices)
-    timed("load", started)
-    stage("training central's strong model")
-    started = time.perf_counter()
-    strong = MemoizedModel(train_strong_model(workload, seed, progress=stage))
-    central_test = strong.predict(list(workload.test.queries)).argmax(axis=1).astype(np.int64)
-    timed("strong_model", started)
-    stage("training the device model's encoder")
-    started = time.perf_counter()
-    model = build_device_model(
-        workload,
-        seed,
+    prepared = prepare_models(
+        config.workload,
+        seed=config.seed,
+        data=config.data,
+        devices=config.devices,
         warm_start=config.warm_start,
-        progress=lambda done, of: stage(f"training the device model's encoder: epoch {done} of {of}"),
+        stage=stage,
     )
-    timed("device_model", started)
-    return Preparation(workload, strong, model, central_test, seconds)
+    stage("asking central's strong model what measures")
+    started = time.perf_counter()
+    strong = MemoizedModel(prepared.strong)
+    central_test = strong.predict(list(prepared.workload.test.queries)).argmax(axis=1).astype(np.int64)
+    seconds = {**prepared.seconds, "central_test": time.perf_counter() - started}
+    return Preparation(prepared.workload, strong, prepared.model, central_test, seconds)

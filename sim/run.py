@@ -14,10 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
+from aggregator.assembly import central_service, release_maker
 from aggregator.fleet.enrolment import Enrolment
-from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
@@ -26,6 +28,7 @@ from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
+from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.energy import EnergyMeter
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
@@ -47,7 +50,7 @@ from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestSet
 from sim.preparation import Preparation, prepare
 from sim.report import render
-from sim.settings import CORRECTIONS, PROFILE, central_service, release_maker, round_settings
+from sim.settings import CORRECTIONS, PROFILE, round_settings
 from sim.source import RegistrySource
 from sim.summary import write as write_summary
 
@@ -97,15 +100,15 @@ def _simulation(
     roles = secagg if config.secagg else plain
     settings = round_settings(config, prepared.model)
     keys = AggregatorKeys.open(config.out / checkpoints.STATE / "keys")
+    authority = load_or_create(config.out / checkpoints.STATE / "keys" / "authority.pem")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-sim-")))
         registry = ReleaseRegistry(scratch / "registry", keys.release.public_key())
         source = RegistrySource(registry)
-        maker = release_maker(
-            prepared.workload, prepared.model, book, keys.release, noise_multiplier=config.dp_noise_multiplier
-        )
+        facts = WorkloadFacts.of(prepared.workload)
+        maker = release_maker(facts, prepared.model, book, keys.release, noise_multiplier=config.dp_noise_multiplier)
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
-        service = central_service(prepared, book, clock)
+        service = central_service(prepared.strong, facts, book, clock)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
         fleet = Fleet(
             FleetSettings(
@@ -121,7 +124,8 @@ def _simulation(
             ),
             prepared.workload,
             keys=keys,
-            enrolment=Enrolment(scratch / "enrolment", keys.authority),
+            authority=authority.public_key(),
+            enrolment=Enrolment(scratch / "enrolment", authority),
             source=source,
             central=central,
             seed=derive(seed, "fleet"),
@@ -153,7 +157,7 @@ def _simulation(
                 roles,
                 run=FEDERATION,
                 round_key=keys.round,
-                verify_certificate=partial(_vouched, keys, clock),
+                verify_certificate=partial(_vouched, authority.public_key(), clock),
                 clock=clock,
                 entropy=os.urandom,
             )
@@ -249,5 +253,5 @@ def _make_folder(out: Path) -> None:
         raise InputError(f"--out {out} cannot be made: {error.strerror}") from error
 
 
-def _vouched(keys: AggregatorKeys, clock: SimulatedClock, der: bytes) -> tuple[str, Any]:
-    return verify_certificate(der, keys.authority.public_key(), clock())
+def _vouched(authority: Ed25519PublicKey, clock: SimulatedClock, der: bytes) -> tuple[str, Any]:
+    return verify_certificate(der, authority, clock())

@@ -9,8 +9,9 @@ from aggregator.central.errors import (
     OverloadedError,
     RequestRefusedError,
 )
-from aggregator.central.server import CentralServer, ServerOptions, ServerTls, serve, serve_in_thread
+from aggregator.central.server import CentralServer, ServerOptions, serve, serve_in_thread
 from aggregator.central.service import CentralService, Limits, Pricing, Served, StrongModel
+from aggregator.fleet.transport import ServerTls
 
 __all__ = [
     "CentralError",

@@ -1,15 +1,14 @@
 """Starts and stops the fallback service on a port: mutual TLS, or no TLS on loopback only; health; reflection; size caps.
 
-TLS: gRPC's Python server offers 1.2 and 1.3 and has no switch for the minimum; two gRPC ends agree on 1.3. Its BoringSSL
-takes no Ed25519 key for a server or a client (handshake: NO_COMMON_SIGNATURE_ALGORITHMS), only for the authority: use
-ECDSA P-256.
+TLS is 1.3 alone (`fedge.tls13`). gRPC's BoringSSL takes no Ed25519 key for a server or a client (handshake:
+NO_COMMON_SIGNATURE_ALGORITHMS), only for the authority: use ECDSA P-256.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
 
@@ -20,30 +19,14 @@ from grpc_reflection.v1alpha import reflection
 from aggregator.central.batching import MicroBatcher
 from aggregator.central.service import CentralService
 from aggregator.central.servicer import CentralServicer
+from aggregator.fleet.peers import Admission, nobody
+from aggregator.fleet.transport import ServerTls
 from fedge.errors import InputError
 from fedge.wire import is_loopback
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import DESCRIPTOR
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["Central"].full_name
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTls:
-    """PEM files for mutual TLS: the server's certificate chain and key, and the authority that signs devices."""
-
-    certificate: Path
-    private_key: Path
-    client_authority: Path
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that demand a client certificate. Raises InputError when a file cannot be read."""
-        try:
-            pair = (self.private_key.read_bytes(), self.certificate.read_bytes())
-            authority = self.client_authority.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read the TLS file {error.filename}: {error.strerror}") from error
-        return grpc.ssl_server_credentials([pair], root_certificates=authority, require_client_auth=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +63,14 @@ class CentralServer:
         await self._server.wait_for_termination()
 
 
-def _nobody(device_id: str) -> bool:
-    return False
-
-
 async def serve(
     service: CentralService,
     *,
     address: str = "127.0.0.1:0",
     tls: ServerTls | None = None,
     options: ServerOptions | None = None,
-    is_revoked: Callable[[str], bool] = _nobody,
+    is_revoked: Callable[[str], bool] = nobody,
+    clock: Callable[[], float] = time.time,
 ) -> CentralServer:
     """Serves on `host:port` (port 0: any free one).
 
@@ -100,11 +80,12 @@ async def serve(
     if tls is None and not is_loopback(address):
         raise InputError(f"refusing to serve on {address} without TLS: give certificates, or listen on 127.0.0.1")
     server = grpc.aio.server(
+        interceptors=[] if tls is None else [Admission(is_revoked=is_revoked, clock=clock)],
         options=[
             ("grpc.max_receive_message_length", bounds.max_message_bytes),
             ("grpc.max_send_message_length", bounds.max_message_bytes),
             ("grpc.so_reuseport", 0),  # two servers on one port would share the calls and neither know all answers given
-        ]
+        ],
     )
     batcher = MicroBatcher(service.answer_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
     servicer = CentralServicer(service, batcher, names_devices=tls is not None, is_revoked=is_revoked)

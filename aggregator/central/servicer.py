@@ -19,6 +19,8 @@ from aggregator.central.errors import (
     RequestRefusedError,
 )
 from aggregator.central.service import CentralService
+from aggregator.fleet.peers import check_speaks_for_itself
+from fedge.errors import VerificationError
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse, DescribeRequest, DescribeResponse
 
@@ -38,8 +40,8 @@ DescribeContext = grpc.aio.ServicerContext[DescribeRequest, DescribeResponse]
 class CentralServicer(central_pb2_grpc.CentralServicer):
     """Answer and Describe on one event loop.
 
-    `names_devices`: callers come with a certificate that must name the device they speak for. `is_revoked` is asked with the
-    device id on every call, since gRPC has no hook for revocation lists.
+    `names_devices`: callers come with a certificate, checked by `aggregator.fleet.peers` before the call gets here; it must
+    name the device they speak for. Without certificates `is_revoked` is asked for the id in the message.
     """
 
     def __init__(
@@ -65,11 +67,11 @@ class CentralServicer(central_pb2_grpc.CentralServicer):
     def _check_caller(self, device_id: str, context: AnswerContext) -> None:
         """Holds a device to the name in its certificate: else it could read, or spend on, another device's account."""
         if self._names_devices:
-            peer = context.auth_context()
-            names = {*peer.get("x509_common_name", ()), *peer.get("x509_subject_alternative_name", ())}
-            if device_id.encode() not in names:
-                raise DeviceRefusedError(f"the caller's certificate does not name device {device_id[:128]!r}")
-        if self._is_revoked(device_id):
+            try:
+                check_speaks_for_itself(context, device_id)
+            except VerificationError as error:
+                raise DeviceRefusedError(str(error)) from None
+        elif self._is_revoked(device_id):
             raise DeviceRefusedError(f"device {device_id[:128]!r} is revoked: enroll it again")
 
 

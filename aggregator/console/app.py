@@ -4,7 +4,7 @@ Every error is one JSON line, ``{"error": "..."}``, and every response carries t
 documentation that FastAPI brings is off, since it loads scripts from elsewhere; its schema is at ``/api/v1/openapi.json``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -18,8 +18,12 @@ from aggregator.store import Database, StoreError
 from aggregator.store.views import UnknownRoundError, round_document, round_entry
 
 
-def create_app(database: Database) -> FastAPI:
-    """The console over ``database``, which stays the caller's to close."""
+def create_app(database: Database, *, federation: Mapping[str, object] | None = None) -> FastAPI:
+    """The console over ``database``, which stays the caller's to close.
+
+    ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too.
+    """
+    about = dict(federation or {})
     app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
     _guard(app)
     _say_errors(app)
@@ -29,6 +33,11 @@ def create_app(database: Database) -> FastAPI:
         """Answers once the database does."""
         database.config()
         return {"status": "ok"}
+
+    @app.get("/api/v1/federation")
+    def itself() -> dict[str, object]:
+        """What the federation is called and asks, and whether its sums are private."""
+        return about
 
     @app.get("/api/v1/rounds")
     def rounds() -> list[dict[str, Any]]:
@@ -43,7 +52,7 @@ def create_app(database: Database) -> FastAPI:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def index() -> str:
         """The page of rounds."""
-        return page.render(database.rounds())
+        return page.render(database.rounds(), demo=about.get("secagg") == "demo")
 
     @app.get("/console.css", include_in_schema=False)
     def style() -> Response:

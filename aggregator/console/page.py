@@ -33,10 +33,10 @@ class Line:
     release: str | None
 
 
-def render(rounds: Sequence[RoundRow]) -> str:
-    """The page for ``rounds``, given oldest first."""
-    latest = rounds[-SHOWN:][::-1]
-    return _environment().get_template("rounds.html").render(lines=[_line(row) for row in latest], total=len(rounds))
+def render(rounds: Sequence[RoundRow], *, demo: bool = False) -> str:
+    """The page for ``rounds``, given oldest first. ``demo``: say that the sums are not private."""
+    lines = [_line(row) for row in rounds[-SHOWN:][::-1]]
+    return _environment().get_template("rounds.html").render(lines=lines, total=len(rounds), demo=demo)
 
 
 @cache

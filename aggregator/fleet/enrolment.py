@@ -56,6 +56,11 @@ class Enrolment:
 
     def issue(self, request: bytes, *, now: float, lifetime_s: float = DEFAULT_LIFETIME_S) -> bytes:
         """A certificate (DER) for the device that made ``request``. Raises VerificationError when it may not have one."""
+        with self._tables.write() as connection:
+            return self.issue_within(connection, request, now=now, lifetime_s=lifetime_s)
+
+    def issue_within(self, connection: sqlite3.Connection, request: bytes, *, now: float, lifetime_s: float) -> bytes:
+        """As ``issue``, inside a write transaction of the caller's on the same file."""
         wish = EnrolmentRequest.from_bytes(request)
         key = wish.verify()
         if wish.ca_name != self.ca_name:
@@ -64,23 +69,22 @@ class Enrolment:
         certificate = issue_certificate(
             self._key, self.ca_name, wish.device_id, key, not_before=not_before, not_after=not_before + lifetime_s
         )
-        with self._tables.write() as connection:
-            known = _find(connection, wish.device_id)
-            if known is not None and known.revoked_at is not None:
-                raise VerificationError(f"enrolment of {wish.device_id}: revoked ({known.reason})")
-            if known is not None and known.public_key != wish.public_key:
-                raise VerificationError(f"enrolment of {wish.device_id}: the id belongs to another key: choose another id")
-            connection.execute(
-                "INSERT INTO device VALUES (?, ?, ?, ?, 1, NULL, NULL) "
-                "ON CONFLICT (device_id) DO UPDATE SET issued = issued + 1, expires_at = excluded.expires_at",
-                (wish.device_id, wish.public_key, now, not_before + lifetime_s),
-            )
+        known = find_device(connection, wish.device_id)
+        if known is not None and known.revoked_at is not None:
+            raise VerificationError(f"enrolment of {wish.device_id}: revoked ({known.reason})")
+        if known is not None and known.public_key != wish.public_key:
+            raise VerificationError(f"enrolment of {wish.device_id}: the id belongs to another key: choose another id")
+        connection.execute(
+            "INSERT INTO device VALUES (?, ?, ?, ?, 1, NULL, NULL) "
+            "ON CONFLICT (device_id) DO UPDATE SET issued = issued + 1, expires_at = excluded.expires_at",
+            (wish.device_id, wish.public_key, now, not_before + lifetime_s),
+        )
         return certificate
 
     def revoke(self, device_id: str, *, now: float, reason: str) -> None:
         """Bars ``device_id`` for good. Raises InputError for an unknown one; revoking twice changes nothing."""
         with self._tables.write() as connection:
-            if _find(connection, device_id) is None:
+            if find_device(connection, device_id) is None:
                 raise InputError(f"no device {device_id[:80]!r} is enrolled here")
             connection.execute(
                 "UPDATE device SET revoked_at = ?, reason = ? WHERE device_id = ? AND revoked_at IS NULL",
@@ -102,7 +106,7 @@ class Enrolment:
     def device(self, device_id: str) -> EnrolledDevice | None:
         """The device enrolled as ``device_id``, or None."""
         with self._tables.read() as connection:
-            return _find(connection, device_id)
+            return find_device(connection, device_id)
 
     def devices(self) -> list[EnrolledDevice]:
         """All devices, by id."""
@@ -111,6 +115,7 @@ class Enrolment:
         return [EnrolledDevice(**dict(row)) for row in rows]
 
 
-def _find(connection: sqlite3.Connection, device_id: str) -> EnrolledDevice | None:
+def find_device(connection: sqlite3.Connection, device_id: str) -> EnrolledDevice | None:
+    """The device enrolled as ``device_id``, or None."""
     row = connection.execute("SELECT * FROM device WHERE device_id = ?", (device_id,)).fetchone()
     return None if row is None else EnrolledDevice(**dict(row))

@@ -61,6 +61,11 @@ CREATE TABLE IF NOT EXISTS certificate (
     at REAL NOT NULL,
     document BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS canary (
+    release_id TEXT PRIMARY KEY REFERENCES release (release_id),
+    share REAL NOT NULL,
+    at REAL NOT NULL
+) STRICT;
 """
 
 
@@ -83,6 +88,15 @@ class RegisteredRelease:
     state: State
     certified: bool
     """Whether a certificate document is stored for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnCanary:
+    """A candidate that a share of the devices, in (0, 1], runs since ``at``."""
+
+    release_id: str
+    share: float
+    at: float
 
 
 class ReleaseRegistry:
@@ -148,6 +162,26 @@ class ReleaseRegistry:
             for row in older:
                 _move(connection, Move(row["release_id"], "rejected", at, f"superseded by {release_id[:12]}"))
 
+    def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
+        """Gives a candidate to a share of the devices, or to a larger share than before. Raises InputError."""
+        if not 0 < share <= 1:
+            raise InputError(f"a canary's share is above 0 and at most 1, not {share}")
+        with self._tables.write() as connection:
+            _require_state(connection, release_id, "candidate")
+            others = connection.execute(
+                "SELECT release_id FROM canary JOIN release USING (release_id) "
+                "WHERE state = 'candidate' AND release_id != ?",
+                (release_id,),
+            ).fetchall()
+            for row in others:
+                _move(connection, Move(row["release_id"], "rejected", at, f"superseded by {release_id[:12]} on the canary"))
+            connection.execute(
+                "INSERT INTO canary VALUES (?, ?, ?) "
+                "ON CONFLICT (release_id) DO UPDATE SET share = max(share, excluded.share)",
+                (release_id, share, at),
+            )
+            _record(connection, Move(release_id, "candidate", at, reason))
+
     def reject(self, release_id: str, *, at: float, reason: str) -> None:
         """Marks a candidate as unfit. Raises InputError when it is not a candidate."""
         with self._tables.write() as connection:
@@ -178,6 +212,25 @@ class ReleaseRegistry:
         with self._tables.read() as connection:
             return _only(connection, "active")
 
+    def canary(self) -> OnCanary | None:
+        """The candidate that is on the canary, or None."""
+        query = (
+            "SELECT canary.release_id, share, at FROM canary JOIN release USING (release_id) "
+            "WHERE state = 'candidate' ORDER BY release.number DESC"
+        )
+        with self._tables.read() as connection:
+            row = connection.execute(query).fetchone()
+        return None if row is None else OnCanary(row["release_id"], row["share"], row["at"])
+
+    def withdrawn(self) -> list[str]:
+        """Releases that devices may have run and that were taken back, in the order of publication."""
+        query = (
+            "SELECT release_id FROM release WHERE state = 'rolled_back' "
+            "OR (state = 'rejected' AND release_id IN (SELECT release_id FROM canary)) ORDER BY number"
+        )
+        with self._tables.read() as connection:
+            return [str(row["release_id"]) for row in connection.execute(query)]
+
     def latest_candidate(self) -> str | None:
         """Id of the candidate published last."""
         with self._tables.read() as connection:
@@ -192,6 +245,11 @@ class ReleaseRegistry:
     def file(self, sha256: str) -> bytes:
         """One file by the hash that a manifest lists. Raises InputError for an unknown hash."""
         return self._blobs.get(sha256)
+
+    def has_files(self, release_id: str) -> bool:
+        """Whether all files of a release are still stored: pruning removes those of old ones."""
+        manifest, _ = self.manifest(release_id)
+        return all(digest in self._blobs for digest in Manifest.from_bytes(manifest).files.values())
 
     def certificate(self, release_id: str) -> CertificateDocument | None:
         """The newest certificate document of a release, or None: then everything escalates."""

@@ -6,7 +6,7 @@ absent, and the protocol decides whether it can go on without. Replies are pulle
 come, so that a cohort's vectors never lie in memory together. Nothing is ever unpickled; replies are bytes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -21,6 +21,10 @@ MAX_PAYLOAD_BYTES = 4 * 1024 * 1024
 MAX_REASON = 300
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, DecodeError)
 """What Flower raises while it puts a reply together from what a device made up. A lost connection is none of these."""
+PULL_BATCH = 1
+"""Replies pulled at a time where a grid gives them all at once: each may hold a vector, and one that cannot be read must
+take no other one with it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,24 @@ class Exchange:
 class DeviceLink:
     """Sends one action to many nodes and gathers the replies that arrive in time.
 
-    ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one.
+    ``clock`` and ``sleep`` are seconds of the same clock: the wall clock of a fleet, or the simulated one. ``batch`` replies
+    are asked for at a time: all of them from a grid that fetches each only when it is taken.
     """
 
     def __init__(
-        self, grid: Grid, *, clock: Callable[[], float], sleep: Callable[[float], None], poll_s: float = 0.05
+        self,
+        grid: Grid,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        poll_s: float = 0.05,
+        batch: int = PULL_BATCH,
     ) -> None:
         self._grid = grid
         self._clock = clock
         self._sleep = sleep
         self._poll_s = poll_s
+        self._batch = batch
 
     def nodes(self) -> list[int]:
         """Nodes that are connected now, ascending."""
@@ -87,22 +99,21 @@ class DeviceLink:
         refused: dict[int, MessageError] = {}
         bytes_up = bytes_vectors = 0
         while pending:
-            for identifier in list(pending):
-                try:
-                    reply = self._pull(identifier)
-                except MessageError as error:
-                    refused[pending.pop(identifier)] = error
-                    continue
-                if reply is None:
-                    continue
-                node = pending.pop(identifier)
-                if isinstance(reply, str):
-                    failures[node] = reply
-                    continue
-                answered.add(node)
-                bytes_up += len(reply.payload)
-                bytes_vectors += len(reply.vector or b"")
-                take(node, reply)
+            waiting = list(pending)
+            for start in range(0, len(waiting), self._batch):
+                for identifier, reply in self._pull(waiting[start : start + self._batch]):
+                    node = pending.pop(identifier, None)
+                    if node is None:
+                        continue
+                    if isinstance(reply, MessageError):
+                        refused[node] = reply
+                    elif isinstance(reply, str):
+                        failures[node] = reply
+                    else:
+                        answered.add(node)
+                        bytes_up += len(reply.payload)
+                        bytes_vectors += len(reply.vector or b"")
+                        take(node, reply)
             if not pending or self._clock() >= deadline:
                 break
             self._sleep(self._poll_s)
@@ -115,19 +126,21 @@ class DeviceLink:
             bytes_vectors=bytes_vectors,
         )
 
-    def _pull(self, identifier: str) -> Reply | str | None:
-        """The reply to one request, one line that says why there is no content, or None while there is no reply.
+    def _pull(self, identifiers: list[str]) -> Iterator[tuple[str, Reply | str | MessageError]]:
+        """Who was asked and what came of it: a reply, a line that says why there is no content, or why it is refused.
 
-        Raises MessageError for a reply that cannot be read. One at a time: each may hold a vector, and one that Flower
-        itself cannot read must take no other one with it.
+        A reply that Flower cannot put together ends the iteration: a grid that is asked for many must not raise there.
         """
         try:
-            for message in self._grid.pull_messages([identifier]):
-                if message.metadata.reply_to_message_id == identifier:
-                    return _read_reply(message)
+            for message in self._grid.pull_messages(identifiers):
+                try:
+                    yield message.metadata.reply_to_message_id, _read_reply(message)
+                except MessageError as error:
+                    yield message.metadata.reply_to_message_id, error
         except UNREADABLE as error:
-            raise MessageError(_one_line(f"Flower cannot read the reply: {type(error).__name__}: {error}")) from None
-        return None
+            if len(identifiers) > 1:
+                raise
+            yield identifiers[0], MessageError(_one_line(f"Flower cannot read the reply: {type(error).__name__}: {error}"))
 
 
 def _read_reply(message: Message) -> Reply | str:

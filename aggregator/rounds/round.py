@@ -12,6 +12,8 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aggregator.fleet.registry import OnCanary
+from aggregator.rounds.canary import CanaryPolicy, verdict
 from aggregator.rounds.certify import CertificatePolicy, certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
 from aggregator.rounds.link import DeviceLink
@@ -19,10 +21,10 @@ from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.server_optimizer import ServerOptimizer, init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
-from aggregator.rounds.state import FederationState
+from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.errors import InputError
-from fedge.layouts import CountsLayout, CountSums, UpdateLayout
+from fedge.layouts import CountsLayout, CountSums, HealthLayout, HealthSums, UpdateLayout
 from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
@@ -49,6 +51,38 @@ class Registry(Protocol):
     def promote(self, release_id: str, *, at: float, reason: str) -> None:
         """Make a published release what devices should run."""
 
+    def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
+        """Let a share of the devices run a published release."""
+
+    def canary(self) -> OnCanary | None:
+        """The release that a share of the devices runs, if any."""
+
+    def release(self, release_id: str) -> Release:
+        """A published release."""
+
+
+class AttemptLog(Protocol):
+    """Remembers over a crash which attempts of the round at hand devices have already seen.
+
+    A device accepts no pair (round, attempt) twice, so a round that is begun again goes on counting.
+    """
+
+    def last(self, round_number: int) -> int:
+        """The last attempt of this round that was begun; 0 before the first."""
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        """An attempt is about to begin: must not return before that is safe."""
+
+
+class _NoAttempts:
+    """For runs whose every round begins afresh."""
+
+    def last(self, round_number: int) -> int:
+        return 0
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
@@ -68,6 +102,7 @@ class RoundSettings:
     optimizer: ServerOptimizer
     certificate: CertificatePolicy
     noise_multiplier: float = 0.0
+    canary: CanaryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +126,14 @@ class AttemptReport:
 
 @dataclass(slots=True)
 class RoundReport:
-    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too."""
+    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too; ``attempts_before`` are
+    those of the same round before a crash, and those that asked how the release on the canary does.
+    """
 
     round_number: int
     started: float
     attempts: int = 0
+    attempts_before: int = 0
     cohort: int = 0
     survivors: int = 0
     outcome: str = "finished"
@@ -123,19 +161,101 @@ class RoundRunner:
     release_key: Ed25519PrivateKey
     seed: bytes
     clock: Callable[[], float]
+    attempts: AttemptLog = field(default_factory=_NoAttempts)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
         as they are.
         """
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        report.attempts_before = self.attempts.last(report.round_number)
+        state = self._follow(state, report)
+        if state.canary is not None:  # one change of the fleet at a time
+            report.outcome = "canary"
+            return replace(state, round_number=report.round_number), report
         before = state
         moved = self._train(state, report)
         if moved is not None:
             state = self._publish(state, moved, report)
         state = self._certify(state, before, report)
+        if self.settings.canary is not None and self.registry.active() != state.release_id:
+            share = self.settings.canary.share
+            state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
         spent = before.privacy_rho + report.privacy_rho
         return replace(state, round_number=report.round_number, privacy_rho=spent), report
+
+    def _follow(self, state: FederationState, report: RoundReport) -> FederationState:
+        """What became of the last release meanwhile: an operator may have decided, else the canary's sums do."""
+        report.release_id = state.release_id
+        active = self.registry.active()
+        if state.canary is not None:
+            if active == state.release_id:
+                report.notes.append("the release on the canary was promoted by an operator")
+                return replace(state, canary=None)
+            on_canary = self.registry.canary()
+            if on_canary is None or on_canary.release_id != state.release_id:
+                return self._without_canary(state, state.canary, report, "the release on the canary was taken back")
+            state = self._watch_canary(state, state.canary, report)
+            report.release_id = state.release_id
+        elif active is not None and active != state.release_id:
+            report.notes.append(f"training goes on from {active[:12]}: an operator took {state.release_id[:12]} back")
+            state = replace(
+                initial_state(self.registry.release(active)),
+                round_number=state.round_number,
+                version=state.version,
+                running=state.running,
+                publication=state.publication,
+                probe_rate=state.probe_rate,
+                privacy_rho=state.privacy_rho,
+            )
+            report.release_id = active
+        return state
+
+    def _watch_canary(self, state: FederationState, watch: CanaryWatch, report: RoundReport) -> FederationState:
+        """Sum how the release on the canary did, and decide by `aggregator.rounds.canary`."""
+        policy = self.settings.canary or CanaryPolicy(share=watch.share, health_s=0.0)
+        layout = HealthLayout()
+        config = self._config(reals=0, integers=layout.integers)
+        for nodes in self._everyone(report):
+            report.attempts_before += 1
+            result = self._session(
+                watch.before,
+                report,
+                purpose=rounds_pb2.PURPOSE_HEALTH,
+                attempt=report.attempts_before,
+                config=config,
+                nodes=nodes,
+                canary=state.release_id,
+            )
+            if result is not None:
+                watch = replace(watch, sums=watch.sums + layout.decode(result.decoded.integers))
+        now = self.clock()
+        decision, reason = verdict(watch, policy, now=now)
+        report.notes.append(reason)
+        if decision == "promote":
+            self.registry.promote(state.release_id, at=now, reason=reason)
+            return replace(state, canary=None)
+        if decision == "reject":
+            self.registry.reject(state.release_id, at=now, reason=reason)
+            return self._without_canary(state, watch, report, "it goes on from the release before")
+        if decision == "widen":
+            watch = replace(watch, share=min(1.0, 2 * watch.share), since=now)
+            self.registry.put_on_canary(state.release_id, share=watch.share, at=now, reason=f"{reason}: {watch.share:.0%}")
+        return replace(state, canary=watch)
+
+    @staticmethod
+    def _without_canary(state: FederationState, watch: CanaryWatch, report: RoundReport, note: str) -> FederationState:
+        """The state before the release; what was learned about the fleet stays, and its version is not used again."""
+        report.notes.append(note)
+        report.release_id = watch.before.release_id
+        return replace(
+            watch.before,
+            round_number=state.round_number,
+            version=state.version,
+            running=state.running,
+            publication=state.publication,
+            privacy_rho=state.privacy_rho,
+        )
 
     def _train(self, state: FederationState, report: RoundReport) -> FederationState | None:
         config = self._update_config(len(flatten(state.head)))
@@ -170,13 +290,13 @@ class RoundRunner:
                     size,
                     seed=self.seed,
                     round_number=report.round_number,
-                    attempt=report.attempts,
+                    attempt=report.attempts_before + report.attempts,
                 )
                 result = self._session(
                     state,
                     report,
                     purpose=rounds_pb2.PURPOSE_UPDATE,
-                    attempt=report.attempts,
+                    attempt=report.attempts_before + report.attempts,
                     config=config,
                     nodes=nodes,
                 )
@@ -207,7 +327,7 @@ class RoundRunner:
         counts: CountSums | None = None
         reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
-        attempt = report.attempts
+        attempt = report.attempts_before + report.attempts
         for nodes in self._everyone(report):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
@@ -262,8 +382,15 @@ class RoundRunner:
         )
 
     def _promote(self, release_id: str, reason: str) -> None:
-        if self.registry.active() != release_id:
+        """Let devices run the release: all of them, or the canary first."""
+        if self.registry.active() == release_id:
+            return
+        if self.settings.canary is None:
             self.registry.promote(release_id, at=self.clock(), reason=reason)
+        else:
+            share = self.settings.canary.share
+            reason = f"{reason}; canary: {share:.0%} of the devices first"
+            self.registry.put_on_canary(release_id, share=share, at=self.clock(), reason=reason)
 
     def _present(self, report: RoundReport) -> list[int]:
         return [node for node in self.link.nodes() if node not in report.tally.excluded]
@@ -287,6 +414,7 @@ class RoundRunner:
         attempt: int,
         config: SessionConfig,
         nodes: list[int],
+        canary: str = "",
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
         plan = SessionPlan(
@@ -299,9 +427,11 @@ class RoundRunner:
             publication=state.publication,
             config=config,
             timeout_s=self.settings.phase_timeout_s,
+            canary=canary,
         )
         name = rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
         started, left_before = self.clock(), len(report.tally.dropouts)
+        self.attempts.begin(report.round_number, attempt)
         result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)

@@ -8,7 +8,7 @@ never ends a session that could finish without it.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -24,6 +24,7 @@ from fedge.secagg import (
     Decoded,
     MessageError,
     Outcome,
+    RefusedError,
     SecAggError,
     ServerState,
     SessionAborted,
@@ -38,6 +39,7 @@ SHARES = "query.shares"
 CONSISTENCY = "query.consistency"
 UNMASK = "query.unmask"
 NO_ANSWER = "no answer in time"
+UNUSABLE = "an unusable or repeated device id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class SessionPlan:
     publication: int
     config: SessionConfig
     timeout_s: float
+    canary: str = ""
+    """The release on the canary, where the session is about one."""
 
 
 @dataclass(slots=True)
@@ -154,7 +158,11 @@ class ServerRoles(Protocol):
 
 
 class SessionDriver:
-    """Runs sessions of the run ``run`` over one link."""
+    """Runs sessions of the run ``run`` over one link.
+
+    ``owner`` names the device that a node was enrolled for: one that answers as another is refused, and blamed. Without it
+    (in simulation, where nodes are our own) a device's signature alone decides.
+    """
 
     def __init__(
         self,
@@ -166,6 +174,7 @@ class SessionDriver:
         verify_certificate: CertificateVerifier,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
+        owner: Callable[[int], str | None] | None = None,
     ) -> None:
         self._link = link
         self._roles = roles
@@ -174,6 +183,7 @@ class SessionDriver:
         self._verify_certificate = verify_certificate
         self._clock = clock
         self._entropy = entropy
+        self._owner = owner
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -229,6 +239,7 @@ class SessionDriver:
             purpose=plan.purpose,
             release_id=plan.release_id,
             publication=plan.publication,
+            canary_release_id=plan.canary,
         ).SerializeToString()
         payloads: dict[int, bytes] = {}
         requests = dict.fromkeys(nodes, request)
@@ -238,9 +249,17 @@ class SessionDriver:
             tally.drop(f"node {node}", "check-in", _why(exchange, node))
         for node in sorted(payloads):
             try:
-                device, bundle = _read_check_in(payloads[node], taken=node_of)
+                device, bundle = _read_check_in(payloads[node])
             except MessageError as error:
                 tally.drop(f"node {node}", "check-in", error)
+                continue
+            if self._owner is not None and device != (enrolled := self._owner(node)):
+                # Before anything else, so that the device whose name was taken keeps its own place.
+                tally.drop(enrolled or f"node {node}", "check-in", RefusedError("it claims to be another device"))
+                tally.excluded.add(node)
+                continue
+            if device in node_of:
+                tally.drop(f"node {node}", "check-in", MessageError(UNUSABLE))
                 continue
             node_of[device] = node
             bundles[device] = bundle
@@ -289,8 +308,8 @@ def _why(exchange: Exchange, node: int) -> str | MessageError:
     return exchange.refused.get(node) or exchange.failures.get(node, NO_ANSWER)
 
 
-def _read_check_in(payload: bytes, *, taken: Collection[str]) -> tuple[str, bytes]:
-    """The device's name, which nothing has vouched for yet, and its bundle. Raises MessageError, also for a taken name."""
+def _read_check_in(payload: bytes) -> tuple[str, bytes]:
+    """The device's name, which nothing has vouched for yet, and its bundle. Raises MessageError."""
     try:
         response = rounds_pb2.CheckInResponse.FromString(payload)
     except DecodeError as error:
@@ -298,7 +317,5 @@ def _read_check_in(payload: bytes, *, taken: Collection[str]) -> tuple[str, byte
     try:
         check_device_id(response.device_id)  # before it stands in logs and in the database
     except InputError:
-        raise MessageError("an unusable or repeated device id") from None
-    if response.device_id in taken:
-        raise MessageError("an unusable or repeated device id")
+        raise MessageError(UNUSABLE) from None
     return response.device_id, response.bundle

@@ -11,6 +11,7 @@ import numpy as np
 
 from aggregator.rounds.server_optimizer import OptimizerState
 from fedge.errors import InputError
+from fedge.layouts import HealthSums
 from fedge.release.weights import Weights, flatten, read_safetensors, write_safetensors
 from fedge.routing.running import RunningBound
 
@@ -36,19 +37,24 @@ class FederationState:
     certificate_bound: float | None
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
+    canary: "CanaryWatch | None" = None
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("head", "optimizer", "running")
+            if field.name not in ("head", "optimizer", "running", "canary")
         }
+        watch = self.canary
+        if watch is not None:
+            head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
         head["running"] = asdict(self.running)
         text = json.dumps(head, sort_keys=True).encode()
         moments = np.stack([self.optimizer.first, self.optimizer.second]).astype("<f8").tobytes()
         tensors = write_safetensors(self.head)
-        return b"".join(len(part).to_bytes(8, "big") + part for part in (text, moments, tensors))
+        parts = [text, moments, tensors, *([] if watch is None else [watch.before.to_bytes()])]
+        return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "FederationState":
@@ -60,8 +66,12 @@ class FederationState:
             parts.append(data[position + 8 : position + 8 + length])
             position += 8 + length
         try:
-            text, moments, tensors = parts
+            text, moments, tensors, *rest = parts
             head = json.loads(text)
+            if "canary" in head:
+                watch, (before,) = head["canary"], rest
+                sums = HealthSums(**watch.pop("sums"))
+                head["canary"] = CanaryWatch(sums=sums, before=cls.from_bytes(before), **watch)
             weights = read_safetensors(tensors)
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
@@ -70,6 +80,18 @@ class FederationState:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InputError(f"the stored federation state cannot be read: {error}") from error
         return state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryWatch:
+    """The state's release is on the canary since ``since``, at ``share`` of the devices; ``sums`` is what they reported so
+    far. ``before`` is the state to go back to if the release is taken back.
+    """
+
+    since: float
+    share: float
+    sums: HealthSums
+    before: FederationState
 
 
 def _check(state: FederationState) -> None:

@@ -3,17 +3,21 @@
 from edge_client.store.answers import AnswerLog, LoggedAnswer
 from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
 from edge_client.store.fates import FateTable
+from edge_client.store.health import HealthCounts, HealthTable, ReleaseHealth
 from edge_client.store.installed import Installed, InstalledRelease
 from edge_client.store.ledger_rows import LedgerTable
 from edge_client.store.memory import LabelledQuery, Memory
 from edge_client.store.outbox import OpenQuestion, Outbox
 from edge_client.store.probes import Pairs, Probe, ProbeTable
 from edge_client.store.sessions import SessionTable
+from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",
     "DeviceStore",
     "FateTable",
+    "HealthCounts",
+    "HealthTable",
     "Installed",
     "InstalledRelease",
     "LabelledQuery",
@@ -26,7 +30,10 @@ __all__ = [
     "Pairs",
     "Probe",
     "ProbeTable",
+    "QueuedAnswer",
+    "ReleaseHealth",
     "SessionTable",
+    "Waiting",
     "open_file",
     "open_memory",
     "restore",

@@ -5,13 +5,14 @@ are used in the same way.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_client.store.answers import AnswerLog
-from edge_client.store.database import Database, Transaction
+from edge_client.store.database import Database, Row, Transaction
 from edge_client.store.fates import FateTable
+from edge_client.store.health import HealthTable
 from edge_client.store.installed import Installed
 from edge_client.store.ledger_rows import LedgerTable
 from edge_client.store.memory import Memory
@@ -19,22 +20,24 @@ from edge_client.store.outbox import Outbox
 from edge_client.store.probes import ProbeTable
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
+from edge_client.store.waiting import Waiting
 from fedge.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a device keeps, in rows."""
+    """How much a device keeps, in rows; ``outbox_bytes`` bounds the open questions in bytes as well."""
 
     memory: int = 4096
     probes: int = 4096
     answers: int = 4096
     outbox: int = 1024
+    outbox_bytes: int | None = None
 
 
 class DeviceStore:
     """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``answers``, ``outbox``; counters by name are here."""
+    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``; counters by name are here."""
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -46,12 +49,14 @@ class DeviceStore:
         self.ledger = LedgerTable(database)
         self.sessions = SessionTable(database)
         self.installed = Installed(database)
+        self.health = HealthTable(database)
         self.answers = AnswerLog(database, max_rows=limits.answers)
-        self.outbox = Outbox(database, max_rows=limits.outbox)
+        self.outbox = Outbox(database, max_rows=limits.outbox, max_bytes=limits.outbox_bytes)
+        self.waiting = Waiting(database)
 
-    def transaction(self) -> Transaction:
-        """``with store.transaction():`` all writes inside happen together or not at all."""
-        return self._database.transaction()
+    def transaction(self, *, durable: bool = False) -> Transaction:
+        """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""
+        return self._database.transaction(durable=durable)
 
     def count(self, counts: Mapping[str, int]) -> None:
         """Add to the named counters."""
@@ -63,6 +68,18 @@ class DeviceStore:
     def counters(self) -> dict[str, int]:
         """All counters by name."""
         return dict(self._database.rows("SELECT name, value FROM counters ORDER BY name"))
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """All rows of a reading statement over any of the tables."""
+        return self._database.rows(sql, parameters)
+
+    def delete(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run one deleting statement; returns how many rows went."""
+        return self._database.write(sql, parameters).rowcount
+
+    def scrub(self) -> None:
+        """Empty the write-ahead log, where deleted rows would still stand; the database itself overwrites them."""
+        self._database.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def dump(self) -> bytes:
         """The whole database as bytes, for `restore`."""

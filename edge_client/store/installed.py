@@ -27,6 +27,10 @@ class Installed:
         row = self._database.row("SELECT release_id, version, certificate, publication FROM installed")
         return None if row is None else InstalledRelease(*row)
 
+    def clear(self) -> None:
+        """Nothing is installed."""
+        self._database.write("DELETE FROM installed")
+
     def set(self, installed: InstalledRelease) -> None:
         """Replace what is installed."""
         self._database.write(

@@ -5,11 +5,10 @@ Ids grow for ever (AUTOINCREMENT), so that "everything up to this id" keeps its 
 
 import sqlite3
 
+from edge_client.store.health import HEALTH_TABLES
 from fedge.errors import InputError
 
-SCHEMA_VERSION = 1
-
-TABLES = """
+_FIRST = """
 CREATE TABLE fates (
     content_hash BLOB PRIMARY KEY,
     probe INTEGER NOT NULL,
@@ -113,15 +112,77 @@ CREATE TABLE answers (
 ) STRICT;
 """
 
+_SOURCES = """
+ALTER TABLE ledger ADD COLUMN source TEXT NOT NULL DEFAULT '';
+UPDATE ledger SET source = 'model' WHERE kind LIKE 'device%' AND unit = 'J';
+ALTER TABLE ledger_days RENAME TO ledger_days_1;
+CREATE TABLE ledger_days (
+    day INTEGER NOT NULL,
+    payer TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    price_usd REAL NOT NULL,
+    quantity REAL NOT NULL,
+    amount_usd REAL NOT NULL,
+    source TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (day, payer, kind, unit, price_usd, source)
+) STRICT, WITHOUT ROWID;
+INSERT INTO ledger_days
+    SELECT day, payer, kind, unit, price_usd, quantity, amount_usd,
+           CASE WHEN kind LIKE 'device%' AND unit = 'J' THEN 'model' ELSE '' END
+    FROM ledger_days_1;
+DROP TABLE ledger_days_1;
+"""
+
+_QUEUE = """
+ALTER TABLE outbox ADD COLUMN learn INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE outbox ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE outbox_size (
+    slot INTEGER PRIMARY KEY CHECK (slot = 1),
+    questions INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO outbox_size SELECT 1, count(*), coalesce(sum(length(query)), 0) FROM outbox;
+
+CREATE TRIGGER outbox_grows AFTER INSERT ON outbox BEGIN
+    UPDATE outbox_size SET questions = questions + 1, bytes = bytes + length(new.query);
+END;
+
+CREATE TRIGGER outbox_shrinks AFTER DELETE ON outbox BEGIN
+    UPDATE outbox_size SET questions = questions - 1, bytes = bytes - length(old.query);
+END;
+
+CREATE TABLE waiting (
+    answer_id INTEGER PRIMARY KEY,
+    content_hash BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('queued', 'answered', 'refused', 'expired')),
+    label TEXT,
+    answered_by TEXT,
+    price_usd REAL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE INDEX waiting_queued ON waiting (content_hash) WHERE state = 'queued';
+"""
+
+MIGRATIONS = (_FIRST, _QUEUE, HEALTH_TABLES, _SOURCES)
+"""Each brings the database from its own place in this list to the next version."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables in an empty database; check the version of one that has them. Raises InputError on any other."""
+    """Bring the database, empty or of an older version, to this one. Raises InputError for any other."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == SCHEMA_VERSION:
         return
-    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+    foreign = version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,)
+    if foreign or version > SCHEMA_VERSION:
         raise InputError(
-            f"the device database has schema version {version}, this fedge reads {SCHEMA_VERSION}: "
+            f"the device database has schema version {version}, this fedge reads up to {SCHEMA_VERSION}: "
             "use the fedge that wrote it, or start with a new state folder"
         )
-    connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    steps = "".join(MIGRATIONS[version:])
+    connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -10,22 +10,30 @@ from fedge.identity.certificates import (
 from fedge.identity.device import DeviceIdentity, load_identity, load_or_create_key, save_certificate
 from fedge.identity.device_id import check_device_id
 from fedge.identity.enrolment import EnrolmentRequest, request_certificate
+from fedge.identity.join import Invitation
 from fedge.identity.revocation import RevocationList
-from fedge.identity.trust import TrustRoot
+from fedge.identity.tls import TlsAuthority, new_tls_authority, tls_request
+from fedge.identity.trust import OtherKey, TlsAnchor, TrustRoot
 
 __all__ = [
     "DEFAULT_LIFETIME_S",
     "CertificateAuthority",
     "DeviceIdentity",
     "EnrolmentRequest",
+    "Invitation",
+    "OtherKey",
     "RevocationList",
+    "TlsAnchor",
+    "TlsAuthority",
     "TrustRoot",
     "check_device_id",
     "issue_certificate",
     "load_identity",
     "load_or_create_key",
     "new_certificate_authority",
+    "new_tls_authority",
     "request_certificate",
     "save_certificate",
+    "tls_request",
     "verify_certificate",
 ]

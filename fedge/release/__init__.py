@@ -1,6 +1,7 @@
 """What is shipped to a device: manifest, weights, models, certificate document, and the signatures on them."""
 
 from fedge.release.canonical import from_canonical, require_keys, to_canonical
+from fedge.release.channels import CANARY, CHANNELS, STABLE, ChannelPointer, in_canary
 from fedge.release.document import CertificateDocument, SignedDocument
 from fedge.release.folder import (
     Release,
@@ -33,11 +34,15 @@ from fedge.release.weights import (
 )
 
 __all__ = [
+    "CANARY",
+    "CHANNELS",
     "FILE_NAMES",
     "INFER",
+    "STABLE",
     "STEP",
     "WEIGHTS",
     "CertificateDocument",
+    "ChannelPointer",
     "Confidence",
     "Manifest",
     "Release",
@@ -49,6 +54,7 @@ __all__ = [
     "file_hashes",
     "flatten",
     "from_canonical",
+    "in_canary",
     "load_private_key",
     "load_public_key",
     "missing_files",

@@ -17,12 +17,12 @@ NEVER_ON_A_DEVICE = {
     "sqlalchemy",
     "alembic",
     "fastapi",
-    "starlette",
     "onnxscript",
     "aggregator",
     "sim",
 }
 ONLY_THE_ROUND_CLIENT = {"flwr"}
+ONLY_THE_LOCAL_API = {"starlette", "uvicorn", "prometheus_client"}
 MODULES = sorted(m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client."))
 SERVING = [
     "edge_client.agent",
@@ -46,6 +46,15 @@ def test_all_of_the_device_together_loads_nothing_of_the_servers():
 @pytest.mark.parametrize("module", SERVING)
 def test_what_answers_queries_loads_neither_the_servers_packages_nor_flower(module):
     assert not loaded_by(module) & (NEVER_ON_A_DEVICE | ONLY_THE_ROUND_CLIENT)
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_what_answers_queries_needs_no_local_api(module):
+    assert not loaded_by(module) & ONLY_THE_LOCAL_API
+
+
+def test_the_whole_process_serves_without_flower():
+    assert not loaded_by("edge_client.process", "cli.main", "cli.device_run") & (NEVER_ON_A_DEVICE | ONLY_THE_ROUND_CLIENT)
 
 
 def test_the_list_of_modules_is_not_empty():

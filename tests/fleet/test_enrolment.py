@@ -93,12 +93,12 @@ def test_of_many_keys_that_race_for_one_id_one_gets_it(enrolment):
 def test_each_purpose_has_its_own_key_kept_for_its_owner_alone(tmp_path):
     keys = AggregatorKeys.open(tmp_path / "keys")
     again = AggregatorKeys.open(tmp_path / "keys")
-    raw = [key.private_bytes_raw() for key in (keys.release, keys.round, keys.authority)]
-    assert raw == [key.private_bytes_raw() for key in (again.release, again.round, again.authority)]
-    assert len(set(raw)) == 3
-    for name in ("release.pem", "round.pem", "authority.pem"):
+    raw = [key.private_bytes_raw() for key in (keys.release, keys.round)]
+    assert raw == [key.private_bytes_raw() for key in (again.release, again.round)]
+    assert len(set(raw)) == 2
+    for name in ("release.pem", "round.pem"):
         assert (tmp_path / "keys" / name).stat().st_mode & 0o777 == 0o600
-    root = keys.trust_root()
-    assert root.authority_key == keys.authority.public_key()
+    root = keys.trust_root(AUTHORITY.public_key())
+    assert root.authority_key == AUTHORITY.public_key()
     assert root.release_key == keys.release.public_key()
     assert root.round_key == keys.round.public_key()

@@ -188,3 +188,9 @@ def test_counts_of_several_cohorts_add_up() -> None:
     total = sums([1, 2], [0, 1], [1, 1], [0, 0], (3, 1)) + sums([4, 4], [1, 1], [2, 2], [1, 1], (5, 2))
     assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [1, 1]
     assert (total.running_seen, total.running_disagreed) == (8, 3)
+
+
+def test_cohorts_keep_node_ids_of_64_bits_as_they_are():
+    nodes = [2**64 - 1, 2**63 + 12345678901, 2**53 + 1, 5]
+    [cohort] = split_cohorts(nodes, 4, limit=128, seed=b"s" * 32, round_number=1)
+    assert cohort == sorted(nodes) and all(type(node) is int for node in cohort)

@@ -1,7 +1,7 @@
 """What a strong model is, and one that remembers its answers. Knows nothing of how models are made."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ class StrongModel(Protocol):
 
     def predict(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """One row a query; a query's row does not depend on the others in the call."""
+
+
+class TrainedModel(StrongModel, Protocol):
+    """A strong model that can be written down."""
+
+    def stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What it is made of, for a folder of prepared models: plain values, and arrays by name."""
 
 
 class MemoizedModel:

@@ -6,8 +6,9 @@ kernel asks of vectors, and makes dense rows that can stand beside sentence embe
 nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from fedge.randomness import generator
 _BUCKETS = 1 << 18  # so many that a few 10,000 n-grams hardly ever share one
 _WORDS = TextFeatures(buckets=_BUCKETS, max_tokens=512, word_ngrams=2, char_ngrams=(0, 0))
 _LETTERS = TextFeatures(buckets=_BUCKETS, max_tokens=512, word_ngrams=1, char_ngrams=(2, 4))
+_PARTS = ("ids", "rarity", "projection")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +49,20 @@ class LexicalVectors:
         """One row a text, whatever else is in the call."""
         both = np.concatenate([half.vectors(texts) for half in self.halves], axis=1)
         return np.asarray(both * np.float32(0.5**0.5), dtype=np.float32)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that was learned or drawn, by name."""
+        named = zip(("words", "letters"), self.halves, strict=True)
+        return {f"{name}.{part}": getattr(half, part) for name, half in named for part in _PARTS}
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, NDArray[Any]]) -> "LexicalVectors":
+        """The inverse of `arrays`; raises KeyError for a missing one."""
+
+        def half(name: str, features: TextFeatures) -> _Half:
+            return _Half(features, *(arrays[f"{name}.{part}"] for part in _PARTS))
+
+        return LexicalVectors((half("words", _WORDS), half("letters", _LETTERS)))
 
 
 def fit_lexical_vectors(texts: Sequence[str], *, dimensions: int, seed: bytes) -> LexicalVectors:

@@ -9,8 +9,9 @@ scores of the server's own examples (`calibration`), weighted as on the workload
 probability is the decision of the best accuracy there.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,33 @@ class TextModel:
         if self.oos is not None:
             probabilities[:, self.oos] = strange
         return probabilities
+
+    def stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """What the model is made of: plain values, and arrays by name. MiniLM's own weights stay in its package."""
+        plain = {
+            "name": self.name,
+            "minilm": self.vectors.encoder is not None,
+            "width": self.ridge.width,
+            "calibration": asdict(self.calibration),
+            "oos": self.oos,
+            "classes": self.classes,
+        }
+        ridge = {f"ridge.{part}": getattr(self.ridge, part) for part in ("examples", "squares", "weights")}
+        return plain, {"known": self.known, **ridge, **self.vectors.lexical.arrays()}
+
+    @staticmethod
+    def of_stored(plain: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> "TextModel":
+        """The inverse of `stored`. Raises InputError where the model needs MiniLM and it is not installed."""
+        scope = plain["calibration"]["scope"]
+        return TextModel(
+            name=plain["name"],
+            vectors=SentenceVectors(minilm.SentenceEncoder() if plain["minilm"] else None, LexicalVectors.of_arrays(arrays)),
+            ridge=KernelRidge(arrays["ridge.examples"], arrays["ridge.squares"], arrays["ridge.weights"], plain["width"]),
+            calibration=Calibration(plain["calibration"]["sharpness"], None if scope is None else (scope[0], scope[1])),
+            known=arrays["known"],
+            oos=plain["oos"],
+            classes=plain["classes"],
+        )
 
 
 def train_text_model(workload: Workload, seed: bytes, *, progress: Callable[[str], None]) -> TextModel:

@@ -3,8 +3,9 @@ measures. Each workload is one file with one function; `load_workload` picks it 
 """
 
 from aggregator.workbench.workloads.base import Split, Workload
+from aggregator.workbench.workloads.facts import WorkloadFacts
 from aggregator.workbench.workloads.load import WORKLOADS, load_workload
 from aggregator.workbench.workloads.partition import partition
 from aggregator.workbench.workloads.stream import Drawn, QueryStream
 
-__all__ = ["Drawn", "QueryStream", "Split", "WORKLOADS", "Workload", "load_workload", "partition"]
+__all__ = ["Drawn", "QueryStream", "Split", "WORKLOADS", "Workload", "WorkloadFacts", "load_workload", "partition"]

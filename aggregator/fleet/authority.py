@@ -1,0 +1,269 @@
+"""The enrolment authority: who joins, with which certificates, who is shut out, and which keys the fleet is to trust.
+
+It owns two signing keys, neither of which is the aggregator's: Ed25519 for identities, ECDSA P-256 for TLS. Of all server
+processes the door alone opens it; the commands that an operator gives (`fedge devices`, `fedge keys`) do, too.
+"""
+
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from aggregator.fleet.enrolment import CLOCK_SKEW_S, EnrolledDevice, Enrolment, find_device
+from aggregator.fleet.keys import load_or_create
+from aggregator.fleet.tables import Tables
+from aggregator.fleet.tokens import SCHEMA as TOKEN_SCHEMA
+from aggregator.fleet.tokens import TOKEN_LIFETIME_S, Token, find_token, new_token, use_token
+from aggregator.fleet.trust_log import TrustLog
+from fedge.errors import InputError, VerificationError
+from fedge.identity import DEFAULT_LIFETIME_S, TlsAnchor, TlsAuthority, TrustRoot, new_tls_authority
+from fedge.identity.files import load_ec_key, make_private_folder, read_file, write_file
+from fedge.identity.tls import certificate_span, read_pem
+from fedge.identity.trust import FOREVER
+from fedge.identity.wish import VerifiedWish, Wish
+from fedge.release import load_private_key
+
+TLS_AUTHORITY_LIFETIME_S = 10 * 365 * 24 * 3600.0
+ABSENCE_S = 30 * 24 * 3600.0
+"""How long after its certificates ran out a device may come back without a new token."""
+
+_MEMBER_SCHEMA = """
+CREATE TABLE IF NOT EXISTS member (
+    device_id TEXT PRIMARY KEY,
+    tls_key BLOB NOT NULL,
+    node_key TEXT NOT NULL,
+    trust_number INTEGER NOT NULL,
+    seen_at REAL NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What a device is given: DER and PEM."""
+
+    identity: bytes
+    tls: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What is known of a device beside its enrolment."""
+
+    device_id: str
+    tls_key: bytes
+    node_key: str
+    trust_number: int
+    """The newest trust root that it has asked for the successor of."""
+    seen_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    identity: Ed25519PrivateKey
+    tls: TlsAuthority
+    enrolment: Enrolment
+
+
+class Authority:
+    """The authority in a folder. Safe to use from several threads and processes; a rotation by one is seen by the others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = TrustLog(folder / "trust")
+        if not self.log.exists():
+            raise InputError(f"no enrolment authority in {folder}: run `fedge server init` first")
+        self._tables = Tables(folder / "enrolment.sqlite", TOKEN_SCHEMA + _MEMBER_SCHEMA)
+        self._tables.create()
+        self._known: tuple[object, _Keys] | None = None
+
+    @staticmethod
+    def found(
+        folder: Path, *, name: str, release_key: Ed25519PublicKey, round_key: Ed25519PublicKey, now: float
+    ) -> "Authority":
+        """The authority in ``folder``, made there where it is missing. ``name`` begins its own name."""
+        make_private_folder(folder)
+        log = TrustLog(folder / "trust")
+        if not log.exists():
+            identity = load_or_create(folder / "identity.pem")
+            if not (folder / "tls.crt").exists():
+                save_tls_authority(folder, "tls", new_tls_authority(not_before=now - CLOCK_SKEW_S, not_after=_end(now)))
+            anchor = TlsAnchor(tls_der(read_file(folder / "tls.crt")), FOREVER)
+            ca_name = f"{name[:40]}-{secrets.token_hex(4)}"
+            log.begin(TrustRoot(ca_name, identity.public_key(), release_key, round_key, tls_anchors=(anchor,)))
+        return Authority(folder)
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """The records of devices."""
+        return self._keys().enrolment
+
+    @property
+    def tls(self) -> TlsAuthority:
+        """The TLS authority that issues at present."""
+        return self._keys().tls
+
+    def trust(self) -> TrustRoot:
+        """The present trust root."""
+        return self.log.newest()
+
+    def new_token(self, *, now: float, lifetime_s: float = TOKEN_LIFETIME_S) -> bytes:
+        """A join token, to be used once."""
+        with self._tables.write() as connection:
+            return new_token(connection, now=now, lifetime_s=lifetime_s)
+
+    def join(self, token: bytes, wish: Wish, *, now: float, lifetime_s: float = DEFAULT_LIFETIME_S) -> Certificates:
+        """Certificates for the first wish that shows ``token``, the same ones each time it asks. VerificationError."""
+        keys = self._keys()
+        with self._tables.read() as connection:  # so that guessing tokens costs neither a lock nor a signature
+            found = _check_token(find_token(connection, token), now=now)
+            verified = wish.verify()
+            if found.digest is not None:
+                return _again(connection, found, verified, now=now)
+        with self._tables.write() as connection:
+            found = _check_token(find_token(connection, token), now=now)
+            if found.digest is not None:
+                return _again(connection, found, verified, now=now)
+            certificates = _issue(connection, keys, wish, verified, now=now, lifetime_s=lifetime_s)
+            use_token(
+                connection,
+                token,
+                now=now,
+                digest=verified.digest,
+                device_id=verified.device_id,
+                identity=certificates.identity,
+                tls=certificates.tls,
+            )
+            _remember(connection, verified, number=self.trust().number, now=now)
+        return certificates
+
+    def renew(self, wish: Wish, *, now: float, lifetime_s: float = DEFAULT_LIFETIME_S, caller: str | None) -> Certificates:
+        """New certificates for a member, for the keys that it joined with. ``caller``: the id in its present certificate,
+        or None for a device that comes back after its certificates ran out. Raises VerificationError.
+        """
+        keys = self._keys()
+        verified = wish.verify()
+        if caller is not None and verified.device_id != caller:
+            raise VerificationError(f"the caller's certificate does not name device {verified.device_id}")
+        with self._tables.write() as connection:
+            device, member = find_device(connection, verified.device_id), _find_member(connection, verified.device_id)
+            if device is None or member is None:
+                raise VerificationError(f"device {verified.device_id} never joined: enroll it with a join string")
+            if (verified.tls_key, verified.node_key) != (member.tls_key, member.node_key):
+                raise VerificationError(f"device {verified.device_id} joined with other keys: enroll it with a join string")
+            if caller is None and now > device.expires_at + ABSENCE_S:
+                raise VerificationError(f"device {verified.device_id} was away too long: enroll it with a join string")
+            certificates = _issue(connection, keys, wish, verified, now=now, lifetime_s=lifetime_s)
+            connection.execute("UPDATE member SET seen_at = ? WHERE device_id = ?", (now, verified.device_id))
+        return certificates
+
+    def revoke(self, device_id: str, *, now: float, reason: str) -> None:
+        """Bars a device for good. Raises InputError for an unknown one. Publish afterwards: see `published`."""
+        self.enrolment.revoke(device_id, now=now, reason=reason)
+
+    def signed_revocations(self, *, now: float) -> bytes:
+        """The present list, as devices take it."""
+        return self.enrolment.signed_revocation_list(now=now)
+
+    def note_trust(self, device_id: str, number: int, *, now: float) -> None:
+        """Remember that a device holds trust root ``number``."""
+        with self._tables.write() as connection:
+            connection.execute(
+                "UPDATE member SET trust_number = ?, seen_at = ? WHERE device_id = ?", (number, now, device_id)
+            )
+
+    def devices(self) -> list[tuple[EnrolledDevice, Member | None]]:
+        """All devices by id."""
+        with self._tables.read() as connection:
+            rows = connection.execute("SELECT * FROM member").fetchall()
+        members = {row["device_id"]: Member(**dict(row)) for row in rows}
+        return [(device, members.get(device.device_id)) for device in self.enrolment.devices()]
+
+    def server_certificate(
+        self, names: tuple[str, ...], key: ec.EllipticCurvePublicKey, *, now: float, lifetime_s: float
+    ) -> bytes:
+        """PEM for one of the server's own parts."""
+        return self.tls.server_certificate(names, key, not_before=now - CLOCK_SKEW_S, not_after=now + lifetime_s)
+
+    def _keys(self) -> _Keys:
+        stamp = tuple(_stamp(self.folder / name) for name in ("identity.pem", "tls.key", "tls.crt", "trust"))
+        if self._known is None or self._known[0] != stamp:
+            tls = TlsAuthority(load_ec_key(self.folder / "tls.key"), read_file(self.folder / "tls.crt"))
+            identity = load_private_key(self.folder / "identity.pem")
+            root = self.trust()
+            if root.authority_key != identity.public_key() or root.tls_anchors[0].certificate != tls_der(tls.certificate):
+                raise InputError(f"{self.folder}: a rotation was cut short: run the same `fedge keys` command again")
+            self._known = stamp, _Keys(identity, tls, Enrolment(self.folder, identity, ca_name=root.ca_name))
+        return self._known[1]
+
+
+def save_tls_authority(folder: Path, name: str, authority: TlsAuthority) -> None:
+    """Writes ``name.key`` (mode 0600) and then ``name.crt``."""
+    pem = authority.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_file(folder / f"{name}.key", pem)
+    write_file(folder / f"{name}.crt", authority.certificate)
+
+
+def tls_der(pem: bytes) -> bytes:
+    """The DER form of a PEM certificate."""
+    return read_pem(pem).public_bytes(Encoding.DER)
+
+
+def _check_token(found: Token | None, *, now: float) -> Token:
+    if found is None:
+        raise VerificationError("this join token is not known here: make a new one with `fedge devices token`")
+    if found.digest is None and now >= found.expires_at:
+        raise VerificationError("this join token has expired: make a new one with `fedge devices token`")
+    return found
+
+
+def _again(connection: sqlite3.Connection, found: Token, wish: VerifiedWish, *, now: float) -> Certificates:
+    """What was issued for the token before, if it is the same device that asks."""
+    if found.digest != wish.digest or found.identity is None or found.tls is None:
+        raise VerificationError("this join token was used by another device: make a new one with `fedge devices token`")
+    device = find_device(connection, wish.device_id)
+    if device is None or device.revoked_at is not None:
+        raise VerificationError(f"device {wish.device_id} is revoked")
+    if now >= certificate_span(found.tls)[1]:
+        raise VerificationError("this join token has expired: make a new one with `fedge devices token`")
+    return Certificates(found.identity, found.tls)
+
+
+def _issue(
+    connection: sqlite3.Connection, keys: _Keys, wish: Wish, verified: VerifiedWish, *, now: float, lifetime_s: float
+) -> Certificates:
+    identity = keys.enrolment.issue_within(connection, wish.identity_request, now=now, lifetime_s=lifetime_s)
+    not_before = max(0.0, now - CLOCK_SKEW_S)
+    tls = keys.tls.device_certificate(
+        verified.device_id, verified.tls_public_key, not_before=not_before, not_after=not_before + lifetime_s
+    )
+    return Certificates(identity, tls)
+
+
+def _remember(connection: sqlite3.Connection, wish: VerifiedWish, *, number: int, now: float) -> None:
+    connection.execute(
+        "INSERT INTO member VALUES (?, ?, ?, ?, ?) ON CONFLICT (device_id) DO UPDATE SET tls_key = excluded.tls_key, "
+        "node_key = excluded.node_key, trust_number = excluded.trust_number, seen_at = excluded.seen_at",
+        (wish.device_id, wish.tls_key, wish.node_key, number, now),
+    )
+
+
+def _find_member(connection: sqlite3.Connection, device_id: str) -> Member | None:
+    row = connection.execute("SELECT * FROM member WHERE device_id = ?", (device_id,)).fetchone()
+    return None if row is None else Member(**dict(row))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _end(now: float) -> float:
+    return now + TLS_AUTHORITY_LIFETIME_S

@@ -1,0 +1,155 @@
+"""The fleet's door: the one network entrance for devices beside central. TLS 1.3 only, on two ports.
+
+The fleet port wants a client certificate of every caller and carries all services; revoked devices and certificates past
+their end are turned away on each call. The joining port asks for none and carries nothing but joining, for those who have no
+valid certificate yet. The door never signs by itself: the enrolment authority behind it does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from aggregator.fleet.authority import Authority
+from aggregator.fleet.enrolling import Clock, EnrolmentServicer, JoiningServicer, Where
+from aggregator.fleet.peers import Admission, Interceptor
+from aggregator.fleet.published import PublishedRevocations, publish
+from aggregator.fleet.transport import ServerTls
+from aggregator.settings import ServerHome, ServerSettings
+from fedge.errors import FedgeError, InputError
+from protos.fedge.fleet.v1 import enrolment_pb2_grpc
+
+Registration = Callable[[grpc.aio.Server], None]
+"""Adds a service to a server."""
+
+MAX_MESSAGE_BYTES = 16 << 20
+MAX_JOINING_BYTES = 64 << 10
+KEEP_EVERY_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A running server. Belongs to the event loop it was started on."""
+
+    port: int
+    server: grpc.aio.Server
+    _health: Any
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Says NOT_SERVING, takes no new call, gives running ones `grace_s` to end, then cuts them off."""
+        await self._health.enter_graceful_shutdown()
+        await self.server.stop(grace_s)
+
+
+async def serve_door(
+    address: str,
+    tls: ServerTls,
+    *,
+    services: Sequence[Registration],
+    is_revoked: Callable[[str], bool],
+    clock: Clock,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> Door:
+    """Serves ``services`` and health over mutual TLS on ``host:port`` (port 0: any free one). Raises InputError."""
+    admission = Admission(is_revoked=is_revoked, clock=clock)
+    return await _serve(address, tls.credentials(), services, [admission], max_message_bytes=max_message_bytes)
+
+
+async def serve_joining(address: str, tls: ServerTls, *, services: Sequence[Registration]) -> Door:
+    """Serves ``services`` and health without client certificates: for joining alone. Raises InputError."""
+    credentials = tls.credentials(client_certificates=False)
+    return await _serve(address, credentials, services, [], max_message_bytes=MAX_JOINING_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDoor:
+    """The ports on which the door's two sides are served."""
+
+    fleet_port: int
+    join_port: int
+
+
+@asynccontextmanager
+async def open_door(
+    home: ServerHome,
+    settings: ServerSettings,
+    *,
+    services: Sequence[Registration] = (),
+    clock: Clock,
+    keep_every_s: float = KEEP_EVERY_S,
+) -> AsyncIterator[OpenDoor]:
+    """The whole door of a server: enrolment, ``services`` beside it, and what the authority publishes kept up to date."""
+    authority = Authority(home.authority)
+    publish(authority, home, settings.names, now=clock())
+    tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
+    lifetime_s = settings.certificate_hours * 3600.0
+    member = EnrolmentServicer(authority, lifetime_s=lifetime_s, clock=clock)
+    fleet = await serve_door(
+        f"{settings.host}:{settings.fleet_port}",
+        tls,
+        services=[_registration(enrolment_pb2_grpc.add_EnrolmentServicer_to_server, member), *services],
+        is_revoked=PublishedRevocations(home).is_revoked,
+        clock=clock,
+    )
+    try:
+        where = Where(settings.federation, fleet.port, settings.central_port, home.tuf / "repository" / "metadata")
+        newcomer = JoiningServicer(authority, where, lifetime_s=lifetime_s, clock=clock)
+        add = _registration(enrolment_pb2_grpc.add_JoiningServicer_to_server, newcomer)
+        joining = await serve_joining(f"{settings.host}:{settings.join_port}", tls, services=[add])
+        keeper = asyncio.create_task(_keep(authority, home, settings.names, clock, keep_every_s))
+        try:
+            yield OpenDoor(fleet.port, joining.port)
+        finally:
+            keeper.cancel()
+            await joining.stop()
+    finally:
+        await fleet.stop()
+
+
+async def _keep(authority: Authority, home: ServerHome, names: tuple[str, ...], clock: Clock, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await asyncio.to_thread(publish, authority, home, names, now=clock())
+        except FedgeError as error:  # a full disk, say: what is published stays, and the next minute tries again
+            _log.error("the door cannot publish: %s", error)
+
+
+def _registration(add: Callable[[Any, Any], None], servicer: object) -> Registration:
+    return lambda server: add(servicer, server)
+
+
+async def _serve(
+    address: str,
+    credentials: grpc.ServerCredentials,
+    services: Sequence[Registration],
+    interceptors: Sequence[Interceptor],
+    *,
+    max_message_bytes: int,
+) -> Door:
+    server = grpc.aio.server(
+        interceptors=list(interceptors),
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.so_reuseport", 0),  # a second door on the same port must fail, not share the calls
+        ],
+    )
+    for register in services:
+        register(server)
+    status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs knows the synchronous one only
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise InputError(f"cannot listen on {address}: is the port taken, or the TLS key not the certificate's?") from error
+    await server.start()
+    await status.set("", health_pb2.HealthCheckResponse.SERVING)
+    return Door(port, server, status)

@@ -1,0 +1,212 @@
+"""The rounds process (`fedge server run rounds`): rounds over a real SuperLink, for as long as it runs.
+
+Connects to SuperLink, tells it which nodes are enrolled, starts a run and drives the same `ServerApp` as the simulator does.
+When SuperLink goes away it waits for it and starts a new run from the stored state; when this process is killed the next one
+does. A round that was not finished is begun again; a finished one is never lost. Devices are told nothing but the rounds'
+own messages, and no code is shipped.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.serverapp import Grid
+
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.rounds.link import DeviceLink
+from aggregator.rounds.log import store_round
+from aggregator.rounds.publish import ReleaseMaker
+from aggregator.rounds.round import Registry, RoundReport, RoundRunner, RoundSettings, initial_state
+from aggregator.rounds.runtime_client import SuperLinkLost
+from aggregator.rounds.server_app import build_server_app
+from aggregator.rounds.session import ServerRoles, SessionDriver
+from aggregator.rounds.state import FederationState
+from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.superlink import prepare_superlink, superlink_address
+from aggregator.rounds.superlink_client import SuperLink
+from aggregator.settings import ServerHome
+from aggregator.store import Database
+from fedge import secagg
+from fedge.secagg import CertificateVerifier
+
+_log = logging.getLogger(__name__)
+
+LINK_POLL_S = 0.03
+PULL_ALL = 1024
+NODES_POLL_S = 0.5
+SETTLE_S = 3.0
+"""A round that could begin waits until no further node has come for so long: after a start they come one by one."""
+RECONNECT_S = 0.5
+RECONNECT_MAX_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundsParts:
+    """What rounds are made of. ``registry`` is where releases are published and promoted; ``releases`` where they are read.
+
+    ``nodes`` gives the enrolled devices' node keys (P-384, PEM) by device id, without the revoked ones; it is asked again
+    before each round and now and then in between. ``verify_certificate`` refuses revoked devices too.
+    """
+
+    maker: ReleaseMaker
+    registry: Registry
+    releases: ReleaseRegistry
+    settings: RoundSettings
+    release_key: Ed25519PrivateKey
+    round_key: Ed25519PrivateKey
+    verify_certificate: CertificateVerifier
+    nodes: Callable[[], Mapping[str, bytes]]
+    federation: str
+    seed: bytes
+    period_s: float
+    roles: ServerRoles = secagg
+    clock: Callable[[], float] = time.time
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def run_rounds(home: ServerHome, parts: RoundsParts) -> None:
+    """Run rounds until ``parts.stop`` is set. Raises InputError for a home that cannot be used."""
+    files = prepare_superlink(home)
+    folder = StateFolder(home.state)
+    wait = RECONNECT_S
+    with Database.open(home.settings().database or home.database_url) as database:
+        while not parts.stop.is_set():
+            try:
+                link = SuperLink(superlink_address(home), files)
+                try:
+                    _run(link, parts, folder, database)
+                finally:
+                    link.close()
+                wait = RECONNECT_S
+            except SuperLinkLost as lost:
+                _log.warning("%s; the rounds go on when it is back", lost)
+                parts.stop.wait(wait)
+                wait = min(2 * wait, RECONNECT_MAX_S)
+
+
+def begin_or_resume(parts: RoundsParts, folder: StateFolder, database: Database) -> FederationState:
+    """The state to go on from; at the very first start the first release is published and promoted."""
+    state = folder.load(database.load_state())
+    if state is None:
+        active = parts.releases.active()
+        if active is not None:  # `fedge server init` has published it
+            return initial_state(parts.releases.release(active))
+        first = parts.maker.make(parts.maker.first_head, version=0, temperature=1.0, parent=None)
+        parts.registry.publish(first, at=parts.clock())
+        parts.registry.promote(first.release_id, at=parts.clock(), reason="first release")
+        return initial_state(first)
+    # A round that was cut short may have published a version above the state's: the next one needs a number of its own.
+    newest = max((release.version for release in parts.releases.releases()), default=state.version)
+    return replace(state, version=max(state.version, newest))
+
+
+def _run(superlink: SuperLink, parts: RoundsParts, folder: StateFolder, database: Database) -> None:
+    """One run of Flower's, until told to stop. Raises SuperLinkLost."""
+    roster = _Roster(superlink, parts.nodes)
+    roster.refresh()
+    state = begin_or_resume(parts, folder, database)
+    with superlink.run() as (grid, context):
+        _log.info("rounds go on after round %d", state.round_number)
+        pacer = FleetPacer(parts, folder, database, roster)
+
+        def runner(grid: Grid) -> RoundRunner:
+            link = DeviceLink(grid, clock=time.time, sleep=time.sleep, poll_s=LINK_POLL_S, batch=PULL_ALL)
+            sessions = SessionDriver(
+                link,
+                parts.roles,
+                run=parts.federation,
+                round_key=parts.round_key,
+                verify_certificate=parts.verify_certificate,
+                clock=parts.clock,
+                entropy=os.urandom,
+                owner=roster.owner,
+            )
+            return RoundRunner(
+                link,
+                sessions,
+                parts.maker,
+                parts.registry,
+                parts.settings,
+                parts.release_key,
+                parts.seed,
+                parts.clock,
+                folder,
+            )
+
+        build_server_app(runner, state, pacer)(grid, context)
+
+
+class _Roster:
+    """Who is enrolled, and which of them are connected."""
+
+    def __init__(self, superlink: SuperLink, wanted: Callable[[], Mapping[str, bytes]]) -> None:
+        self._superlink = superlink
+        self._wanted = wanted
+        self._device_of: dict[int, str] = {}
+
+    def refresh(self) -> None:
+        """Register who was enrolled since, shut out who was revoked."""
+        self._device_of = self._superlink.reconcile(self._wanted())
+
+    def enrolled(self) -> int:
+        """How many nodes may take part."""
+        return len(self._device_of)
+
+    def online(self) -> int:
+        """How many enrolled nodes are connected now."""
+        return sum(node.online and node.node_id in self._device_of for node in self._superlink.nodes())
+
+    def owner(self, node_id: int) -> str | None:
+        """The device that a node was enrolled for."""
+        return self._device_of.get(node_id)
+
+
+class FleetPacer:
+    """A `Pacer` by the clock: a round every ``period_s`` from start to start, once enough nodes are connected."""
+
+    def __init__(self, parts: RoundsParts, folder: StateFolder, database: Database, roster: _Roster) -> None:
+        self._parts = parts
+        self._folder = folder
+        self._database = database
+        self._roster = roster
+        self._due = max((row.started for row in database.rounds()), default=-parts.period_s) + parts.period_s
+
+    def wait(self, round_number: int) -> bool:
+        """Return when round ``round_number`` should begin; False when told to stop."""
+        said = False
+        most, grown = 0, self._parts.clock()
+        while not self._parts.stop.is_set():
+            self._roster.refresh()
+            now, online, needed = self._parts.clock(), self._roster.online(), self._parts.settings.n_min
+            if online > most:
+                most, grown = online, now
+            due = now >= self._due
+            gathered = online >= min(self._parts.settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
+            if due and online >= needed and gathered:
+                _log.info("round %d begins with %d connected nodes", round_number, online)
+                return True
+            if due and online < needed and not said:
+                _log.info("round %d waits: %d nodes are connected, %d are needed", round_number, online, needed)
+                said = True
+            self._parts.stop.wait(NODES_POLL_S)
+        return False
+
+    def keep(self, state: FederationState, report: RoundReport) -> None:
+        """Store the round's lines and its state; the state also where the database fails."""
+        try:
+            store_round(self._database, state, report, finished=self._parts.clock())
+        finally:
+            self._folder.save(state)
+        self._due = report.started + self._parts.period_s
+        _log.info(
+            "round %d %s: %d of %d devices, release %s",
+            report.round_number,
+            report.outcome,
+            report.survivors,
+            report.cohort,
+            state.release_id[:12],
+        )

@@ -1,0 +1,265 @@
+"""The server's processes, each put together from the server's folder: door, superlink, rounds, central, console.
+
+A process says one line when it is ready, runs until SIGTERM or SIGINT, and then ends with everything it took. Each reads
+only the keys that it needs. Nothing here decides anything: the parts stand in their own packages.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aggregator.settings import ServerHome, ServerSettings
+from fedge.errors import FedgeError, InputError
+
+if TYPE_CHECKING:
+    from aggregator.fleet.tuf_repository import TufRepository
+
+_log = logging.getLogger(__name__)
+
+TUF_REFRESH_S = 300.0
+PARTS = ("superlink", "door", "central", "console", "rounds")
+"""In the order in which they are started; any other works as well, since each waits for those that it needs."""
+
+
+def run_part(part: str, home: ServerHome) -> None:
+    """Run one part until it is told to stop. Raises InputError for an unknown part, a home without `init`, a taken port."""
+    runners: dict[str, Callable[[ServerHome, ServerSettings], None]] = {
+        "superlink": _superlink,
+        "door": _door,
+        "rounds": _rounds,
+        "central": _central,
+        "console": _console,
+    }
+    if part not in PARTS:
+        raise InputError(f"there is no part {part!r}: choose one of {', '.join(PARTS)}")
+    if not home.settings_file.is_file():
+        raise InputError(f"{home.folder} is not set up: run `fedge server init` first")
+    runners[part](home, home.settings())
+
+
+def ready_line(part: str) -> str:
+    """How the line begins that a part prints once it serves."""
+    return f"{part} is ready"
+
+
+def say_ready(part: str, where: str) -> None:
+    """One line on standard output."""
+    print(f"{ready_line(part)}: {where}", flush=True)
+
+
+async def until_stopped(*, ready: Callable[[], None] = lambda: None) -> None:
+    """Returns on SIGTERM or SIGINT. ``ready`` is called once these are heard. Belongs into the main thread."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    ready()
+    await stopped.wait()
+
+
+def database_url(home: ServerHome, settings: ServerSettings) -> str:
+    """Of the server's database."""
+    return settings.database or home.database_url
+
+
+def secagg_label(settings: ServerSettings) -> bool | str:
+    """What every page and summary says: "demo" where so few devices may be summed that the sum hides nothing."""
+    from aggregator.rounds.cohort import COHORT_FLOOR
+
+    return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
+
+
+def _superlink(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.rounds.superlink import HOST, run_superlink
+
+    with listening(HOST, settings.superlink_port):
+        pass  # a taken port is one line here, and many of Flower's own
+    run_superlink(home)
+
+
+def _door(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.fleet.authority import Authority
+    from aggregator.fleet.door import open_door
+    from aggregator.fleet.nodes import EnrolledNodes
+    from aggregator.fleet.relay import Destination, RelayServicer, add_relay
+    from aggregator.fleet.releases import add_releases
+    from aggregator.rounds.superlink import prepare_superlink, superlink_address
+
+    repository = tuf_repository(home, settings).public
+    destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
+    relay = RelayServicer(destination, node_key=EnrolledNodes(Authority(home.authority), home).key)
+
+    async def run() -> None:
+        services = (lambda server: add_releases(server, repository), add_relay(relay))
+        async with open_door(home, settings, services=services, clock=time.time) as door:
+            where = f"{settings.host}:{door.fleet_port}, gRPC with mutual TLS; devices join at port {door.join_port}"
+            await until_stopped(ready=lambda: say_ready("door", where))
+        relay.close()
+
+    asyncio.run(run())
+
+
+def _rounds(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.assembly import release_maker, round_settings
+    from aggregator.fleet.keys import AggregatorKeys
+    from aggregator.fleet.nodes import PublishedNodes
+    from aggregator.fleet.offering import OfferedRegistry
+    from aggregator.fleet.published import PublishedRevocations
+    from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.rounds.canary import canary_policy
+    from aggregator.rounds.service import RoundsParts, run_rounds
+    from aggregator.workbench.model_store import load_device_model, load_facts
+    from fedge.costs import PriceBook
+    from fedge.errors import VerificationError
+    from fedge.identity import TrustRoot
+    from fedge.randomness import derive, root_seed
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each of a round's requests
+    keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
+    registry = ReleaseRegistry(home.registry, keys.release.public_key())
+    repository = tuf_repository(home, settings)
+    revocations = PublishedRevocations(home)
+    wanted = settings.rounds
+
+    def verify(der: bytes) -> tuple[str, Any]:
+        device_id, key = TrustRoot.from_bytes(home.trust.read_bytes()).verify_certificate(der, time.time())
+        if revocations.is_revoked(device_id):
+            raise VerificationError(f"device {device_id} is revoked")
+        return device_id, key
+
+    parts = RoundsParts(
+        maker=release_maker(load_facts(home.models), model, PriceBook.load_default(), keys.release),
+        registry=OfferedRegistry(registry, repository),
+        releases=registry,
+        settings=round_settings(
+            model.training,
+            cohort=wanted.cohort,
+            n_min=wanted.n_min,
+            phase_timeout_s=wanted.phase_timeout_s,
+            max_risk=wanted.max_risk,
+            confidence=wanted.confidence,
+            canary=canary_policy(settings.releases),
+        ),
+        release_key=keys.release,
+        round_key=keys.round,
+        verify_certificate=verify,
+        nodes=PublishedNodes(home),
+        federation=settings.federation,
+        seed=derive(root_seed(settings.seed), "rounds"),
+        period_s=wanted.period_s,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: parts.stop.set())
+    repository.publish(registry)  # what a crash may have left behind
+    keeper = threading.Thread(target=_keep_fresh, args=(repository, parts.stop), name="tuf", daemon=True)
+    keeper.start()
+    say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
+    run_rounds(home, parts)
+
+
+def tuf_repository(home: ServerHome, settings: ServerSettings) -> "TufRepository":
+    """The repository that devices read releases from."""
+    from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
+
+    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
+
+
+def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
+    """Sign TUF's metadata anew well before it runs out."""
+    while True:
+        try:
+            repository.refresh()
+        except (FedgeError, OSError) as error:  # a full disk, say: what is signed stays, and the next look tries again
+            _log.error("TUF's metadata cannot be renewed: %s", error)
+        if stop.wait(TUF_REFRESH_S):
+            return
+
+
+def _central(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.assembly import central_service
+    from aggregator.central import ServerTls, serve
+    from aggregator.fleet.published import PublishedRevocations
+    from aggregator.workbench.model_store import load_facts, load_strong_model
+    from fedge.costs import PriceBook
+
+    service = central_service(load_strong_model(home.models), load_facts(home.models), PriceBook.load_default(), time.time)
+    tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
+    is_revoked = PublishedRevocations(home).is_revoked
+
+    async def run() -> None:
+        address = f"{settings.host}:{settings.central_port}"
+        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked)
+        await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
+        await server.stop()
+
+    asyncio.run(run())
+
+
+def _console(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.console import create_app
+    from aggregator.store import Database
+
+    about = {
+        "federation": settings.federation,
+        "workload": settings.workload,
+        "secagg": secagg_label(settings),
+        "n_min": settings.rounds.n_min,
+    }
+    with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
+        app = create_app(database, federation=about)
+        serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+
+
+@contextmanager
+def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socket]:
+    """A listening socket of our own, so that a taken port is one clear line before anything runs; ``named`` as there."""
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise InputError(f"cannot listen on {named or f'{host}:{port}'}: {error.strerror or error}") from None
+    with listener:
+        yield listener
+
+
+def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None]) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Uvicorn would raise the signal again after its own clean end; this process's end shall be clean, too."""
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Start, then say so."""
+            await super().startup(sockets)
+            ready()
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]  # any ASGI application
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+    )
+    server = Server(config)
+
+    async def run() -> None:
+        stopping = asyncio.create_task(until_stopped())
+        await asyncio.sleep(0)  # so that signals are heard before anyone can know that it serves
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        stopping.cancel()
+        await serving
+
+    asyncio.run(run())

@@ -1,0 +1,61 @@
+"""`fedge device run` and `fedge device status`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from cli.homes import device_home
+
+_FEW_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""Read by libraries when they load: an agent runs small models, one query at a time."""
+
+
+def run_agent(home: Path | None) -> NoReturn:
+    """Become the agent: the same process, without the command line's own 7 MB. Raises InputError where there is no home."""
+    chosen = device_home(home)
+    # Where the working directory is on the path already (python -m cli.main), the agent's packages may be found there alone.
+    safe_path = [] if sys.path[0] in ("", str(Path.cwd())) else ["-P"]
+    environment = {**_FEW_THREADS, **os.environ}
+    command = [sys.executable, *safe_path, "-m", "edge_client", str(chosen.folder)]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
+
+
+def show_status(home: Path | None, *, json_output: bool) -> None:
+    """What runs, and what is missing."""
+    from cli.local_api import exchange
+    from edge_client.running import RunningAgent
+
+    chosen = device_home(home)
+    running = RunningAgent.of(chosen)
+    if running is None:
+        status = {"running": False, "ready": False, "device_id": chosen.settings().device_id}
+    else:
+        _, health = exchange(running.url, "GET", "/health")
+        status = {"running": True, "url": running.url, "pid": running.pid, **health}
+    print(json.dumps(status) if json_output else _shown(status))
+    if not status["ready"]:
+        raise typer.Exit(1)
+
+
+def _shown(status: dict[str, object]) -> str:
+    if not status["running"]:
+        return f"Device {status['device_id']}: no agent runs; start it with fedge device run"
+    release = str(status["release"] or "none")[:12]
+    queue = status["queue"]
+    assert isinstance(queue, dict)
+    missing = status["missing"]
+    assert isinstance(missing, dict)
+    return "\n".join(
+        [
+            f"Device {status['device_id']} at {status['url']} (process {status['pid']}): "
+            f"{'ready' if status['ready'] else 'not ready'}",
+            f"  release   {release} (version {status['release_version']})",
+            f"  central   {status['central']}",
+            f"  queue     {queue['questions']} questions, {queue['bytes']} bytes",
+            *(f"  missing   {name}: {reason}" for name, reason in missing.items()),
+        ]
+    )

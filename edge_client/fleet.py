@@ -1,0 +1,112 @@
+"""What plugs an agent into its fleet: releases through the door, Flower's node in this process, certificates kept young.
+
+All of it goes over one mutual-TLS way to the fleet's door. Flower is imported only where the device takes part in rounds.
+"""
+
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from edge_client.door import DoorChannel
+from edge_client.loops import Loop, Pace
+from edge_client.membership import load_keys, load_member, load_trust
+from edge_client.process import AgentProcess, Plugs
+from edge_client.releases import ReleaseSource
+from edge_client.renewal import Renewer
+from edge_client.revoked import RevokedDevices
+from edge_client.secret import own_secret
+from edge_client.settings import DeviceHome, DeviceSettings
+from edge_client.tuf_source import TufSource
+from fedge import secagg
+from fedge.randomness import derive
+
+if TYPE_CHECKING:
+    from edge_client.participant import Federation, Participant
+
+_log = logging.getLogger(__name__)
+
+NODE_PACE = Pace(1.0)
+"""The node's own waits are inside its step, which ends only with the process or by a mistake."""
+MEMBERSHIP_PACE = Pace(300.0, first_wait_s=5.0)
+"""How often the door is asked for revocations and new keys; certificates are renewed when they are due."""
+
+
+def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
+    """The plugs of an enrolled device."""
+    door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
+    part = _Part(door)
+    loops = [part.membership_loop]
+    if settings.node.mode == "embedded":
+        loops.append(part.node_loop)
+    return Plugs(source=partial(_source, door), loops=tuple(loops))
+
+
+def _source(door: DoorChannel, home: DeviceHome, settings: DeviceSettings) -> ReleaseSource:
+    return TufSource(home, door, settings.device_id)
+
+
+class _Part:
+    """The device's part in its fleet: what one loop renews, the other one goes by."""
+
+    def __init__(self, door: DoorChannel) -> None:
+        self._door = door
+        self._participant: Participant | None = None
+
+    def membership_loop(self, process: AgentProcess) -> Loop:
+        """Renews certificates and fetches revocations and keys."""
+        renewer = Renewer(process.home, process.settings, door=self._door, clock=process.clock)
+        warned: str | None = None
+
+        def keep() -> None:
+            nonlocal warned
+            changes = renewer.step()
+            if changes.warning is not None and changes.warning != warned:
+                _log.warning("%s", changes.warning)
+            warned = changes.warning
+            if changes.reconnect:
+                process.renewed()
+            if changes.reconnect and (participant := self._participant) is not None:
+                participant.take_identity(load_member(process.home, now=process.clock()))
+                participant.take_federation(_federation(process))
+
+        return Loop("membership", keep, MEMBERSHIP_PACE)
+
+    def node_loop(self, process: AgentProcess) -> Loop:
+        """Takes part in rounds."""
+
+        def take_part() -> None:
+            from edge_client.carriers import through_door
+            from edge_client.client_app import build_client_app
+            from edge_client.node import run_node
+            from edge_client.participant import Participant
+
+            self._participant = participant = Participant(
+                identity=load_member(process.home, now=process.clock()),
+                federation=_federation(process),
+                store=process.store,
+                releases=process.releases,
+                meter=process.meter,
+                policy=process.policy,
+                roles=secagg,
+                seed=derive(own_secret(process.home.secret), "training"),
+                clock=process.clock,
+                entropy=os.urandom,
+            )
+            node_key = load_keys(process.home).node
+            run_node(through_door(self._door), node_key, build_client_app(participant), stop=process.stopping)
+
+        return Loop("rounds", take_part, NODE_PACE)
+
+
+def _federation(process: AgentProcess) -> "Federation":
+    from edge_client.participant import Federation
+
+    home, settings, clock = process.home, process.settings, process.clock
+    return Federation(
+        name=settings.federation,
+        round_key=load_trust(home).round_key,
+        verify_certificate=lambda der: load_trust(home).verify_certificate(der, clock()),
+        revoked=RevokedDevices(home.revocations, lambda: load_trust(home)),
+        n_min=settings.min_cohort,
+    )

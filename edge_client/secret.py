@@ -1,0 +1,25 @@
+"""The device's own secret: 32 random bytes in a file of mode 0600, made at the first start. It never leaves the device."""
+
+import os
+from pathlib import Path
+
+from fedge.errors import InputError
+
+SIZE_BYTES = 32
+
+
+def own_secret(path: Path) -> bytes:
+    """The secret in ``path``, made where there is none. Raises InputError for a file that is no such secret."""
+    if not path.exists():
+        staging = path.with_name(f".{path.name}.new")
+        staging.unlink(missing_ok=True)
+        descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(SIZE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        staging.replace(path)
+    secret = path.read_bytes()
+    if len(secret) != SIZE_BYTES:
+        raise InputError(f"{path} has {len(secret)} bytes, not {SIZE_BYTES}: remove it to have a new one made")
+    return secret

@@ -1,0 +1,94 @@
+"""The agent's figures for Prometheus, under the names that the whole of fedge uses. Never a device's id.
+
+What the store keeps (answers by who gave them, cost, energy) is read from it at every scrape, so that counters go on where
+they were before a restart; only durations are of this process alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge_client.answer import Answer
+from edge_client.releases import ReleaseManager
+from edge_client.store import DeviceStore
+from fedge.costs import Kind
+from fedge.costs.ledger import DOWNLINK, UPLINK
+
+_SECONDS = (0.0003, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_DEVICE_ENERGY = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO)
+_UPDATES = {
+    "up": UPLINK & {Kind.UPLINK_UPDATES, Kind.UPLINK_SECAGG},
+    "down": DOWNLINK & {Kind.DOWNLINK_SECAGG, Kind.DOWNLINK_RELEASES},
+}
+
+
+class Figures(Collector):
+    """Collects at each scrape."""
+
+    def __init__(self, store: DeviceStore, releases: ReleaseManager, *, started_at: float) -> None:
+        self.started_at = started_at
+        self._store = store
+        self._releases = releases
+        # One series more for each histogram, that nobody asked for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._durations = Histogram(
+            "fedge_query_duration_seconds",
+            "Time to an answer inside the agent.",
+            ["answered_by"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+
+    def answered(self, answers: Sequence[Answer]) -> None:
+        """Note how long answers took. Those of a batch took the same time, each."""
+        for answer in answers:
+            self._durations.labels(answer.answered_by).observe(answer.latency_ms / 1000)
+
+    def exposition(self) -> bytes:
+        """All figures in Prometheus's text form."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is known before the first scrape, and nothing need be."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """The figures that the store keeps."""
+        totals = self._store.ledger.lifetime()
+        yield _queries(self._store.counters())
+        energy = CounterMetricFamily(
+            "fedge_energy_joules", "Energy of the device's work, by who says so.", labels=["source"]
+        )
+        for source, joules in self._store.ledger.energy_j().items():
+            energy.add_metric([source], joules)
+        yield energy
+        cost = CounterMetricFamily("fedge_cost_usd", "Cost by who pays it and for what.", labels=["payer", "kind"])
+        for (payer, kind), (_, usd) in sorted(totals.sums.items()):
+            cost.add_metric([payer.value, kind.value], usd)
+        yield cost
+        moved = CounterMetricFamily("fedge_update_bytes", "Bytes of updates and releases.", labels=["direction"])
+        for direction, kinds in _UPDATES.items():
+            moved.add_metric([direction], totals.quantity(*kinds))
+        yield moved
+        active = self._releases.active
+        release = GaugeMetricFamily("fedge_release_info", "The release that the device answers with.", labels=["version"])
+        if active is not None:
+            release.add_metric([str(active.loaded.release.manifest.version)], 1)
+        yield release
+
+
+def _queries(counters: Mapping[str, int]) -> Metric:
+    by = Counter[str]()
+    for name, value in counters.items():
+        parts = name.split(".")
+        if parts[0] == "answered":
+            by[parts[1]] += value
+    family = CounterMetricFamily("fedge_queries", "Queries by who answered them.", labels=["answered_by"])
+    for answered_by, value in sorted(by.items()):
+        family.add_metric([answered_by], value)
+    return family

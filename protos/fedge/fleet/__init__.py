@@ -1,0 +1,1 @@
+"""Messages that pass the fleet's door: enrolment, releases, rounds."""

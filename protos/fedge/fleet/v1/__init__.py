@@ -1,0 +1,1 @@
+"""Version 1 of what passes the fleet's door: `.proto` files and the Python generated from them."""

@@ -1,0 +1,154 @@
+"""The whole system as a person starts it: real processes, real mutual TLS, a real round, and nothing left behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+PATIENCE_S = 180.0
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def fedge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
+
+
+def told(*arguments: str | Path) -> Any:
+    """The JSON that a command prints."""
+    result = fedge(*arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def eventually(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.2)
+    return found
+
+
+def read(url: str) -> Any:
+    with urlopen(url, timeout=30) as response:
+        return json.loads(response.read())
+
+
+def processes_of(home: Path) -> list[int]:
+    """Living processes whose command line names the home."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes()
+            state = (path / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if str(home).encode() in command and state not in "ZX" and int(path.name) != os.getpid():
+            found.append(int(path.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A server that was set up for workload home; what is started in it is ended."""
+    folder = tmp_path_factory.mktemp("fedge")
+    made = told("server", "init", "--home", folder)["made"]
+    assert {"settings", "models", "first release", "enrolment authority", "TUF keys"} <= set(made)
+    yield folder
+    fedge("down", "--home", folder)
+    assert processes_of(folder) == []
+
+
+def private_files(home: Path) -> dict[Path, bytes]:
+    keys = [path for path in (home / "server").rglob("*") if path.suffix in (".pem", ".key")]
+    return {path: path.read_bytes() for path in keys}
+
+
+def test_a_second_init_keeps_every_key_and_says_so(home: Path) -> None:
+    before = private_files(home)
+    assert len(before) >= 8 and all(path.stat().st_mode & 0o077 == 0 for path in before)
+    again = told("server", "init", "--home", home)
+    assert again["made"] == [] and "enrolment authority" in again["kept"]
+    assert private_files(home) == before
+    other = fedge("server", "init", "--home", home, "--workload", "digits")
+    assert other.returncode == 1 and "was set up for workload home" in other.stderr
+
+
+def test_a_part_says_one_line_when_it_serves_and_ends_cleanly(home: Path) -> None:
+    command = [sys.executable, "-m", "cli.main", "server", "run", "console", "--home", str(home)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("console is ready: http://127.0.0.1:")
+        taken = fedge("server", "run", "console", "--home", home)
+        assert taken.returncode == 1 and taken.stderr.count("\n") == 1 and "cannot listen on" in taken.stderr
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_start_that_fails_ends_what_it_started_and_shows_why(home: Path) -> None:
+    model = home / "server" / "models" / "strong" / "model.json"
+    good = model.read_bytes()
+    model.write_bytes(b"[]")
+    try:
+        failed = fedge("up", "--devices", "2", "--home", home)
+    finally:
+        model.write_bytes(good)
+    assert failed.returncode == 1
+    assert "fedge: central ended with exit code 1" in failed.stderr and "holds no JSON object" in failed.stderr
+    assert processes_of(home) == []
+
+
+def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        settings = home / "server" / "server.toml"
+        port = busy.getsockname()[1]
+        settings.write_text(settings.read_text().replace("console_port = 8350", f"console_port = {port}"))
+        up = told("up", "--devices", "4", "--home", home)
+    assert up["secagg"] == "demo" and len(up["addresses"]["agents"]) == 4
+    assert not up["addresses"]["console"].endswith(f":{port}/"), "a busy port is left to whoever has it"
+
+    twice = fedge("up", "--home", home)
+    assert twice.returncode == 1 and "runs already" in twice.stderr.splitlines()[-1]
+
+    console = up["addresses"]["console"]
+    assert read(f"{console}api/v1/federation")["secagg"] == "demo"
+    with urlopen(console, timeout=30) as page:
+        assert b"these sums are not private" in page.read()
+    assert [device["state"] for device in told("devices", "list", "--home", home)] == ["member"] * 4
+
+    answer = told("ask", "turn off the lights in the kitchen", "--home", home)
+    assert answer["answered_by"] == "central" and answer["answer"] == "light_off" and answer["usd"] > 0
+    first = answer["release"]
+
+    replayed = told("replay", "--home", home, "--queries", "60", "--rate", "0", "--corrections", "1")
+    assert replayed["queries"] == 60 and replayed["agents"] == 4 and replayed["users"] == "simulated"
+    assert sum(replayed["answered_by"].values()) == 60 and replayed["corrections"] == 60 - replayed["right"]
+
+    def learned() -> Any:
+        rounds = told("rounds", "list", "--home", home)
+        return [entry for entry in rounds if entry["state"] == "finished" and entry["release"] != first]
+
+    done = eventually(learned)[0]
+    assert done["survivors"] == 4 and done["cohort"] == 4
+    agents = list(up["addresses"]["agents"].values())
+    eventually(lambda: all(read(f"{url}/health")["release"] != first for url in agents))
+
+    ended = told("down", "--home", home)
+    assert len(ended["ended"]) == 9 and ended["killed"] == []
+    assert processes_of(home) == []
+    assert fedge("down", "--home", home).stdout.startswith("Nothing runs in")

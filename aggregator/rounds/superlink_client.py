@@ -65,6 +65,7 @@ from aggregator.rounds.superlink import SuperLinkFiles
 from aggregator.rounds.superlink_process import GUARD_HEADER
 from fedge.flower import check_flower
 
+_log = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 OBJECT_POLL_S = 0.02
 OBJECT_TIMEOUT_S = 30.0

@@ -84,16 +84,16 @@ def _superlink(home: ServerHome, settings: ServerSettings) -> None:
 
 
 def _door(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
-    from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.peers import caller
+    from aggregator.fleet.nodes import EnrolledNodes
     from aggregator.fleet.relay import Destination, RelayServicer, add_relay
     from aggregator.fleet.releases import add_releases
     from aggregator.rounds.superlink import prepare_superlink, superlink_address
 
     repository = tuf_repository(home, settings).public
     destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
-    relay = RelayServicer(destination, caller=caller, node_key=PublishedNodes(home).key)
+    relay = RelayServicer(destination, node_key=EnrolledNodes(Authority(home.authority), home).key)
 
     async def run() -> None:
         services = (lambda server: add_releases(server, repository), add_relay(relay))
@@ -150,7 +150,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         release_key=keys.release,
         round_key=keys.round,
         verify_certificate=verify,
-        nodes=PublishedNodes(home).keys,
+        nodes=PublishedNodes(home),
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,

@@ -120,6 +120,11 @@ class ServerHome:
         return self.folder / "superlink"
 
     @property
+    def nodes(self) -> Path:
+        """Flower's node key of each enrolled device, as the door publishes it for the rounds process."""
+        return self.folder / "nodes.json"
+
+    @property
     def trust(self) -> Path:
         """The public keys that devices pin, canonical JSON."""
         return self.folder / "trust.json"
@@ -128,11 +133,6 @@ class ServerHome:
     def revocations(self) -> Path:
         """Who is revoked, signed by the authority: read by every part that serves devices."""
         return self.folder / "revocations"
-
-    @property
-    def nodes(self) -> Path:
-        """The members' Flower node keys (public), JSON: for the relay and the rounds."""
-        return self.folder / "nodes.json"
 
     @property
     def database_url(self) -> str:

@@ -28,6 +28,7 @@ from fedge.costs import PriceBook
 from fedge.features import Query, TextFeatures
 from fedge.identity import TrustRoot, issue_certificate
 from fedge.release import (
+    INFER,
     CertificateDocument,
     Manifest,
     Release,
@@ -136,6 +137,11 @@ class Fleet:
             training={"learning_rate": 0.1, "batch_size": 16, "epochs": 1, "clip_norm": 1.0, "weight_cap": 64},
         )  # fmt: skip
         return sign_release(manifest, files, self.release)
+
+
+def model_of(release: Release) -> int:
+    """Bytes of the model that answers."""
+    return len(release.files[INFER])
 
 
 class ConstantModel:

@@ -1,11 +1,18 @@
 """`fedge bench`: ratios against peers, measured side by side in one run."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.results import Result
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 app = typer.Typer(no_args_is_help=True, help="Ratios against peers, measured side by side in one run on this machine.")
 
@@ -24,21 +31,53 @@ def secagg(
         ),
     ] = None,
     repetitions: Annotated[int, typer.Option(min=1, max=100, help="Medians are taken over so many runs.")] = 3,
-    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Secure aggregation beside flwr's SecAgg+ primitives, CKKS (where TenSEAL is installed), plain sums and the key stream.
 
     Takes about three minutes at the default cases; progress goes to standard error.
     """
+    from benchmarks.secagg import CASES, benchmark
+
+    cases = tuple(_case(text) for text in case) if case else CASES
+    results = benchmark(stage=_progress(), cases=cases, repetitions=repetitions)
+    _show(results, json_output=json_output)
+
+
+@app.command()
+def inference(
+    queries: Annotated[int, typer.Option(min=200, max=1_000_000, help="How many queries.")] = 2000,
+    json_output: JsonOption = False,
+) -> None:
+    """A local answer inside the agent and over its HTTP API, beside the bare model; and the agent's resident memory."""
+    from benchmarks.inference import benchmark
+
+    _show(benchmark(stage=_progress(), queries=queries), json_output=json_output)
+
+
+@app.command()
+def fallback(
+    calls: Annotated[int, typer.Option(min=200, max=1_000_000, help="How many escalations.")] = 1500,
+    json_output: JsonOption = False,
+) -> None:
+    """An escalation over mutual TLS, beside a bare grpc.aio call with the same messages and certificates."""
+    from benchmarks.fallback import benchmark
+
+    _show(benchmark(stage=_progress(), calls=calls), json_output=json_output)
+
+
+def _progress() -> "Callable[[str], None]":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False).print
+
+
+def _show(results: "list[Result]", *, json_output: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from benchmarks.results import document
-    from benchmarks.secagg import CASES, benchmark
 
-    cases = tuple(_case(text) for text in case) if case else CASES
-    progress = Console(stderr=True, highlight=False)
-    results = benchmark(stage=progress.print, cases=cases, repetitions=repetitions)
     if json_output:
         print(json.dumps(document(results)))
         return

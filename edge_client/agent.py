@@ -96,16 +96,28 @@ class Agent:
         now = self.device.clock()
         active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
+        meter, spent_s = self.device.meter, inferred if active else 0.0
         with self.store.transaction():
-            first = self.store.answers.reserve(len(queries))
+            first = self.store.answers.upcoming()
             questions = [
                 Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
                 for i, query in enumerate(queries)
             ]
             fates = self.store.fates.settle(self._draws(questions, active), at=now)
-        settled, requests = self._answer(questions, fates, active, mode=mode, now=now)
-        rows = batch_rows(self.device.meter, settled, requests, now=now, inferred=inferred if active else 0.0)
-        queued = write_batch(self.store, settled, active, rows, now=now, queue=queue)
+            routes = self._routes(questions, fates, active, mode=mode, now=now)
+            # Nothing to send and nothing to promise: one transaction for all of it, half the time of a local answer.
+            local = not queue and all(decided.answered_by != "central" for decided in routes)
+            if local:
+                settled = _settled(questions, fates, routes, {})
+                rows = batch_rows(meter, settled, [], now=now, inferred=spent_s)
+                queued = write_batch(self.store, settled, active, rows, now=now)
+            else:
+                self.store.answers.reserve(len(queries))
+        if not local:
+            requests, outcomes = self._escalated(questions, routes, active)
+            settled = _settled(questions, fates, routes, outcomes)
+            rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
+            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue)
         self._note(settled, active)
         local_usd = rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
@@ -243,7 +255,7 @@ class Agent:
         escalated = sum(reason != Reason.CONFIDENT for reason in routed)
         self.releases.note(active, answered=len(settled), routed=len(routed), escalated=escalated)
 
-    def _answer(
+    def _routes(
         self,
         questions: Sequence[Question],
         fates: Mapping[bytes, bool],
@@ -251,8 +263,8 @@ class Agent:
         *,
         mode: Mode,
         now: float,
-    ) -> tuple[list[Settled], list[AnswerRequest]]:
-        """Routes, and central's answers to the queries that go there."""
+    ) -> list[Route]:
+        """Who is to answer each question."""
         device = self.device
         online = device.online()
         price_usd = device.meter.book.central_price_usd
@@ -273,17 +285,18 @@ class Agent:
             if decided.answered_by == "central":
                 left_usd -= price_usd
             routes.append(decided)
+        return routes
+
+    def _escalated(
+        self, questions: Sequence[Question], routes: Sequence[Route], active: Active | None
+    ) -> tuple[list[AnswerRequest], dict[int, Outcome]]:
+        """What was put to central, and what came of it by the question's place."""
+        device = self.device
         release_id = active.loaded.release_id if active else ""
         asked = [i for i, decided in enumerate(routes) if decided.answered_by == "central"]
         requests = [request_for(questions[i], routes[i], device_id=device.device_id, release_id=release_id) for i in asked]
-        outcomes: dict[int, Outcome] = {}
-        if requests:
-            outcomes = dict(zip(asked, self._central.answer_many(requests, device.timeout_s), strict=True))
-        settled = [
-            settle(question, fates[question.content_hash], routes[i], outcomes.get(i))
-            for i, question in enumerate(questions)
-        ]
-        return settled, requests
+        outcomes = self._central.answer_many(requests, device.timeout_s) if requests else []
+        return requests, dict(zip(asked, outcomes, strict=True))
 
     def _affordable(self, at_most: int) -> list[OpenQuestion]:
         """The oldest open questions that today's budget allows."""
@@ -310,3 +323,15 @@ class Agent:
         if size_bytes:
             now = self.device.clock()
             self.store.ledger.append(self.device.meter.transfer({Kind.DOWNLINK_RELEASES: size_bytes}, at=now))
+
+
+def _settled(
+    questions: Sequence[Question],
+    fates: Mapping[bytes, bool],
+    routes: Sequence[Route],
+    outcomes: Mapping[int, Outcome],
+) -> list[Settled]:
+    """The end of each question."""
+    return [
+        settle(question, fates[question.content_hash], routes[i], outcomes.get(i)) for i, question in enumerate(questions)
+    ]

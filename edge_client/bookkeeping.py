@@ -30,7 +30,8 @@ def write_batch(
     probes = [probe for done in settled if (probe := probe_of(done, active, now))]
     waiting = [question for done in settled if (question := open_question(done, release_id, now, queue=queue))]
     counts = Counter(f"answered.{done.answered_by}.{done.reason}" for done in settled)
-    counts["degraded"] = sum(done.degraded for done in settled)
+    if degraded := sum(done.degraded for done in settled):
+        counts["degraded"] = degraded
     asked_to_queue = {question.content_hash for question in waiting if question.acknowledged}
     with store.transaction(durable=bool(asked_to_queue)):
         store.memory.add(examples)

@@ -6,15 +6,19 @@ Connections are kept, and a broken one is opened again for the next request. Not
 
 import http.client
 import ssl
+import time
 from collections.abc import Callable, Mapping
 
 import grpc
 
 from edge_client.fleet_api import FleetUnreachable, Post
+from fedge.errors import FedgeError
 from fedge.flower import PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 
 TIMEOUT_S = 60.0
+IDLE_S = 3.0
+"""SuperLink hangs up on a connection that was idle for five seconds."""
 _PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 # What the door says of a device rather than of the way to it.
 _REFUSALS = {
@@ -33,14 +37,21 @@ def straight(address: str, authority: bytes, *, timeout_s: float = TIMEOUT_S) ->
     host, _, port = address.rpartition(":")
     connection = http.client.HTTPSConnection(host.strip("[]"), int(port), timeout=timeout_s, context=context)
 
+    used = time.monotonic()
+
     def post(path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        nonlocal used
+        if time.monotonic() - used > IDLE_S:
+            connection.close()  # the next request opens it again
         try:
             connection.request("POST", path, body=body, headers={**_PROTOBUF, **headers})
             response = connection.getresponse()
-            return response.status, response.read()
+            answer = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise FleetUnreachable(f"SuperLink at {address} does not answer: {error!r}") from error
+        used = time.monotonic()
+        return answer
 
     return post
 
@@ -59,6 +70,8 @@ def through_door(channel: Callable[[], grpc.Channel], *, timeout_s: float = TIME
         try:
             stub = relay_pb2_grpc.RelayStub(channel())  # type: ignore[no-untyped-call]  # generated code
             answer = stub.Relay(request, timeout=timeout_s)
+        except FedgeError as error:  # no certificate to show, for now
+            raise FleetUnreachable(str(error)) from error
         except ValueError as error:  # the channel was closed for a newer one
             raise FleetUnreachable("the fleet door's channel is being opened again") from error
         except grpc.RpcError as error:

@@ -1,13 +1,17 @@
 """What the device uses, as ledger rows: energy of answering, training and sending, bytes, and what central was paid.
 
-Energy is **modelled**: the device profile's power of a busy core times seconds. The seconds are the profile's own for each
-query or step, or measured ones where the caller has a stopwatch. No power meter is read, and nothing here claims one was.
+Every row of energy names its source. "model": the device profile's power of a busy core times seconds, which are the
+profile's own for each query or step, or measured ones where the caller has a stopwatch. A sensor's name: the energy of a
+long piece of work (a round's training) as that sensor showed it; see `edge_client.power`. The simulator has no sensors.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+from edge_client.power import PowerMeter, Span, Spent
 from fedge.costs import (
+    MODEL,
     DeviceProfile,
     Kind,
     LedgerEntry,
@@ -25,10 +29,31 @@ from fedge.costs.ledger import UPLINK
 
 @dataclass(frozen=True, slots=True)
 class EnergyMeter:
-    """Turns what happened on one device into ledger rows, by one price book and one profile."""
+    """Turns what happened on one device into ledger rows, by one price book, one profile and, where given, sensors."""
 
     book: PriceBook
     profile: DeviceProfile
+    power: PowerMeter | None = None
+
+    @contextmanager
+    def watch(self) -> Iterator[Span]:
+        """Measure a long piece of work where the device has sensors; ``spent`` stays None where that was not possible."""
+        if self.power is None:
+            yield Span()
+            return
+        with self.power.span() as span:
+            yield span
+
+    def work(self, *, steps: int, scored: int, at: float, spent: Spent | None = None) -> list[LedgerEntry]:
+        """Electricity of a round's work: training steps and scored queries; ``spent`` where a sensor measured them together.
+
+        A measured figure is divided between the two as the model would divide it.
+        """
+        rows = [self.training(steps=steps, at=at), self.inference(queries=scored, at=at)]
+        modelled_j = sum(row.quantity for row in rows)
+        if spent is None or not modelled_j:
+            return rows
+        return [self._measured(row, spent, row.quantity / modelled_j) for row in rows]
 
     def inference(self, *, queries: int, at: float, seconds: float | None = None) -> LedgerEntry:
         """Electricity of answering or scoring; ``seconds`` where they were measured, else the profile's for each query."""
@@ -61,4 +86,9 @@ class EnergyMeter:
 
     def _busy(self, kind: Kind, seconds: float, at: float) -> LedgerEntry:
         joules = seconds * self.profile.active_w
-        return entry(kind, joules, self.book.device_electricity_usd_per_j, at=at, payer=Payer.DEVICE_OWNER)
+        return entry(kind, joules, self.book.device_electricity_usd_per_j, at=at, payer=Payer.DEVICE_OWNER, source=MODEL)
+
+    @staticmethod
+    def _measured(row: LedgerEntry, spent: Spent, share: float) -> LedgerEntry:
+        joules = spent.joules * share
+        return replace(row, quantity=joules, amount_usd=joules * row.price_usd, source=spent.source)

@@ -38,7 +38,7 @@ class Pace:
     growth: float = 1.15
     idle_s: float = 1.0
     retry_s: float = 0.25
-    retry_max_s: float = 15.0
+    retry_max_s: float = 5.0
     jitter: float = 0.3
 
 

@@ -23,6 +23,7 @@ from edge_client.energy import EnergyMeter
 from edge_client.escalation import ClientTls, GrpcCentralClient
 from edge_client.loading import ReleaseLoader
 from edge_client.loops import Loop, Pace
+from edge_client.power import PowerMeter, find_sensors
 from edge_client.readiness import notify
 from edge_client.releases import Latest, ReleaseManager, ReleasePieces, ReleaseSource
 from edge_client.retention import forget_before, tidy
@@ -92,14 +93,14 @@ class AgentProcess:
         self.stopping = threading.Event()
         self.trust = _trust(home)
         self.policy = _policy(settings)
-        self.meter = _meter(settings)
+        self.meter = _meter(settings, stopwatch)
         self.store = _store(home, settings)
         self.releases = ReleaseManager(
             plugs.source(home, settings),
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
             loader=ReleaseLoader(self.trust.release_key),
-            watch=ReleaseWatch(self.store, WatchRules(**settings.releases.model_dump()), clock),
+            watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
@@ -109,10 +110,13 @@ class AgentProcess:
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
         self._catching_up = Loop("outbox", self._catch_up, Pace(30.0))
+        self._settling = Loop("memory", footprint.settle, Pace(120.0))
         self.loops = [
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
             Loop("keeping", self._keep, Pace(3600.0)),
+            self._settling,
+            *([Loop("power", self.meter.power.rest, Pace(15.0))] if self.meter.power else []),
             *(make(self) for make in plugs.loops),
         ]
         self._service = Service(
@@ -169,7 +173,7 @@ class AgentProcess:
         return Health(ready=active is not None or online, missing=missing, detail=detail)
 
     def renewed(self) -> None:
-        """Go by the certificates that stand in the home now. For whoever renewed them."""
+        """Ask central with the certificates that stand in the home now. For whoever renewed them."""
         self.channel.reopen()
 
     def close(self) -> None:
@@ -202,7 +206,6 @@ class AgentProcess:
             loop.start()
         RunningAgent(url, os.getpid(), self.settings.device_id).write(self.home)
         notify("READY=1")
-        footprint.settle()
         ready(url)
 
     def _restore(self) -> None:
@@ -225,7 +228,7 @@ class AgentProcess:
 
     def _sync(self) -> None:
         if self.agent.sync().changed:
-            footprint.settle()
+            self._settling.wake()
 
     def _keep(self) -> None:
         forget_before(self.store, self.clock() - self.settings.keep_days * _DAY_S)
@@ -239,6 +242,17 @@ def _trust(home: DeviceHome) -> TrustRoot:
         raise InputError(f"{home.trust} cannot be read ({error.strerror}): enrol this device first") from None
 
 
+def _watch_rules(settings: DeviceSettings) -> WatchRules:
+    given = settings.releases
+    return WatchRules(
+        health_s=given.health_s,
+        max_errors=given.max_errors,
+        max_starts=given.max_starts,
+        escalation_rise=given.escalation_rise,
+        min_answers=given.min_answers,
+    )
+
+
 def _policy(settings: DeviceSettings) -> Policy:
     if settings.policy is None:
         return Policy.default()
@@ -248,11 +262,14 @@ def _policy(settings: DeviceSettings) -> Policy:
         raise InputError(f"policy {settings.policy} cannot be read: {error}") from None
 
 
-def _meter(settings: DeviceSettings) -> EnergyMeter:
+def _meter(settings: DeviceSettings, stopwatch: Stopwatch) -> EnergyMeter:
     profiles = load_profiles()
     if settings.profile not in profiles:
         raise InputError(f"profile is {settings.profile!r}: use one of {', '.join(sorted(profiles))}")
-    return EnergyMeter(PriceBook.load_default(), profiles[settings.profile])
+    sensors = find_sensors(settings.sysfs)
+    return EnergyMeter(
+        PriceBook.load_default(), profiles[settings.profile], PowerMeter(sensors, stopwatch) if sensors else None
+    )
 
 
 def _store(home: DeviceHome, settings: DeviceSettings) -> DeviceStore:

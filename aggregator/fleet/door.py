@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import grpc
@@ -18,7 +17,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.enrolling import Clock, EnrolmentServicer, JoiningServicer, Where
-from aggregator.fleet.nodes import publish_nodes
 from aggregator.fleet.peers import Admission, Interceptor
 from aggregator.fleet.published import PublishedRevocations, publish
 from aggregator.fleet.transport import ServerTls
@@ -102,8 +100,7 @@ async def open_door(
     )
     try:
         where = Where(settings.federation, fleet.port, settings.central_port, home.tuf / "repository" / "metadata")
-        joined = partial(publish_nodes, authority, home)
-        newcomer = JoiningServicer(authority, where, lifetime_s=lifetime_s, clock=clock, joined=joined)
+        newcomer = JoiningServicer(authority, where, lifetime_s=lifetime_s, clock=clock)
         add = _registration(enrolment_pb2_grpc.add_JoiningServicer_to_server, newcomer)
         joining = await serve_joining(f"{settings.host}:{settings.join_port}", tls, services=[add])
         keeper = asyncio.create_task(_keep(authority, home, settings.names, clock, keep_every_s))

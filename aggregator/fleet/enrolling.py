@@ -41,14 +41,11 @@ class Where:
 class JoiningServicer(enrolment_pb2_grpc.JoiningServicer):
     """For devices without a valid certificate."""
 
-    def __init__(
-        self, authority: Authority, where: Where, *, lifetime_s: float, clock: Clock, joined: Callable[[], None]
-    ) -> None:
+    def __init__(self, authority: Authority, where: Where, *, lifetime_s: float, clock: Clock) -> None:
         self._authority = authority
         self._where = where
         self._lifetime_s = lifetime_s
         self._clock = clock
-        self._joined = joined
 
     async def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinResponse:  # noqa: N802 - the wire's name
         """Certificates for a token."""
@@ -68,7 +65,6 @@ class JoiningServicer(enrolment_pb2_grpc.JoiningServicer):
         if len(request.token) != TOKEN_BYTES:
             raise VerificationError(f"a join token has {TOKEN_BYTES} bytes, not {len(request.token)}")
         made = self._authority.join(request.token, _wish(request.wish), now=now, lifetime_s=self._lifetime_s)
-        self._joined()  # before the device can know that it is a member
         return pb.JoinResponse(
             certificates=_certificates(made),
             trust=self._authority.trust().to_bytes(),

@@ -10,7 +10,6 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.nodes import publish_nodes
 from aggregator.settings import ServerHome
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import RevocationList, TrustRoot
@@ -31,7 +30,6 @@ def publish(authority: Authority, home: ServerHome, names: tuple[str, ...], *, n
     _write_if_changed(home.tls / "ca.crt", root.tls_authorities(now))
     _keep_server_certificate(authority, home, names, now=now)
     _keep_revocations(authority, home, root, now=now)
-    publish_nodes(authority, home)
 
 
 class PublishedRevocations:

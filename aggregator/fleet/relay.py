@@ -9,25 +9,22 @@ import asyncio
 import binascii
 import http.client
 import logging
-import ssl
-import threading
 from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 
+from aggregator.fleet.peers import Context, caller
+from aggregator.rounds.kept import KeptConnections
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 
 _log = logging.getLogger(__name__)
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 _SMALL = 64 * 1024
 MAX_BODY_BYTES = {
@@ -39,7 +36,7 @@ MAX_BODY_BYTES = {
     "get-run": _SMALL,
     "get-fab": _SMALL,
     "pull-object": _SMALL,
-    "push-object": 16 * 1024 * 1024,
+    "push-object": 15 * 1024 * 1024,
     "confirm-message-received": _SMALL,
 }
 """The routes that pass, with the most that a request may weigh. Registering a node is not among them."""
@@ -66,28 +63,26 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 
 class RelayServicer(relay_pb2_grpc.RelayServicer):
-    """The service. ``caller`` names the device of a call; ``node_key`` is the key (PEM) enrolled for a device, or None."""
+    """The service. ``node_key`` gives the key (PEM) that was enrolled for a device, or None.
 
-    def __init__(
-        self,
-        destination: Destination,
-        *,
-        caller: Callable[[Context], str],
-        node_key: Callable[[str], bytes | None],
-    ) -> None:
-        self._caller = caller
+    Behind `aggregator.fleet.peers.Admission`, which turns revoked devices away on each call.
+    """
+
+    def __init__(self, destination: Destination, *, node_key: Callable[[str], bytes | None]) -> None:
         self._node_key = node_key
-        self._way = _Way(destination)
+        self._way = KeptConnections(
+            destination.address, lambda: destination.certificate.read_text(encoding="ascii"), timeout_s=TIMEOUT_S
+        )
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="relay")
 
     async def Relay(  # noqa: N802 - the name in the proto file
         self, request: "relay_pb2.RelayRequest", context: Context
     ) -> "relay_pb2.RelayResponse":
         """Pass one request on, or refuse it."""
-        device = self._caller(context)
+        device = caller(context)
         try:
             check(request, self._node_key(device))
-            work = asyncio.get_running_loop().run_in_executor(self._pool, self._way.post, request)
+            work = asyncio.get_running_loop().run_in_executor(self._pool, self._pass_on, request)
             status, body = await asyncio.wait_for(work, TIMEOUT_S)
         except Refused as refused:
             _log.warning("device %s: %s", device, refused)
@@ -96,6 +91,16 @@ class RelayServicer(relay_pb2_grpc.RelayServicer):
             _log.info("SuperLink does not answer: %r", error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "SuperLink does not answer")
         return relay_pb2.RelayResponse(status=status, body=body if status == http.HTTPStatus.OK else b"")
+
+    def _pass_on(self, request: "relay_pb2.RelayRequest") -> tuple[int, bytes]:
+        headers = {
+            "content-type": "application/protobuf",
+            "accept": "application/protobuf",
+            PUBLIC_KEY_HEADER: request.public_key,
+            TIMESTAMP_HEADER: request.timestamp,
+            SIGNATURE_HEADER: request.signature,
+        }
+        return self._way.post(request.path, headers, request.body)
 
     def close(self) -> None:
         """Wait for nothing more."""
@@ -143,40 +148,3 @@ def _decoded(text: str) -> bytes:
         return b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-class _Way:
-    """Connections to SuperLink, one a thread, kept open."""
-
-    def __init__(self, destination: Destination) -> None:
-        self._destination = destination
-        self._local = threading.local()
-
-    def post(self, request: "relay_pb2.RelayRequest") -> tuple[int, bytes]:
-        connection = self._connection()
-        headers = {
-            "content-type": "application/protobuf",
-            "accept": "application/protobuf",
-            PUBLIC_KEY_HEADER: request.public_key,
-            TIMESTAMP_HEADER: request.timestamp,
-            SIGNATURE_HEADER: request.signature,
-        }
-        try:
-            connection.request("POST", request.path, body=request.body, headers=headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except BaseException:
-            connection.close()
-            raise
-
-    def _connection(self) -> http.client.HTTPSConnection:
-        found: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
-        if found is None:
-            # The certificate is read for each new thread and connection: SuperLink may have been given a new one.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.load_verify_locations(self._destination.certificate)
-            host, _, port = self._destination.address.rpartition(":")
-            found = http.client.HTTPSConnection(host, int(port), timeout=TIMEOUT_S, context=context)
-            self._local.connection = found
-        return found

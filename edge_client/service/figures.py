@@ -5,7 +5,7 @@ they were before a restart; only durations are of this process alone.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from edge_client.answer import Answer
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
-from fedge.costs import Kind, Totals
+from fedge.costs import Kind
 from fedge.costs.ledger import DOWNLINK, UPLINK
 
 _SECONDS = (0.0003, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,25 +23,17 @@ _UPDATES = {
     "up": UPLINK & {Kind.UPLINK_UPDATES, Kind.UPLINK_SECAGG},
     "down": DOWNLINK & {Kind.DOWNLINK_SECAGG, Kind.DOWNLINK_RELEASES},
 }
-Energy = Callable[[Totals], Mapping[str, float]]
-
-
-def modelled_energy(totals: Totals) -> Mapping[str, float]:
-    """Joules by source: all of it from the device's profile, where nothing measures."""
-    return {"model": totals.quantity(*_DEVICE_ENERGY)}
 
 
 class Figures(Collector):
-    """Collects at each scrape. ``energy``: joules by source, from the ledger's totals."""
+    """Collects at each scrape."""
 
-    def __init__(
-        self, store: DeviceStore, releases: ReleaseManager, *, started_at: float, energy: Energy = modelled_energy
-    ) -> None:
+    def __init__(self, store: DeviceStore, releases: ReleaseManager, *, started_at: float) -> None:
         self.started_at = started_at
         self._store = store
         self._releases = releases
-        self._energy = energy
-        disable_created_metrics()  # one series more for each histogram, that nobody asked for
+        # One series more for each histogram, that nobody asked for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._durations = Histogram(
@@ -69,8 +61,10 @@ class Figures(Collector):
         """The figures that the store keeps."""
         totals = self._store.ledger.lifetime()
         yield _queries(self._store.counters())
-        energy = CounterMetricFamily("fedge_energy_joules", "Energy used by the device.", labels=["source"])
-        for source, joules in self._energy(totals).items():
+        energy = CounterMetricFamily(
+            "fedge_energy_joules", "Energy of the device's work, by who says so.", labels=["source"]
+        )
+        for source, joules in self._store.ledger.energy_j().items():
             energy.add_metric([source], joules)
         yield energy
         cost = CounterMetricFamily("fedge_cost_usd", "Cost by who pays it and for what.", labels=["payer", "kind"])

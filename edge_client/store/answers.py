@@ -7,6 +7,8 @@ from edge_client.store.blobs import query_from_blob, query_to_blob
 from edge_client.store.database import Database, Row
 from fedge.features import Query
 
+_SWEEP = 64  # looking for what is too many takes as long as logging an answer
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedAnswer:
@@ -21,11 +23,16 @@ class LoggedAnswer:
 
 
 class AnswerLog:
-    """Answers by number, the newest ``max_rows`` of them."""
+    """Answers by number, the newest ``max_rows`` of them and a few more."""
 
     def __init__(self, database: Database, *, max_rows: int) -> None:
         self._database = database
         self._max_rows = max_rows
+
+    def upcoming(self) -> int:
+        """The number that the next answer gets."""
+        row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'answers'")
+        return int(row[0]) + 1 if row else 1
 
     def reserve(self, count: int) -> int:
         """The first of ``count`` numbers in a row, never to be given again whether or not an answer is logged under them."""
@@ -39,13 +46,14 @@ class AnswerLog:
         return int(last) + 1
 
     def append(self, first: int, answers: Sequence[LoggedAnswer]) -> None:
-        """Log answers under the reserved numbers from ``first`` on."""
+        """Log answers under their numbers from ``first`` on; those that are too many go, now and then."""
         with self._database.transaction():
             self._database.write_many(
                 "INSERT INTO answers (id, content_hash, query, answer, answered_by, probe, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (_to_row(first + index, answer) for index, answer in enumerate(answers)),
             )
-            self._database.write("DELETE FROM answers WHERE id <= (SELECT max(id) FROM answers) - ?", (self._max_rows,))
+            if first % _SWEEP < len(answers):
+                self._database.write("DELETE FROM answers WHERE id <= ?", (first + len(answers) - 1 - self._max_rows,))
 
     def get(self, answer_id: int) -> LoggedAnswer | None:
         """The answer with that number, or None where it is unknown or long gone."""

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from edge_client.store.database import Database, Row
 from fedge.costs import Kind, LedgerEntry, Payer, Totals
 
-_INSERT = "INSERT INTO ledger (at, payer, kind, quantity, unit, price_usd, amount_usd) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SELECT = "SELECT at, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger WHERE id > ? ORDER BY id"
+_INSERT = (
+    "INSERT INTO ledger (at, payer, kind, quantity, unit, price_usd, amount_usd, source) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SELECT = "SELECT at, payer, kind, quantity, unit, price_usd, amount_usd, source FROM ledger WHERE id > ? ORDER BY id"
 _DAY_S = 86_400.0
 
 
@@ -24,8 +26,8 @@ class LedgerTable:
         self._database.write_many(
             _INSERT,
             (
-                (entry.at, entry.payer, entry.kind, entry.quantity, entry.unit, entry.price_usd, entry.amount_usd)
-                for entry in entries
+                (row.at, row.payer, row.kind, row.quantity, row.unit, row.price_usd, row.amount_usd, row.source)
+                for row in entries
             ),
         )
 
@@ -41,6 +43,14 @@ class LedgerTable:
     def totals(self, since: int = 0) -> Totals:
         """Sums of the rows written after the mark ``since``."""
         return Totals.of(self.since(since))
+
+    def energy_j(self) -> dict[str, float]:
+        """Joules of the device's own work since it began, by who says so: "model" or a sensor's name."""
+        rows = self._database.rows(
+            "SELECT source, sum(quantity) FROM (SELECT source, quantity FROM ledger WHERE source != '' "
+            "UNION ALL SELECT source, quantity FROM ledger_days WHERE source != '') GROUP BY source ORDER BY source"
+        )
+        return {str(source): float(joules) for source, joules in rows}
 
     def lifetime(self) -> Totals:
         """Sums of everything ever written, folded or not."""
@@ -64,12 +74,12 @@ class LedgerTable:
         return float(row[0])
 
     def fold(self, mark: int) -> None:
-        """Replace the rows up to ``mark`` by one a day, payer, kind, unit and price."""
+        """Replace the rows up to ``mark`` by one a day, payer, kind, unit, price and source."""
         with self._database.transaction():
             self._database.write(
                 "INSERT INTO ledger_days "
-                "SELECT CAST(at / ? AS INTEGER), payer, kind, unit, price_usd, sum(quantity), sum(amount_usd) "
-                "FROM ledger WHERE id <= ? GROUP BY 1, 2, 3, 4, 5 "
+                "SELECT CAST(at / ? AS INTEGER), payer, kind, unit, price_usd, sum(quantity), sum(amount_usd), source "
+                "FROM ledger WHERE id <= ? GROUP BY 1, 2, 3, 4, 5, source "
                 "ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity, "
                 "amount_usd = amount_usd + excluded.amount_usd",
                 (_DAY_S, mark),
@@ -79,13 +89,13 @@ class LedgerTable:
     def days(self) -> list[LedgerEntry]:
         """The folded rows; ``at`` is the start of the day (UTC)."""
         rows = self._database.rows(
-            "SELECT day * ?, payer, kind, quantity, unit, price_usd, amount_usd FROM ledger_days "
-            "ORDER BY day, payer, kind, price_usd",
+            "SELECT day * ?, payer, kind, quantity, unit, price_usd, amount_usd, source FROM ledger_days "
+            "ORDER BY day, payer, kind, price_usd, source",
             (_DAY_S,),
         )
         return [_entry(row) for row in rows]
 
 
 def _entry(row: Row) -> LedgerEntry:
-    at, payer, kind, quantity, unit, price_usd, amount_usd = row
-    return LedgerEntry(at, Payer(payer), Kind(kind), quantity, unit, price_usd, amount_usd)
+    at, payer, kind, quantity, unit, price_usd, amount_usd, source = row
+    return LedgerEntry(at, Payer(payer), Kind(kind), quantity, unit, price_usd, amount_usd, source)

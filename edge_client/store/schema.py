@@ -112,6 +112,28 @@ CREATE TABLE answers (
 ) STRICT;
 """
 
+_SOURCES = """
+ALTER TABLE ledger ADD COLUMN source TEXT NOT NULL DEFAULT '';
+UPDATE ledger SET source = 'model' WHERE kind LIKE 'device%' AND unit = 'J';
+ALTER TABLE ledger_days RENAME TO ledger_days_1;
+CREATE TABLE ledger_days (
+    day INTEGER NOT NULL,
+    payer TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    price_usd REAL NOT NULL,
+    quantity REAL NOT NULL,
+    amount_usd REAL NOT NULL,
+    source TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (day, payer, kind, unit, price_usd, source)
+) STRICT, WITHOUT ROWID;
+INSERT INTO ledger_days
+    SELECT day, payer, kind, unit, price_usd, quantity, amount_usd,
+           CASE WHEN kind LIKE 'device%' AND unit = 'J' THEN 'model' ELSE '' END
+    FROM ledger_days_1;
+DROP TABLE ledger_days_1;
+"""
+
 _QUEUE = """
 ALTER TABLE outbox ADD COLUMN learn INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE outbox ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
@@ -145,7 +167,7 @@ CREATE TABLE waiting (
 CREATE INDEX waiting_queued ON waiting (content_hash) WHERE state = 'queued';
 """
 
-MIGRATIONS = (_FIRST, _QUEUE, HEALTH_TABLES)
+MIGRATIONS = (_FIRST, _QUEUE, HEALTH_TABLES, _SOURCES)
 """Each brings the database from its own place in this list to the next version."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -32,6 +32,8 @@ class Waiting:
 
     def add(self, waiting: Sequence[tuple[int, bytes]], *, at: float) -> None:
         """Note that these answer numbers wait for these questions (content hashes)."""
+        if not waiting:
+            return
         self._database.write_many(
             "INSERT INTO waiting (answer_id, content_hash, state, at) VALUES (?, ?, 'queued', ?)",
             ((answer_id, content_hash, at) for answer_id, content_hash in waiting),

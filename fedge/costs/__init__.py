@@ -21,11 +21,12 @@ from fedge.costs.charges import (
     charge_upstream,
 )
 from fedge.costs.figures import Figure
-from fedge.costs.ledger import Kind, LedgerEntry, Payer, Totals, entry
+from fedge.costs.ledger import MODEL, Kind, LedgerEntry, Payer, Totals, entry
 from fedge.costs.prices import ModelPrice, PriceBook
 from fedge.costs.profiles import DeviceProfile, load_profiles, profiles_from_toml
 
 __all__ = [
+    "MODEL",
     "DeviceProfile",
     "Figure",
     "Kind",

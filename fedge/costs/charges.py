@@ -4,7 +4,7 @@ figures.
 Quantities may be those of one device or of many with the same profile. Pure: the time of a row is an argument.
 """
 
-from fedge.costs.ledger import DOWNLINK, UPLINK, Kind, LedgerEntry, Payer, entry
+from fedge.costs.ledger import DOWNLINK, MODEL, UPLINK, Kind, LedgerEntry, Payer, entry
 from fedge.costs.prices import PriceBook
 from fedge.costs.profiles import DeviceProfile
 from fedge.errors import InputError
@@ -15,19 +15,19 @@ OWNER, OPERATOR = Payer.DEVICE_OWNER, Payer.OPERATOR
 def charge_inference(book: PriceBook, profile: DeviceProfile, *, queries: int, at: float) -> LedgerEntry:
     """Electricity of answering (or scoring) queries on the device."""
     joules = profile.inference_j(queries)
-    return entry(Kind.DEVICE_INFERENCE, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER)
+    return entry(Kind.DEVICE_INFERENCE, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER, source=MODEL)
 
 
 def charge_training(book: PriceBook, profile: DeviceProfile, *, steps: int, at: float) -> LedgerEntry:
     """Electricity of training steps on the device."""
     joules = profile.training_j(steps)
-    return entry(Kind.DEVICE_TRAINING, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER)
+    return entry(Kind.DEVICE_TRAINING, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER, source=MODEL)
 
 
 def charge_secagg(book: PriceBook, profile: DeviceProfile, *, sessions: int, at: float) -> LedgerEntry:
     """Electricity of signatures, key agreements, shares and masks on the device."""
     joules = profile.secagg_j(sessions)
-    return entry(Kind.DEVICE_SECAGG, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER)
+    return entry(Kind.DEVICE_SECAGG, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER, source=MODEL)
 
 
 def charge_line(
@@ -36,7 +36,7 @@ def charge_line(
     """The device's side of all bytes: radio energy and its own line."""
     joules = profile.radio_j(bytes_up, bytes_down)
     return (
-        entry(Kind.DEVICE_RADIO, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER),
+        entry(Kind.DEVICE_RADIO, joules, book.device_electricity_usd_per_j, at=at, payer=OWNER, source=MODEL),
         entry(Kind.DEVICE_LINE, bytes_up + bytes_down, book.device_network_usd_per_byte, at=at, payer=OWNER),
     )
 
@@ -47,7 +47,7 @@ def charge_standing(
     """What the device costs while it is merely there: idle power and hardware, by the profile's attributed share."""
     idle_j = profile.idle_w * seconds
     return (
-        entry(Kind.DEVICE_IDLE, idle_j, book.device_electricity_usd_per_j, at=at, payer=OWNER),
+        entry(Kind.DEVICE_IDLE, idle_j, book.device_electricity_usd_per_j, at=at, payer=OWNER, source=MODEL),
         entry(Kind.DEVICE_HARDWARE, seconds, profile.hardware_usd_per_s, at=at, payer=OWNER),
     )
 

@@ -46,6 +46,8 @@ class Kind(StrEnum):
 
 UPLINK = frozenset({Kind.UPLINK_QUERIES, Kind.UPLINK_UPDATES, Kind.UPLINK_SECAGG})
 DOWNLINK = frozenset({Kind.DOWNLINK_ANSWERS, Kind.DOWNLINK_SECAGG, Kind.DOWNLINK_RELEASES})
+MODEL = "model"
+"""The source of energy that was worked out from a device profile, not measured."""
 STANDING = frozenset({Kind.DEVICE_IDLE, Kind.DEVICE_HARDWARE})
 """What a device costs whether or not it works: in the loaded account only."""
 
@@ -62,7 +64,10 @@ UNITS: Mapping[Kind, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One row: at unix time ``at``, ``payer`` pays for ``quantity`` ``unit`` of ``kind`` at ``price_usd`` a unit."""
+    """One row: at unix time ``at``, ``payer`` pays for ``quantity`` ``unit`` of ``kind`` at ``price_usd`` a unit.
+
+    ``source``: who says so where that is a question, which is the device's energy: MODEL or a sensor's name; else empty.
+    """
 
     at: float
     payer: Payer
@@ -71,13 +76,14 @@ class LedgerEntry:
     unit: str
     price_usd: float
     amount_usd: float
+    source: str = ""
 
 
-def entry(kind: Kind, quantity: float, price_usd: float, *, at: float, payer: Payer) -> LedgerEntry:
+def entry(kind: Kind, quantity: float, price_usd: float, *, at: float, payer: Payer, source: str = "") -> LedgerEntry:
     """A row with its unit and amount filled in. Raises InputError for a quantity or price below 0."""
     if not (quantity >= 0 and price_usd >= 0):
         raise InputError(f"ledger: {kind} of {quantity} at {price_usd} USD: neither may be below 0")
-    return LedgerEntry(at, payer, kind, quantity, UNITS[kind], price_usd, quantity * price_usd)
+    return LedgerEntry(at, payer, kind, quantity, UNITS[kind], price_usd, quantity * price_usd, source)
 
 
 def _empty() -> Mapping[tuple[Payer, Kind], tuple[float, float]]:

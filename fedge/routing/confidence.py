@@ -7,6 +7,7 @@ Choices: the energy score is left out on purpose (as a score for "hard" it fails
 grid is logarithmic and holds 1.0 exactly, so that "no evidence" and "no scaling" are the same value.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -45,7 +46,8 @@ def confidence(probabilities: ArrayLike, kind: ConfidenceKind = "max_probability
         top = top - np.partition(values, -2, axis=1)[:, -2] if values.shape[1] > 1 else top
     elif kind != "max_probability":
         raise InputError(f"confidence kind {kind!r} is unknown: use 'max_probability' or 'margin'")
-    return np.asarray(np.clip(np.nan_to_num(top, nan=0.0), 0.0, 1.0), dtype=np.float32)
+    bounded = np.minimum(np.maximum(top, 0.0), 1.0)  # not numpy's clip and nan_to_num: these take 50 us for one number
+    return np.where(np.isnan(bounded), 0.0, bounded).astype(np.float32)
 
 
 def nll_sums(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
@@ -88,7 +90,7 @@ def _matrix(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _log_softmax(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    if not (np.isfinite(temperature) and temperature > 0):
+    if not 0 < temperature < math.inf:
         raise InputError(f"temperature {temperature!r} must be a positive number")
     scaled = _matrix(logits) / temperature
     shifted = scaled - scaled.max(axis=1, keepdims=True)

@@ -1,5 +1,6 @@
 """A device's side of a session, with the real protocol on both ends and several devices in one cohort."""
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from edge_client.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.contribution import make_update
 from edge_client.energy import EnergyMeter
 from edge_client.participant import SLOT, Federation, Participant, SessionRefused
+from edge_client.power import PowerMeter, find_sensors
 from edge_client.store import LabelledQuery, Probe
 from fedge import secagg
 from fedge.costs import Kind, PriceBook, load_profiles
@@ -78,7 +80,7 @@ class Party:
     def _vouched(self, der: bytes) -> Any:
         return verify_certificate(der, AUTHORITY.private_key.public_key(), self.clock())
 
-    def participant(self, name: str) -> Participant:
+    def participant(self, name: str, *, power: PowerMeter | None = None) -> Participant:
         """A participant as a process that starts makes it: nothing but the store and the seed is known."""
         return Participant(
             identity=self.identities[name],
@@ -91,7 +93,7 @@ class Party:
             ),
             store=self.stores[name],
             releases=self.benches[name].manager,
-            meter=EnergyMeter(PriceBook.load_default(), load_profiles()["raspberry-pi-4"]),
+            meter=EnergyMeter(PriceBook.load_default(), load_profiles()["raspberry-pi-4"], power),
             policy=Policy.default(),
             roles=secagg,
             seed=seed_of(name),
@@ -284,6 +286,25 @@ def test_the_sum_is_that_of_the_encoded_updates_to_the_last_bit(party):
     expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
     assert decoded.reals.tolist() == expected.reals.tolist()
     assert decoded.integers.tolist() == expected.integers.tolist()
+
+
+def test_training_under_a_sensor_is_charged_by_that_sensor_and_everything_else_by_the_model(party, tmp_path):
+    hwmon = tmp_path / "class" / "hwmon" / "hwmon0"
+    hwmon.mkdir(parents=True)
+    for name, content in {"name": "ina219", "power1_input": "2700000"}.items():
+        (hwmon / name).write_text(f"{content}\n")
+    seconds = itertools.count()
+    power = PowerMeter(find_sensors(tmp_path, pmic=("fedge-no-such-program",)), lambda: float(next(seconds)))
+    power.rest()
+    power.rest()
+    party.participants["device-3"] = party.participant("device-3", power=power)
+    (hwmon / "power1_input").write_text("6700000\n")
+    party.run()
+    rows = [row for row in party.stores["device-3"].ledger.since() if row.unit == "J" and row.quantity]
+    assert {row.kind for row in rows if row.source == "ina219"} == {Kind.DEVICE_TRAINING, Kind.DEVICE_INFERENCE}
+    assert {row.kind for row in rows if row.source == "model"} == {Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO}
+    # Four watts above rest for the seconds that this stopwatch counted, one a look and at least one.
+    assert sum(row.quantity for row in rows if row.source == "ina219") >= 4.0
 
 
 def test_some_update_of_that_session_is_clipped_and_some_is_not(party, release_math):

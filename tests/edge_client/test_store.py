@@ -17,6 +17,7 @@ from edge_client.store import (
     open_file,
     open_memory,
     restore,
+    schema,
 )
 from fedge.costs import Kind, Payer, Totals, entry
 from fedge.errors import InputError
@@ -321,6 +322,28 @@ def test_a_database_of_another_version_is_refused(tmp_path):
     store.close()
     with pytest.raises(InputError, match="schema version 99"):
         open_file(path)
+
+
+def test_a_database_from_before_sources_keeps_its_ledger_and_learns_who_said_so(tmp_path):
+    path = tmp_path / "device.db"
+    before = schema.MIGRATIONS.index(schema._SOURCES)
+    old = sqlite3.connect(path)
+    old.executescript(f"""
+        {"".join(schema.MIGRATIONS[:before])}
+        INSERT INTO ledger VALUES (7, 1.5, 'device_owner', 'device_training', 4.0, 'J', 0.5, 2.0);
+        INSERT INTO ledger VALUES (9, 2.5, 'operator', 'probes', 2.0, 'query', 0.5, 1.0);
+        INSERT INTO ledger_days VALUES (3, 'device_owner', 'device_training', 'J', 0.5, 6.0, 3.0);
+        PRAGMA user_version = {before};
+    """)
+    old.close()
+    store = open_file(path)
+    training = entry(Kind.DEVICE_TRAINING, 4.0, 0.5, at=1.5, payer=Payer.DEVICE_OWNER, source="model")
+    assert store.ledger.since() == [training, entry(Kind.PROBES, 2.0, 0.5, at=2.5, payer=Payer.OPERATOR)]
+    assert store.ledger.mark() == 9
+    assert store.ledger.energy_j() == {"model": 10.0}
+    store.ledger.append([entry(Kind.DEVICE_TRAINING, 1.0, 0.5, at=3.0, payer=Payer.DEVICE_OWNER, source="rapl")])
+    store.ledger.fold(store.ledger.mark())
+    assert store.ledger.energy_j() == {"model": 10.0, "rapl": 1.0}
 
 
 def test_a_database_of_another_program_is_refused(tmp_path):

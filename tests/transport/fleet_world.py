@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fedge.identity import DeviceIdentity, load_identity, request_certificate, verify_certificate
-from fedge.release import save_private_key
+from fedge.release import load_private_key, save_private_key
 
 NAME = "test"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,6 +42,10 @@ LIFE_S = 7200.0
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def authority_key(folder: Path) -> Ed25519PublicKey:
+    return load_private_key(folder / "authority.pem").public_key()
 
 
 def tiny() -> Any:
@@ -60,8 +64,9 @@ def make_folder(folder: Path, *, devices: int, n_min: int, phase_timeout_s: floa
     from aggregator.fleet.enrolment import Enrolment
     from aggregator.fleet.keys import AggregatorKeys
 
-    keys = AggregatorKeys.open(folder / "keys")
-    enrolment = Enrolment(folder / "enrolment", keys.authority)
+    AggregatorKeys.open(folder / "keys")
+    save_private_key(folder / "authority.pem", Ed25519PrivateKey.generate())
+    enrolment = Enrolment(folder / "enrolment", load_private_key(folder / "authority.pem"))
     (folder / "server.toml").write_text(
         f"superlink_port = {free_port()}\n[rounds]\nn_min = {n_min}\nphase_timeout_s = {phase_timeout_s}\nperiod_s = 0\n"
     )
@@ -142,7 +147,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         "settings": fleet_round_settings(settings.rounds, training, model.GRID),
         "release_key": keys.release,
         "round_key": keys.round,
-        "verify_certificate": lambda der: verify_certificate(der, keys.authority.public_key(), time.time()),
+        "verify_certificate": lambda der: verify_certificate(der, authority_key(folder), time.time()),
         "nodes": partial(node_keys, folder),
         "federation": NAME,
         "seed": b"s" * 32,
@@ -185,7 +190,7 @@ def participant(folder: Path, name: str) -> Any:
     from sim.source import RegistrySource
 
     keys = AggregatorKeys.open(folder / "keys")
-    authority, release_key = keys.authority.public_key(), keys.release.public_key()
+    authority, release_key = authority_key(folder), keys.release.public_key()
     home = folder / name
     fresh = not (home / "device.sqlite").exists()
     store = open_file(home / "device.sqlite")

@@ -12,6 +12,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from fedge.errors import VerificationError
@@ -77,6 +78,16 @@ _WIDTH: dict[int, int] = {
 }
 """Bytes of one element, by the element types that are accepted."""
 _ALLOWED_TYPES = frozenset(_WIDTH)
+_NUMPY: dict[int, str] = {
+    TensorProto.FLOAT: "<f4",
+    TensorProto.FLOAT16: "<f2",
+    TensorProto.DOUBLE: "<f8",
+    TensorProto.INT8: "<i1",
+    TensorProto.UINT8: "<u1",
+    TensorProto.INT32: "<i4",
+    TensorProto.INT64: "<i8",
+    TensorProto.BOOL: "?",
+}
 _REFUSED_ATTRIBUTES = {
     AttributeProto.GRAPH: "a subgraph",
     AttributeProto.GRAPHS: "subgraphs",
@@ -171,11 +182,18 @@ def _check_growth(graph: GraphProto) -> None:
             continue
         name = node.input[position]
         if name in constants and math.prod(constants[name].dims) <= 16:
-            numbers[name] = [float(value) for value in onnx.numpy_helper.to_array(constants[name]).flatten()]
+            numbers[name] = _numbers(constants[name])
         sizes = [abs(value) for value in numbers.get(name, ()) if value]
         wanted = max(sizes, default=0) if node.op_type == "Pad" else math.prod(sizes)
         if wanted > MAX_ELEMENTS:
             raise VerificationError(f"model: {node.op_type} asks for {wanted:.3g} elements, more than {MAX_ELEMENTS}")
+
+
+def _numbers(tensor: TensorProto) -> list[float]:
+    """The elements of a small tensor, in whichever of its fields they stand."""
+    given = np.frombuffer(tensor.raw_data, dtype=_NUMPY[tensor.data_type])
+    typed = (*tensor.float_data, *tensor.double_data, *tensor.int32_data, *tensor.int64_data)
+    return [float(value) for value in (*given, *typed)]
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:

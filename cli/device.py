@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.assignments import SetOption, assignments
 from cli.homes import HomeOption
 
 app = typer.Typer(no_args_is_help=True, help="This machine as a device of the fleet.")
@@ -34,11 +35,12 @@ def enroll(
     server_name: Annotated[
         str | None, typer.Option(help="Name in the server's certificate where it differs from the host dialled.")
     ] = None,
+    settings: SetOption = None,
 ) -> None:
     """Make this machine a member of a fleet: keys are made here and never leave it."""
     from cli.device_enroll import enroll_here
 
-    enroll_here(join, home, name, server_name)
+    enroll_here(join, home, name, server_name, assignments(settings))
 
 
 @app.command()

@@ -3,12 +3,15 @@
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from cli.homes import fedge_home
 
 
-def enroll_here(join: str, home: Path | None, name: str | None, server_name: str | None) -> None:
+def enroll_here(
+    join: str, home: Path | None, name: str | None, server_name: str | None, settings: Mapping[str, object]
+) -> None:
     """Join with a join string, or one that stands in standard input (``-``), so that it need not show in a process list."""
     from edge_client.enrolling import enroll
     from edge_client.settings import DeviceHome
@@ -17,7 +20,9 @@ def enroll_here(join: str, home: Path | None, name: str | None, server_name: str
     invitation = Invitation.from_text(sys.stdin.readline() if join == "-" else join)
     device_id = check_device_id(name if name is not None else default_name(platform.node()))
     folder = home if home is not None else fedge_home() / "devices" / device_id
-    done = enroll(invitation, DeviceHome(folder.expanduser().absolute()), device_id, server_name=server_name)
+    done = enroll(
+        invitation, DeviceHome(folder.expanduser().absolute()), device_id, server_name=server_name, settings=settings
+    )
     if done.warning is not None:
         print(f"fedge: warning: {done.warning}", file=sys.stderr)
     print(f"{done.device_id} is a member of {done.federation}; its keys are in {folder}. Next: fedge device run")

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from aggregator.services import PARTS
 from aggregator.settings import ServerHome, ServerSettings
 from fedge.errors import FedgeError
+from fedge.settings import parse_settings
+from fedge.settings_text import as_toml, with_values
 
 if TYPE_CHECKING:
     from aggregator.first_start import Outcome
@@ -28,17 +30,32 @@ def prepare_server(
     workload: str | None = None,
     data: Path | None = None,
     names: Sequence[str] = (),
+    settings: Mapping[str, object] | None = None,
     force_models: bool = False,
     stage: Callable[[str], None],
 ) -> "Outcome":
-    """`fedge server init`. What is not given is what stands in the home's settings, or the default. Raises InputError."""
+    """`fedge server init`. What is not given is what stands in the home's settings, or the default. Raises InputError.
+
+    ``settings``: further values for server.toml, by dotted key; they replace those that stand there.
+    """
     stands = home.settings() if home.settings_file.is_file() else ServerSettings()
     given = {"workload": workload, "data": None if data is None else data.absolute(), "names": tuple(names) or None}
     wanted = stands.model_copy(update={key: value for key, value in given.items() if value is not None})
+    wanted = _with(home, wanted, settings) if settings else wanted
     stage("loading the workbench")
     from aggregator.first_start import initialize
 
     return initialize(home, wanted, force_models=force_models, stage=stage)
+
+
+def _with(home: ServerHome, wanted: ServerSettings, values: Mapping[str, object]) -> ServerSettings:
+    """``wanted`` with ``values``, which are written where server.toml stands already. Raises InputError for a wrong one."""
+    there = home.settings_file
+    if there.is_file():
+        text = with_values(there.read_text(encoding="utf-8"), values)
+        parse_settings(ServerSettings, text, source=str(there))
+        there.write_text(text, encoding="utf-8")
+    return parse_settings(ServerSettings, with_values(as_toml(wanted), values), source="--set")
 
 
 def part_command(part: str, home: ServerHome) -> list[str]:

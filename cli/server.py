@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli.assignments import SetOption, assignments
 from cli.homes import ServerHomeOption, server_home
 from cli.rounds import RunOption, open_run
 
@@ -53,6 +54,7 @@ def init(
             show_default="localhost, 127.0.0.1",
         ),
     ] = None,
+    settings: SetOption = None,
     force_models: Annotated[bool, typer.Option("--force-models", help="Prepare the models anew.")] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -72,6 +74,7 @@ def init(
             workload=None if workload is None else workload.value,
             data=data,
             names=tuple(names or ()),
+            settings=assignments(settings),
             force_models=force_models,
             stage=stages,
         )

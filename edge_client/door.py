@@ -36,7 +36,7 @@ def channel_options(server_name: str | None, *, max_message_bytes: int = MAX_MES
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.use_local_subchannel_pool", 1),  # a channel with new certificates must not share an old connection
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 10_000),  # in truth the time that one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 10_000),
     ]
 

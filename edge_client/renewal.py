@@ -111,10 +111,10 @@ class Renewer:
     def _step_inside(self) -> Changes:
         now = self._clock()
         trust, server_s = self._fetch_trust()
-        revocations = self._fetch_revocations(server_s)
         due = self.due(now)
         if due:
             self.renew()
+        revocations = self._fetch_revocations(server_s)  # last: a list that is refused must not cost the membership
         return Changes(due, trust, revocations, clock_warning(device_s=now, server_s=server_s))
 
     def _step_back_in(self) -> Changes:

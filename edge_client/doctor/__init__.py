@@ -19,12 +19,19 @@ __all__ = ["Finding", "Machine", "Outcome", "examine"]
 ServerTime = Callable[[DeviceHome, DeviceSettings], float]
 
 
+def asked(home: DeviceHome, settings: DeviceSettings) -> float:
+    """The server's clock over gRPC, which is loaded here and no sooner."""
+    from edge_client.doctor.server_clock import server_time
+
+    return server_time(home, settings)
+
+
 def examine(
     home: DeviceHome,
     *,
     machine: Machine | None = None,
     now: Callable[[], float] = time.time,
-    server_time: ServerTime | None = None,
+    server_time: ServerTime = asked,
 ) -> list[Finding]:
     """Every check in order. ``server_time`` asks the server's clock; it is used only where the door could be reached."""
     machine = machine or Machine()
@@ -36,7 +43,7 @@ def examine(
     door = reach("door", settings.fleet, home, settings)
     central = reach("central", settings.central, home, settings)
     told = None
-    if server_time is not None and door.finding.outcome == "ok":
+    if door.finding.outcome == "ok":
         try:
             told = server_time(home, settings)
         except FedgeError:

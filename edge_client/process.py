@@ -110,7 +110,7 @@ class AgentProcess:
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
         self._catching_up = Loop("outbox", self._catch_up, Pace(30.0))
-        self._settling = Loop("memory", footprint.settle, Pace(120.0))
+        self._settling = Loop("memory", footprint.settle, Pace(30.0))
         self.loops = [
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),

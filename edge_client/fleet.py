@@ -18,7 +18,6 @@ from edge_client.revoked import RevokedDevices
 from edge_client.secret import own_secret
 from edge_client.settings import DeviceHome, DeviceSettings
 from edge_client.tuf_source import TufSource
-from fedge import secagg
 from fedge.randomness import derive
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ class _Part:
             from edge_client.client_app import build_client_app
             from edge_client.node import run_node
             from edge_client.participant import Participant
+            from fedge import secagg
 
             self._participant = participant = Participant(
                 identity=load_member(process.home, now=process.clock()),

@@ -110,7 +110,7 @@ class AgentProcess:
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
         self._catching_up = Loop("outbox", self._catch_up, Pace(30.0))
-        self._settling = Loop("memory", footprint.settle, Pace(120.0))
+        self._settling = Loop("memory", footprint.settle, Pace(30.0))
         self.loops = [
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
@@ -170,6 +170,9 @@ class AgentProcess:
             "central": "in reach" if online else "out of reach",
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
         }
+        given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]
+        if given_up:
+            detail["given_up"] = {release.release_id: release.reason for release in given_up[-3:]}
         return Health(ready=active is not None or online, missing=missing, detail=detail)
 
     def renewed(self) -> None:

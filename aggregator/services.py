@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TUF_REFRESH_S = 300.0
+BILL_S = 5.0
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
 
@@ -183,23 +184,43 @@ def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
 
 
 def _central(home: ServerHome, settings: ServerSettings) -> None:
+    from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
     from aggregator.central import ServerTls, serve
     from aggregator.fleet.published import PublishedRevocations
+    from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
     from fedge.costs import PriceBook
 
-    service = central_service(load_strong_model(home.models), load_facts(home.models), PriceBook.load_default(), time.time)
+    book = PriceBook.load_default()
+    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time)
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
 
-    async def run() -> None:
+    async def run(database: Database) -> None:
         address = f"{settings.host}:{settings.central_port}"
         server = await serve(service, address=address, tls=tls, is_revoked=is_revoked)
+        bill = asyncio.create_task(keep_bill(database))
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
+        bill.cancel()
         await server.stop()
 
-    asyncio.run(run())
+    async def keep_bill(database: Database) -> None:
+        while True:
+            await asyncio.sleep(BILL_S)
+            await asyncio.to_thread(book_served, database)
+
+    def book_served(database: Database) -> None:
+        """Into the ledger of the round at hand, so that the operator sees what devices ask while it happens."""
+        if rows := charge_served(service.take_served(), book, at=time.time()):
+            try:
+                database.add_ledger(database.latest_round() + 1, rows)
+            except FedgeError as error:
+                _log.error("central's answers are missing from the ledger: %s", error)
+
+    with Database.open(database_url(home, settings)) as database:
+        asyncio.run(run(database))
+        book_served(database)
 
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:

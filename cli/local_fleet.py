@@ -82,6 +82,8 @@ def start(fleet: LocalFleet, *, devices: int, workload: str | None, data: Path |
             parts = _start_server(fleet, started, stage)
             _wait([parts["door"]], _says_ready, seconds=SERVING_S, stage=stage)
             _join_devices(fleet, homes, stage)
+            # An agent that misses central at its start waits longer and longer before it looks again.
+            _wait([parts["central"]], _says_ready, seconds=SERVING_S, stage=stage)
             agents = _start_agents(fleet, homes, started, stage)
             _wait(list(parts.values()), _says_ready, seconds=SERVING_S, stage=stage)
             _wait(list(agents), lambda agent: _is_ready(agents[agent]), seconds=AGENTS_S, stage=stage)

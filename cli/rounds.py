@@ -84,6 +84,8 @@ def show(
         for entry in document["dropouts"]:
             left.add_row(entry["device"], f"{entry['purpose']} {entry['attempt']}", entry["stage"], entry["reason"])
         console.print(left)
+    for kind, amount in document["usd"].items():
+        console.print(f"{kind}: {amount:.6f} USD")
     for key, value in document["metrics"].items():
         counts = isinstance(value, dict)
         console.print(f"{key}: {', '.join(f'{count} {name}' for name, count in value.items()) if counts else value}")

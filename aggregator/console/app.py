@@ -37,7 +37,7 @@ def create_app(database: Database, *, federation: Mapping[str, object] | None = 
     @app.get("/metrics", include_in_schema=False)
     def figures() -> Response:
         """For Prometheus."""
-        return Response(metrics.exposition(database.rounds()), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.exposition(database.rounds(), database.spent_usd()), media_type=metrics.CONTENT_TYPE)
 
     @app.get("/api/v1/federation")
     def itself() -> dict[str, object]:

@@ -4,13 +4,14 @@ Never a device's id.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from aggregator.store.rows import RoundRow
+from fedge.costs import Kind, Payer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -41,8 +42,21 @@ class _Rounds(Collector):
         yield people
 
 
-def exposition(rows: Sequence[RoundRow]) -> bytes:
-    """The figures of ``rows``, oldest first, in Prometheus's text form."""
+class _Costs(Collector):
+    def __init__(self, spent: Mapping[tuple[Payer, Kind], float]) -> None:
+        self._spent = spent
+
+    def collect(self) -> Iterable[Metric]:
+        """One family."""
+        costs = CounterMetricFamily("fedge_cost_usd", "What the ledger holds, in USD.", labels=["payer", "kind"])
+        for (payer, kind), amount in sorted(self._spent.items()):
+            costs.add_metric([payer.value, kind.value], amount)
+        yield costs
+
+
+def exposition(rows: Sequence[RoundRow], spent: Mapping[tuple[Payer, Kind], float] | None = None) -> bytes:
+    """The figures of ``rows``, oldest first, and what was ``spent``, in Prometheus's text form."""
     registry = CollectorRegistry()
     registry.register(_Rounds(rows))
+    registry.register(_Costs(spent or {}))
     return generate_latest(registry)

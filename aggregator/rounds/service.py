@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.serverapp import Grid
 
+from aggregator.accounting import charge_round
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
@@ -31,6 +32,7 @@ from aggregator.rounds.superlink_client import SuperLink
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge import secagg
+from fedge.costs import PriceBook
 from fedge.secagg import CertificateVerifier
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class RoundsParts:
     federation: str
     seed: bytes
     period_s: float
+    book: PriceBook = field(default_factory=PriceBook.load_default)
     roles: ServerRoles = secagg
     clock: Callable[[], float] = time.time
     stop: threading.Event = field(default_factory=threading.Event)
@@ -198,7 +201,9 @@ class FleetPacer:
     def keep(self, state: FederationState, report: RoundReport) -> None:
         """Store the round's lines and its state; the state also where the database fails."""
         try:
-            store_round(self._database, state, report, finished=self._parts.clock())
+            now = self._parts.clock()
+            store_round(self._database, state, report, finished=now)
+            self._database.add_ledger(report.round_number, charge_round(report.tally, self._parts.book, at=now))
         finally:
             self._folder.save(state)
         self._due = report.started + self._parts.period_s

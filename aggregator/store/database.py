@@ -96,6 +96,12 @@ class Database:
         model = models.Round
         return self._rows(RoundRow, select(model).where(model.run_id == self._run_id).order_by(model.round))
 
+    def latest_round(self) -> int:
+        """The number of the newest round, 0 before the first."""
+        with self._read("read the newest round") as session:
+            newest = session.scalar(select(func.max(models.Round.round)).where(models.Round.run_id == self._run_id))
+            return newest or 0
+
     def round(self, number: int) -> RoundRow | None:
         """One round, or None."""
         with self._read("read a round") as session:

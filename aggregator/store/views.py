@@ -61,5 +61,14 @@ def round_document(database: Database, number: int) -> dict[str, Any]:
             }
             for dropout in database.dropouts(number)
         ],
+        "usd": _usd(database, number),
         "metrics": dict(row.metrics),
     }
+
+
+def _usd(database: Database, number: int) -> dict[str, float]:
+    """What a round cost, by kind, as far as this database knows."""
+    spent: dict[str, float] = {}
+    for row in database.ledger(number):
+        spent[row.kind.value] = spent.get(row.kind.value, 0.0) + row.amount_usd
+    return spent

@@ -6,6 +6,7 @@ steps. This narrows what a runtime must parse; it never runs a model and it does
 """
 
 import math
+import struct
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -87,6 +88,12 @@ _REFUSED_ATTRIBUTES = {
 }
 _GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "OneHot": 1, "Pad": 1, "Range": 1}
 """Operators whose result can be far larger than what goes in, and the input that says how large."""
+_SIZE_CODES: dict[int, str] = {
+    TensorProto.INT64: "<q",
+    TensorProto.INT32: "<i",
+    TensorProto.FLOAT: "<f",
+    TensorProto.DOUBLE: "<d",
+}
 _DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _MAX_NAME = 512
 _MAX_ATTRIBUTE_TEXT = 64
@@ -171,11 +178,19 @@ def _check_growth(graph: GraphProto) -> None:
             continue
         name = node.input[position]
         if name in constants and math.prod(constants[name].dims) <= 16:
-            numbers[name] = [float(value) for value in onnx.numpy_helper.to_array(constants[name]).flatten()]
+            numbers[name] = _numbers(constants[name])
         sizes = [abs(value) for value in numbers.get(name, ()) if value]
         wanted = max(sizes, default=0) if node.op_type == "Pad" else math.prod(sizes)
         if wanted > MAX_ELEMENTS:
             raise VerificationError(f"model: {node.op_type} asks for {wanted:.3g} elements, more than {MAX_ELEMENTS}")
+
+
+def _numbers(tensor: TensorProto) -> list[float]:
+    """The content of a small tensor that may give a size; of no other kind than runtimes take sizes from."""
+    code = _SIZE_CODES.get(tensor.data_type)
+    if code is not None and tensor.HasField("raw_data"):
+        return [float(value) for (value,) in struct.iter_unpack(code, tensor.raw_data)]
+    return [float(value) for name in _DATA_FIELDS for value in getattr(tensor, name)]
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import grpc
 
-from aggregator.central import serve
-from aggregator.fleet.transport import ServerTls
+from aggregator.central import ServerTls, serve
 from benchmarks.inference import home_queries, joined, quantile, timed
 from benchmarks.local_device import LABELS, central_service
 from benchmarks.results import Result

@@ -10,9 +10,6 @@ import grpc
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 from fedge.identity.files import read_file
-from fedge.tls13 import require_tls13
-
-require_tls13()
 
 MAX_MESSAGE_BYTES = 16 << 20
 ChannelOption = tuple[str, str | int]

@@ -17,10 +17,10 @@ from edge_client.contribution import Contribution, make_counts, make_health, mak
 from edge_client.energy import EnergyMeter
 from edge_client.learner import training_from_mapping
 from edge_client.loading import LoadedRelease
+from edge_client.refusal import SessionRefused
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
 from fedge.costs import Kind
-from fedge.errors import FedgeError
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
 from fedge.routing import Policy
@@ -29,10 +29,6 @@ from protos.fedge.rounds.v1 import rounds_pb2
 
 SLOT = "session"
 BUNDLE_LIFE_S = 3600.0
-
-
-class SessionRefused(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault of the device
-    """A request that does not fit the session this device is in."""
 
 
 class DeviceRoles(Protocol):

@@ -170,6 +170,9 @@ class AgentProcess:
             "central": "in reach" if online else "out of reach",
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
         }
+        given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]
+        if given_up:
+            detail["given_up"] = {release.release_id: release.reason for release in given_up[-3:]}
         return Health(ready=active is not None or online, missing=missing, detail=detail)
 
     def renewed(self) -> None:

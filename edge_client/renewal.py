@@ -25,11 +25,8 @@ from fedge.errors import FedgeError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.identity.files import read_file
 from fedge.identity.tls import certificate_span
-from fedge.tls13 import require_tls13
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-require_tls13()
 
 RENEW_AT = 2 / 3
 _EARLIEST = 0.6

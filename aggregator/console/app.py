@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from aggregator.console import page
+from aggregator.console import metrics, page
 from aggregator.console.access import SECURITY_HEADERS, is_addressed_here
 from aggregator.store import Database, StoreError
 from aggregator.store.views import UnknownRoundError, round_document, round_entry
@@ -33,6 +33,11 @@ def create_app(database: Database, *, federation: Mapping[str, object] | None = 
         """Answers once the database does."""
         database.config()
         return {"status": "ok"}
+
+    @app.get("/metrics", include_in_schema=False)
+    def figures() -> Response:
+        """For Prometheus."""
+        return Response(metrics.exposition(database.rounds()), media_type=metrics.CONTENT_TYPE)
 
     @app.get("/api/v1/federation")
     def itself() -> dict[str, object]:

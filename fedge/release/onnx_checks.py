@@ -66,18 +66,28 @@ Constant ConstantOfShape Identity Shape Size Reshape Flatten Squeeze Unsqueeze E
 Pad Gather GatherElements GatherND ScatterElements ScatterND OneHot Range Trilu EyeLike
 """
 ALLOWED_OPERATORS = frozenset((_ARITHMETIC + _OVER_AXES + _PLACEMENT).split())
-_DTYPE: dict[int, str] = {
+_WIDTH: dict[int, int] = {
+    TensorProto.FLOAT: 4,
+    TensorProto.FLOAT16: 2,
+    TensorProto.DOUBLE: 8,
+    TensorProto.INT8: 1,
+    TensorProto.UINT8: 1,
+    TensorProto.INT32: 4,
+    TensorProto.INT64: 8,
+    TensorProto.BOOL: 1,
+}
+"""Bytes of one element, by the element types that are accepted."""
+_ALLOWED_TYPES = frozenset(_WIDTH)
+_NUMPY: dict[int, str] = {
     TensorProto.FLOAT: "<f4",
     TensorProto.FLOAT16: "<f2",
     TensorProto.DOUBLE: "<f8",
-    TensorProto.INT8: "i1",
-    TensorProto.UINT8: "u1",
+    TensorProto.INT8: "<i1",
+    TensorProto.UINT8: "<u1",
     TensorProto.INT32: "<i4",
     TensorProto.INT64: "<i8",
     TensorProto.BOOL: "?",
 }
-"""The element types that are accepted, in numpy's words."""
-_ALLOWED_TYPES = frozenset(_DTYPE)
 _REFUSED_ATTRIBUTES = {
     AttributeProto.GRAPH: "a subgraph",
     AttributeProto.GRAPHS: "subgraphs",
@@ -180,14 +190,10 @@ def _check_growth(graph: GraphProto) -> None:
 
 
 def _numbers(tensor: TensorProto) -> list[float]:
-    """The values of a small tensor of an accepted type, wherever they stand in it."""
-    dtype = _DTYPE[tensor.data_type]
-    if tensor.HasField("raw_data"):
-        return [float(value) for value in np.frombuffer(tensor.raw_data, dtype=dtype)]
-    typed = [value for name in _DATA_FIELDS for value in getattr(tensor, name)]
-    if tensor.data_type == TensorProto.FLOAT16:  # as bits, in int32_data
-        return [float(value) for value in np.array(typed, dtype=np.int64).astype("<u2").view(dtype)]
-    return [float(value) for value in typed]
+    """The elements of a small tensor, in whichever of its fields they stand."""
+    given = np.frombuffer(tensor.raw_data, dtype=_NUMPY[tensor.data_type])
+    typed = (*tensor.float_data, *tensor.double_data, *tensor.int32_data, *tensor.int64_data)
+    return [float(value) for value in (*given, *typed)]
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:
@@ -223,9 +229,7 @@ def _check_tensor(tensor: TensorProto) -> None:
     typed = sum(len(getattr(tensor, name)) for name in _DATA_FIELDS)
     if typed != (0 if tensor.HasField("raw_data") else math.prod(tensor.dims)):
         raise VerificationError(f"{where}: {typed} numbers do not fill shape {list(tensor.dims)}")
-    if tensor.HasField("raw_data") and len(tensor.raw_data) != np.dtype(_DTYPE[tensor.data_type]).itemsize * math.prod(
-        tensor.dims
-    ):
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != _WIDTH[tensor.data_type] * math.prod(tensor.dims):
         raise VerificationError(f"{where}: {len(tensor.raw_data)} bytes do not fill shape {list(tensor.dims)}")
 
 

@@ -1,6 +1,7 @@
 """Who calls, by the certificate alone: every kind of call is guarded, and central goes by the same rule."""
 
 import asyncio
+import ssl
 from contextlib import contextmanager
 from threading import Thread
 
@@ -154,6 +155,8 @@ def test_central_refuses_a_revoked_device_and_another_ones_name_by_the_same_rule
         serve_in_thread(service, grace_s=0.5, tls=tls, is_revoked=revoked, clock=federation.clock) as port,
         grpc.secure_channel(f"localhost:{port}", credentials(home)) as channel,
     ):
+        assert federation.spoken(home, port, ssl.TLSVersion.TLSv1_2) is None
+        assert federation.spoken(home, port, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
         stub = central_pb2_grpc.CentralStub(channel)
         assert stub.Answer(asked("kitchen"), timeout=20).label in ("sun", "rain")
         with pytest.raises(grpc.RpcError, match="does not name device 'cellar'"):

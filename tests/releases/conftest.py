@@ -124,6 +124,12 @@ def participant_parts():
     return _load(_TESTS / "edge_client" / "test_participant.py")
 
 
+@pytest.fixture(scope="session")
+def fleet_parts():
+    """The module of the fleet tests' own parts: a federation with a real authority and a real door."""
+    return _load(_TESTS / "fleet" / "conftest.py")
+
+
 @pytest.fixture
 def server(tmp_path, release_key) -> Iterator[Server]:
     folder, clock = tmp_path / "server", Clock()

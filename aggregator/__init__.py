@@ -1,1 +1,5 @@
 """Everything that runs on the server."""
+
+from fedge.tls13 import require_tls13
+
+require_tls13()  # before any module here imports gRPC

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
 
 from aggregator.central import serve
+from aggregator.fleet.transport import ServerTls
 from benchmarks.inference import home_queries, joined, quantile, timed
-from benchmarks.local_device import LABELS, ServerTls, central_service
+from benchmarks.local_device import LABELS, central_service
 from benchmarks.results import Result
 from edge_client.door import credentials
 from edge_client.process import AgentProcess
@@ -71,10 +73,10 @@ async def fallback_call(home: DeviceHome, bare: int, calls: int) -> Result:
             )
             for start in range(0, calls, TURN):
                 for number, query in enumerate(queries[start : start + TURN]):
-                    escalations.append(timed(lambda query=query: _asked(process, query)))
+                    escalations.append(timed(partial(_asked, process, query)))
                     asked = AnswerRequest.FromString(request.SerializeToString())
                     asked.idempotency_key = f"client-{start + number}"
-                    client.append(timed(lambda asked=asked: process.channel.answer(asked, 10.0)))
+                    client.append(timed(partial(process.channel.answer, asked, 10.0)))
                 for _ in range(TURN):
                     started = time.perf_counter()
                     await call(request)

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,8 +73,8 @@ def agent_case(home: DeviceHome, queries: Sequence[str]) -> Result:
         model: list[float] = []
         for start in range(0, len(queries), 100):
             part = queries[start : start + 100]
-            ours += [timed(lambda query=query: agent.ask(query)) for query in part]
-            model += [timed(lambda query=query: opinions(loaded, [query])) for query in part]
+            ours += [timed(partial(agent.ask, query)) for query in part]
+            model += [timed(partial(opinions, loaded, [query])) for query in part]
     finally:
         process.close()
     warm = len(queries) // 10

@@ -1,24 +1,27 @@
 """`fedge device run` and `fedge device status`."""
 
 import json
-import logging
+import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
 from cli.homes import device_home
 
+_FEW_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+"""Read by libraries when they load: an agent runs small models, one query at a time."""
 
-def run_agent(home: Path | None) -> None:
-    """Serve until a signal ends it. Raises InputError where the home cannot be used or an agent runs in it."""
-    from edge_client.fleet import fleet_plugs
-    from edge_client.process import AgentProcess
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+def run_agent(home: Path | None) -> NoReturn:
+    """Become the agent: the same process, without the command line's own 7 MB. Raises InputError where there is no home."""
     chosen = device_home(home)
-    process = AgentProcess(chosen, plugs=fleet_plugs(chosen, chosen.settings()))
-    name = process.settings.device_id
-    process.run(ready=lambda url: print(f"Device {name} answers at {url} (Ctrl-C ends it)", flush=True))
+    # Where the working directory is on the path already (python -m cli.main), the agent's packages may be found there alone.
+    safe_path = [] if sys.path[0] in ("", str(Path.cwd())) else ["-P"]
+    environment = {**_FEW_THREADS, **os.environ}
+    command = [sys.executable, *safe_path, "-m", "edge_client", str(chosen.folder)]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
 
 
 def show_status(home: Path | None, *, json_output: bool) -> None:

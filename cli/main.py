@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import ask, bench, costs, device, devices, replay, rounds, server, simulate, up
+from cli import ask, bench, costs, device, devices, keys, releases, replay, rounds, server, simulate, up
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")
 app.add_typer(device.app, name="device")
 app.add_typer(devices.app, name="devices")
+app.add_typer(keys.app, name="keys")
+app.add_typer(releases.app, name="releases")
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("replay")(replay.replay)

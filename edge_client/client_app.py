@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from edge_client.participant import Participant, SessionRefused
+from edge_client.participant_socket import Steps
+from edge_client.refusal import SessionRefused
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ VECTOR = "vector"
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 
 
-def build_client_app(participant: Participant) -> ClientApp:
+def build_client_app(participant: Steps) -> ClientApp:
     """A `ClientApp` that acts for ``participant``."""
     app = ClientApp()
 

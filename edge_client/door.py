@@ -10,9 +10,6 @@ import grpc
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 from fedge.identity.files import read_file
-from fedge.tls13 import require_tls13
-
-require_tls13()
 
 MAX_MESSAGE_BYTES = 16 << 20
 ChannelOption = tuple[str, str | int]
@@ -36,7 +33,7 @@ def channel_options(server_name: str | None, *, max_message_bytes: int = MAX_MES
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.use_local_subchannel_pool", 1),  # a channel with new certificates must not share an old connection
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 10_000),  # in truth the time that one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 10_000),
     ]
 

@@ -22,11 +22,8 @@ from fedge.identity.tls import anchor_certificate
 from fedge.identity.wish import Wish
 from fedge.settings import parse_settings
 from fedge.settings_text import as_toml, with_values
-from fedge.tls13 import require_tls13
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-require_tls13()
 
 TIMEOUT_S = 30.0
 _TRIES = 3

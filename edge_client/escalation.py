@@ -133,7 +133,7 @@ class GrpcCentralClient:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.enable_retries", 0),  # the retries below are the only ones: two layers would multiply
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 10_000),  # in truth the time that one attempt to connect may take
             ("grpc.max_reconnect_backoff_ms", 5000),
         ]
         self._clock = clock

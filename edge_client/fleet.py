@@ -5,8 +5,7 @@ All of it goes over one mutual-TLS way to the fleet's door. Flower is imported o
 
 import logging
 import os
-from collections.abc import Sequence
-from threading import Event
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_client.door import DoorChannel
@@ -19,101 +18,95 @@ from edge_client.revoked import RevokedDevices
 from edge_client.secret import own_secret
 from edge_client.settings import DeviceHome, DeviceSettings
 from edge_client.tuf_source import TufSource
-from fedge import secagg
 from fedge.randomness import derive
 
 if TYPE_CHECKING:
-    from edge_client.participant import Participant
-
-NODE_PACE = Pace(1.0)
-"""The node's own waits are inside its step, which ends with the process, by renewed certificates, or by a mistake."""
-MEMBERSHIP_PACE = Pace(600.0, first_wait_s=10.0)
+    from edge_client.participant import Federation, Participant
 
 _log = logging.getLogger(__name__)
+
+NODE_PACE = Pace(1.0)
+"""The node's own waits are inside its step, which ends only with the process or by a mistake."""
+MEMBERSHIP_PACE = Pace(300.0, first_wait_s=5.0)
+"""How often the door is asked for revocations and new keys; certificates are renewed when they are due."""
 
 
 def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
     """The plugs of an enrolled device."""
     door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
-    nodes: list[NodeLoop] = []
-
-    def source(home: DeviceHome, settings: DeviceSettings) -> ReleaseSource:
-        return TufSource(home, door, settings.device_id)
-
-    def node(process: AgentProcess) -> Loop:
-        nodes.append(NodeLoop(door, process))
-        return nodes[-1]
-
-    def membership(process: AgentProcess) -> Loop:
-        return _membership_loop(door, process, nodes)
-
-    return Plugs(source=source, loops=(node, membership) if settings.node.mode == "embedded" else (membership,))
+    part = _Part(door)
+    loops = [part.membership_loop]
+    if settings.node.mode == "embedded":
+        loops.append(part.node_loop)
+    return Plugs(source=partial(_source, door), loops=tuple(loops))
 
 
-class NodeLoop(Loop):
-    """Flower's node as a loop of the agent: takes part in rounds until it is stopped."""
+def _source(door: DoorChannel, home: DeviceHome, settings: DeviceSettings) -> ReleaseSource:
+    return TufSource(home, door, settings.device_id)
 
-    def __init__(self, door: DoorChannel, process: AgentProcess) -> None:
-        super().__init__("rounds", self._take_part, NODE_PACE)
+
+class _Part:
+    """The device's part in its fleet: what one loop renews, the other one goes by."""
+
+    def __init__(self, door: DoorChannel) -> None:
         self._door = door
-        self._process = process
-        self._leave = Event()
+        self._participant: Participant | None = None
 
-    def stop(self) -> None:
-        """Leave, and take no further step."""
-        super().stop()
-        self._leave.set()
+    def membership_loop(self, process: AgentProcess) -> Loop:
+        """Renews certificates and fetches revocations and keys."""
+        renewer = Renewer(process.home, process.settings, door=self._door, clock=process.clock)
+        warned: str | None = None
 
-    def renewed(self) -> None:
-        """Begin anew, with the certificates and the trusted keys that stand in the home now."""
-        self._leave.set()
+        def keep() -> None:
+            nonlocal warned
+            changes = renewer.step()
+            if changes.warning is not None and changes.warning != warned:
+                _log.warning("%s", changes.warning)
+            warned = changes.warning
+            if changes.reconnect:
+                process.renewed()
+            if changes.reconnect and (participant := self._participant) is not None:
+                participant.take_identity(load_member(process.home, now=process.clock()))
+                participant.take_federation(_federation(process))
 
-    def _take_part(self) -> None:
-        from edge_client.carriers import through_door
-        from edge_client.client_app import build_client_app
-        from edge_client.node import run_node
+        return Loop("membership", keep, MEMBERSHIP_PACE)
 
-        self._leave.clear()
-        if self._stopping:
-            return
-        app = build_client_app(_participant(self._process))
-        run_node(through_door(self._door), load_keys(self._process.home).node, app, stop=self._leave)
+    def node_loop(self, process: AgentProcess) -> Loop:
+        """Takes part in rounds."""
+
+        def take_part() -> None:
+            from edge_client.carriers import through_door
+            from edge_client.client_app import build_client_app
+            from edge_client.node import run_node
+            from edge_client.participant import Participant
+            from fedge import secagg
+
+            self._participant = participant = Participant(
+                identity=load_member(process.home, now=process.clock()),
+                federation=_federation(process),
+                store=process.store,
+                releases=process.releases,
+                meter=process.meter,
+                policy=process.policy,
+                roles=secagg,
+                seed=derive(own_secret(process.home.secret), "training"),
+                clock=process.clock,
+                entropy=os.urandom,
+            )
+            node_key = load_keys(process.home).node
+            run_node(through_door(self._door), node_key, build_client_app(participant), stop=process.stopping)
+
+        return Loop("rounds", take_part, NODE_PACE)
 
 
-def _participant(process: AgentProcess) -> "Participant":
-    from edge_client.participant import Federation, Participant
+def _federation(process: AgentProcess) -> "Federation":
+    from edge_client.participant import Federation
 
     home, settings, clock = process.home, process.settings, process.clock
-    trust = load_trust(home)
-    return Participant(
-        identity=load_member(home, now=clock()),
-        federation=Federation(
-            name=settings.federation,
-            round_key=trust.round_key,
-            verify_certificate=lambda der: trust.verify_certificate(der, clock()),
-            revoked=RevokedDevices(home.revocations, trust.authority_key),
-            n_min=settings.min_cohort,
-        ),
-        store=process.store,
-        releases=process.releases,
-        meter=process.meter,
-        policy=process.policy,
-        roles=secagg,
-        seed=derive(own_secret(home.secret), "training"),
-        clock=clock,
-        entropy=os.urandom,
+    return Federation(
+        name=settings.federation,
+        round_key=load_trust(home).round_key,
+        verify_certificate=lambda der: load_trust(home).verify_certificate(der, clock()),
+        revoked=RevokedDevices(home.revocations, lambda: load_trust(home)),
+        n_min=settings.min_cohort,
     )
-
-
-def _membership_loop(door: DoorChannel, process: AgentProcess, nodes: Sequence[NodeLoop]) -> Loop:
-    """Certificates renewed in time, revocations and trusted keys fetched."""
-    renewer = Renewer(process.home, process.settings, door=door, clock=process.clock)
-
-    def step() -> None:
-        changes = renewer.step()
-        if changes.warning is not None:
-            _log.warning("%s", changes.warning)
-        for node in nodes if changes.reconnect else ():
-            node.renewed()
-
-    return Loop("membership", step, MEMBERSHIP_PACE)

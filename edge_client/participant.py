@@ -17,10 +17,10 @@ from edge_client.contribution import Contribution, make_counts, make_health, mak
 from edge_client.energy import EnergyMeter
 from edge_client.learner import training_from_mapping
 from edge_client.loading import LoadedRelease
+from edge_client.refusal import SessionRefused
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
 from fedge.costs import Kind
-from fedge.errors import FedgeError
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
 from fedge.routing import Policy
@@ -29,10 +29,6 @@ from protos.fedge.rounds.v1 import rounds_pb2
 
 SLOT = "session"
 BUNDLE_LIFE_S = 3600.0
-
-
-class SessionRefused(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault of the device
-    """A request that does not fit the session this device is in."""
 
 
 class DeviceRoles(Protocol):
@@ -112,17 +108,25 @@ class Participant:
         self._entropy = entropy
         self._open: _Open | None = None
 
+    def take_identity(self, identity: DeviceIdentity) -> None:
+        """Go by a renewed certificate from the next check-in on."""
+        self._identity = identity
+
+    def take_federation(self, federation: Federation) -> None:
+        """Go by a federation's new keys from the next session on."""
+        self._federation = federation
+
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
         request = _read_request(payload)
         now = self._clock()
         release, downloaded = self._releases.obtain(request.release_id)
-        with self._meter.watch() as watched:
-            contribution = self._contribute(request, release)
+        contribution = self._contribute(request, release)
         self._store.ledger.append(
             [
                 *self._meter.transfer({Kind.DOWNLINK_RELEASES: downloaded}, at=now),
-                *self._meter.work(steps=contribution.steps, scored=contribution.scored, at=now, spent=watched.spent),
+                self._meter.training(steps=contribution.steps, at=now),
+                self._meter.inference(queries=contribution.scored, at=now),
                 self._meter.secagg(sessions=1, at=now),
             ]
         )

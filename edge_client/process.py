@@ -106,15 +106,16 @@ class AgentProcess:
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
             server_name=settings.server_name,
         )  # fmt: skip
-        self._certificate = _stamp(home)
         check = partial(self.channel.describe, settings.central_timeout_s)
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
         self.agent = Agent(self._device(stopwatch), store=self.store, releases=self.releases, central=self.central)
         self._catching_up = Loop("outbox", self._catch_up, Pace(30.0))
+        self._settling = Loop("memory", footprint.settle, Pace(30.0))
         self.loops = [
             self._catching_up,
             Loop("releases", self._sync, Pace(settings.sync_s)),
             Loop("keeping", self._keep, Pace(3600.0)),
+            self._settling,
             *([Loop("power", self.meter.power.rest, Pace(15.0))] if self.meter.power else []),
             *(make(self) for make in plugs.loops),
         ]
@@ -169,7 +170,14 @@ class AgentProcess:
             "central": "in reach" if online else "out of reach",
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
         }
+        given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]
+        if given_up:
+            detail["given_up"] = {release.release_id: release.reason for release in given_up[-3:]}
         return Health(ready=active is not None or online, missing=missing, detail=detail)
+
+    def renewed(self) -> None:
+        """Ask central with the certificates that stand in the home now. For whoever renewed them."""
+        self.channel.reopen()
 
     def close(self) -> None:
         """Stop the loops, let calls end, close what is open."""
@@ -201,7 +209,6 @@ class AgentProcess:
             loop.start()
         RunningAgent(url, os.getpid(), self.settings.device_id).write(self.home)
         notify("READY=1")
-        footprint.settle()
         ready(url)
 
     def _restore(self) -> None:
@@ -217,9 +224,6 @@ class AgentProcess:
 
     def _catch_up(self) -> None:
         self.agent.expire(max_age_s=self.settings.queue.max_age_s)
-        if (certificate := _stamp(self.home)) != self._certificate:  # renewed meanwhile
-            self._certificate = certificate
-            self.channel.reopen()
         # Asked even while all seems well, so that a query need not be the first to find out.
         self.central.check()
         while self.agent.catch_up() and not self.stopping.is_set():
@@ -227,17 +231,11 @@ class AgentProcess:
 
     def _sync(self) -> None:
         if self.agent.sync().changed:
-            footprint.settle()
+            self._settling.wake()
 
     def _keep(self) -> None:
         forget_before(self.store, self.clock() - self.settings.keep_days * _DAY_S)
         tidy(self.store)
-
-
-def _stamp(home: DeviceHome) -> object:
-    """Changes whenever the device's certificate does."""
-    found = home.tls_certificate.stat() if home.tls_certificate.exists() else None
-    return found and (found.st_mtime_ns, found.st_ino)
 
 
 def _trust(home: DeviceHome) -> TrustRoot:

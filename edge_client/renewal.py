@@ -25,11 +25,8 @@ from fedge.errors import FedgeError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.identity.files import read_file
 from fedge.identity.tls import certificate_span
-from fedge.tls13 import require_tls13
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-require_tls13()
 
 RENEW_AT = 2 / 3
 _EARLIEST = 0.6
@@ -111,10 +108,10 @@ class Renewer:
     def _step_inside(self) -> Changes:
         now = self._clock()
         trust, server_s = self._fetch_trust()
-        revocations = self._fetch_revocations(server_s)
         due = self.due(now)
         if due:
             self.renew()
+        revocations = self._fetch_revocations(server_s)  # last: a list that is refused must not cost the membership
         return Changes(due, trust, revocations, clock_warning(device_s=now, server_s=server_s))
 
     def _step_back_in(self) -> Changes:

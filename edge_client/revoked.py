@@ -1,19 +1,17 @@
 """Who is revoked, as the newest signed list on the device says it; read again whenever the file changes."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from fedge.identity import RevocationList
+from fedge.identity import TrustRoot
 
 
 class RevokedDevices(Collection[str]):
     """The device ids of the list in a file; none while there is no file. Raises VerificationError for a forged list."""
 
-    def __init__(self, path: Path, authority_key: Ed25519PublicKey) -> None:
+    def __init__(self, path: Path, trust: Callable[[], TrustRoot]) -> None:
         self._path = path
-        self._authority_key = authority_key
+        self._trust = trust
         self._seen: tuple[int, int] | None = None
         self._ids: frozenset[str] = frozenset()
 
@@ -24,7 +22,7 @@ class RevokedDevices(Collection[str]):
             return self._ids
         seen = (status.st_mtime_ns, status.st_ino)
         if seen != self._seen:
-            self._ids = RevocationList.verify(self._path.read_bytes(), self._authority_key).device_ids
+            self._ids = self._trust().read_revocations(self._path.read_bytes(), status.st_mtime).device_ids
             self._seen = seen
         return self._ids
 

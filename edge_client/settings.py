@@ -111,6 +111,11 @@ class DeviceHome:
         return self.folder / "node.key"
 
     @property
+    def participant(self) -> Path:
+        """Socket by which a SuperNode's app reaches this agent's participant."""
+        return self.folder / "participant.sock"
+
+    @property
     def trust(self) -> Path:
         """The pinned `TrustRoot`, canonical JSON."""
         return self.folder / "trust.json"

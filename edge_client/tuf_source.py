@@ -29,6 +29,7 @@ from fedge.errors import FedgeError, VerificationError
 from fedge.release import CANARY, FILE_NAMES, STABLE, ChannelPointer, Manifest, in_canary
 from fedge.release.channels import MAX_POINTER_BYTES, file_path, pointer_path, signature_path
 from fedge.release.document import MAX_DOCUMENT_BYTES
+from fedge.release.folder import MANIFEST_NAME, SIGNATURE_NAME
 from fedge.release.manifest import MAX_MANIFEST_BYTES
 from fedge.release.onnx_checks import MAX_MODEL_BYTES
 from fedge.release.signing import SIGNATURE_BYTES
@@ -131,20 +132,21 @@ class TufSource:
     def _known(self, path: str) -> Iterable[Path]:
         """Where a target may lie already: among the downloads, or in an installed release under its own name."""
         yield self._cache / quote(path, safe="")
-        _, _, digest = path.partition("/")
-        if path == file_path(digest):
-            yield from self._shelved().get(digest, ())
+        yield from self._shelved().get(path, ())
 
     def _shelved(self) -> dict[str, list[Path]]:
-        """The files of the installed releases by hash, as their manifests say; who reads one verifies it."""
+        """The files of the installed releases by TUF's names, as their manifests say; who reads one verifies it."""
         found: dict[str, list[Path]] = {}
-        for manifest in self._shelf.glob("*/manifest.json"):
+        for manifest in self._shelf.glob(f"*/{MANIFEST_NAME}"):
             try:
                 hashes = Manifest.from_bytes(manifest.read_bytes()).files
             except (OSError, VerificationError):
                 continue  # a damaged folder: the release manager replaces it
+            folder = manifest.parent
+            found[file_path(folder.name)] = [folder / MANIFEST_NAME]
+            found[signature_path(folder.name)] = [folder / SIGNATURE_NAME]
             for name in FILE_NAMES:
-                found.setdefault(hashes[name], []).append(manifest.parent / name)
+                found.setdefault(file_path(hashes[name]), []).append(folder / name)
         return found
 
     def _tidy(self) -> None:
@@ -156,7 +158,7 @@ class TufSource:
             if name.endswith(PART):
                 folder, _, prefixed = name.removesuffix(PART).partition("/")
                 name = f"{folder}/{prefixed.partition('.')[2]}"
-            if self._updater.get_targetinfo(name) is None or name.removeprefix("files/") in shelved:
+            if self._updater.get_targetinfo(name) is None or name in shelved:
                 entry.unlink(missing_ok=True)
 
 

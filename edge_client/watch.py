@@ -1,8 +1,9 @@
 """The health window after a swap: what is counted, and when a device goes back to the release it ran before.
 
 Given up are a release whose model cannot be loaded or fails its self-test, one that keeps ending the process (at its load or
-at a start), one whose model fails (raises, or gives what is no number) several times, and one that suddenly escalates much
-more than the release before. Outside its window a release is only counted. Each verdict is kept with its reason.
+soon after a start), one whose model fails (raises, or gives what is no number) several times, and one that suddenly
+escalates much more than the release before. Outside its window a release is only counted. Each verdict is kept with its
+reason.
 """
 
 import threading
@@ -13,6 +14,8 @@ from edge_client.store import DeviceStore, InstalledRelease
 from edge_client.store.health import HealthCounts
 
 _FLUSH_EVERY = 256
+_STARTED_S = 30.0
+"""A process that lived this long under a release did start: what ends it later, a power cut for one, is not a bad start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class ReleaseWatch:
         self._lock = threading.Lock()
         self._counted: dict[str, _Tally] = {}
         self._watched: str | None = None
+        self._starting_since: float | None = None
 
     def refused(self, release_id: str) -> str | None:
         """Why this device gave the release up, or None where it did not."""
@@ -79,7 +83,8 @@ class ReleaseWatch:
         health = self._store.health.get(release_id)
         if health is None or health.state == "trying":
             self._store.health.enter(release_id, "watched", at=self._clock())
-            self._store.health.count_start(release_id, 1)  # until this process ends well
+            self._store.health.count_start(release_id, 1)  # until this process has lived for a while, or ends well
+            self._starting_since = self._clock()
         self._store.health.set_before(before)
         self._watched = release_id if health is None or health.state != "healthy" else None
 
@@ -89,20 +94,21 @@ class ReleaseWatch:
         if health is None or health.state != "watched":
             return None
         self._watched = release_id
+        self._starting_since = self._clock()
         return self._count_start(release_id, "the process ended unexpectedly under it")
 
     def stopping(self, release_id: str) -> None:
         """The process ends as it should."""
         self.flush()
-        health = self._store.health.get(release_id)
-        if health is not None and health.state == "watched":
-            self._store.health.count_start(release_id, -1)
+        self._started_well(release_id)
 
     def settled(self, release_id: str) -> bool:
         """Whether the window of the release is over; it is then recorded as healthy and needs no release to go back to."""
         health = self._store.health.get(release_id)
         if health is None or health.state != "watched":
             return True
+        if self._starting_since is not None and self._clock() - self._starting_since >= _STARTED_S:
+            self._started_well(release_id)
         if self._clock() - health.since < self._rules.health_s:
             return False
         self.flush()
@@ -146,6 +152,11 @@ class ReleaseWatch:
                 routed=tally.routed,
                 escalated=tally.escalated,
             )
+
+    def _started_well(self, release_id: str) -> None:
+        if self._starting_since is not None:
+            self._store.health.count_start(release_id, -1)
+            self._starting_since = None
 
     def _verdict(self, release_id: str) -> str | None:
         rules, health = self._rules, self._store.health.get(release_id)

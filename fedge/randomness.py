@@ -23,6 +23,6 @@ def derive(seed: bytes, *labels: str | int) -> bytes:
     return digest.digest()
 
 
-def generator(seed: bytes, *labels: str | int) -> np.random.Generator:
+def generator(seed: bytes, *labels: str | int) -> "np.random.Generator":  # quoted: numpy loads that part when it is named
     """A numpy generator (PCG64) of the stream that ``labels`` name."""
     return np.random.Generator(np.random.PCG64(int.from_bytes(derive(seed, *labels), "big")))

@@ -4,6 +4,8 @@ import os
 
 from hypothesis import settings
 
+import aggregator  # noqa: F401 - keeps gRPC to TLS 1.3, which it must do before any test imports gRPC
+
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 

@@ -15,6 +15,10 @@ class OfferedRegistry:
         self._registry = registry
         self._repository = repository
 
+    def catch_up(self) -> None:
+        """Offer what the registry says, where that is not offered yet."""
+        self._repository.publish(self._registry)
+
     def publish(self, release: Release, *, at: float) -> str:
         """Make a release fetchable; devices do not answer with it yet."""
         release_id = self._registry.publish(release, at=at)

@@ -13,9 +13,6 @@ import grpc
 from fedge.errors import InputError, VerificationError
 from fedge.identity.device_id import check_device_id
 from fedge.identity.tls import read_pem
-from fedge.tls13 import require_tls13
-
-require_tls13()
 
 if TYPE_CHECKING:
     Interceptor = grpc.aio.ServerInterceptor[Any, Any]

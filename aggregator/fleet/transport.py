@@ -11,9 +11,7 @@ import grpc
 
 from fedge.errors import InputError
 from fedge.identity.files import read_file
-from fedge.tls13 import require_tls13
-
-require_tls13()
+from fedge.tls13 import is_assured
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,8 @@ class ServerTls:
 
         ``client_certificates``: whether every client must show one (mutual TLS). Without it none is asked for.
         """
+        if not is_assured():
+            raise InputError("gRPC was imported before fedge, so TLS 1.2 cannot be refused: import aggregator first")
         fetch = self._fetcher()
         first = fetch()
         if first is None:

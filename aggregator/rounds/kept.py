@@ -11,8 +11,8 @@ IDLE_S = 3.0
 
 
 class KeptConnections:
-    """HTTPS to ``address`` (host:port). ``authority`` gives the PEM text that its certificate is checked against, and is asked
-    for each new connection: SuperLink may have been given a new certificate.
+    """HTTPS to ``address`` (host:port). ``authority`` gives the PEM text that its certificate is checked against, and is
+    asked for each new connection: SuperLink may have been given a new certificate.
     """
 
     def __init__(self, address: str, authority: Callable[[], str], *, timeout_s: float) -> None:

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 LINK_POLL_S = 0.03
 PULL_ALL = 1024
 NODES_POLL_S = 0.5
+SETTLE_S = 3.0
+"""A round that could begin waits until no further node has come for so long: after a start they come one by one."""
 RECONNECT_S = 0.5
 RECONNECT_MAX_S = 10.0
 
@@ -150,6 +152,10 @@ class _Roster:
         """Register who was enrolled since, shut out who was revoked."""
         self._device_of = self._superlink.reconcile(self._wanted())
 
+    def enrolled(self) -> int:
+        """How many nodes may take part."""
+        return len(self._device_of)
+
     def online(self) -> int:
         """How many enrolled nodes are connected now."""
         return sum(node.online and node.node_id in self._device_of for node in self._superlink.nodes())
@@ -172,14 +178,18 @@ class FleetPacer:
     def wait(self, round_number: int) -> bool:
         """Return when round ``round_number`` should begin; False when told to stop."""
         said = False
+        most, grown = 0, self._parts.clock()
         while not self._parts.stop.is_set():
             self._roster.refresh()
-            online, needed = self._roster.online(), self._parts.settings.n_min
-            due = self._parts.clock() >= self._due
-            if due and online >= needed:
+            now, online, needed = self._parts.clock(), self._roster.online(), self._parts.settings.n_min
+            if online > most:
+                most, grown = online, now
+            due = now >= self._due
+            gathered = online >= min(self._parts.settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
+            if due and online >= needed and gathered:
                 _log.info("round %d begins with %d connected nodes", round_number, online)
                 return True
-            if due and not said:
+            if due and online < needed and not said:
                 _log.info("round %d waits: %d nodes are connected, %d are needed", round_number, online, needed)
                 said = True
             self._parts.stop.wait(NODES_POLL_S)

@@ -62,6 +62,8 @@ from aggregator.rounds.superlink import SuperLinkFiles
 from aggregator.rounds.superlink_process import GUARD_HEADER
 from fedge.flower import check_flower
 
+_log = logging.getLogger(__name__)
+
 HEARTBEAT_S = 10.0
 OBJECT_POLL_S = 0.02
 OBJECT_TIMEOUT_S = 30.0
@@ -109,6 +111,7 @@ class SuperLink:
     def __init__(self, address: str, files: SuperLinkFiles) -> None:
         check_flower(version("flwr"))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it names every request otherwise
+        self._refused: set[str] = set()
         self._address = address
         self._secret = files.secret.read_text(encoding="ascii").strip()
         self._certificate = files.certificate.read_bytes()
@@ -144,13 +147,23 @@ class SuperLink:
         for key, node_id in known.items():
             if key not in device_of:
                 self.unregister_node(node_id)
+        found = {known.get(key) or self._register(key, device): device for key, device in device_of.items()}
+        return {node_id: device for node_id, device in found.items() if node_id is not None}
+
+    def _register(self, public_key: bytes, device: str) -> int | None:
+        """None where SuperLink refuses the key: it takes none twice that was shut out, and one device must not stop all."""
         with _lost():
-            return {
-                known[key]
-                if key in known
-                else int(self._control.RegisterNode(RegisterNodeRequest(public_key=key)).node_id): device
-                for key, device in device_of.items()
-            }
+            try:
+                return int(self._control.RegisterNode(RegisterNodeRequest(public_key=public_key)).node_id)
+            except httpx.HTTPStatusError as error:
+                if device not in self._refused:
+                    self._refused.add(device)
+                    _log.warning(
+                        "device %s takes no part: SuperLink refuses its node key (%s); enroll it with a new one",
+                        device,
+                        error.response.text[:200],
+                    )
+                return None
 
     @contextmanager
     def run(self) -> Iterator[tuple[Grid, Context]]:
@@ -290,5 +303,7 @@ def _bundle() -> bytes:
     """A Flower app bundle without code; equal bytes every time."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as bundle:
+        digest = sha256(_BUNDLE.encode()).hexdigest()
         bundle.writestr(zipfile.ZipInfo("pyproject.toml"), _BUNDLE)
+        bundle.writestr(zipfile.ZipInfo(".info/CONTENT"), f"pyproject.toml,{digest},{8 * len(_BUNDLE.encode())}")
     return stream.getvalue()

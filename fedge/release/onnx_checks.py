@@ -6,13 +6,44 @@ steps. This narrows what a runtime must parse; it never runs a model and it does
 """
 
 import math
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
+import numpy as np
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
 from fedge.errors import VerificationError
+
+
+def _load_messages() -> None:
+    """Load onnx's generated messages without the rest of its package: 1 MB on a device instead of 8.
+
+    They get their own name, so that a later ``import onnx`` finds these same classes.
+    """
+    name = "onnx.onnx_ml_pb2"
+    package = find_spec("onnx")
+    if name in sys.modules or package is None or package.origin is None:
+        return  # whatever is wrong, the import below says it
+    spec = spec_from_file_location(name, Path(package.origin).with_name("onnx_ml_pb2.py"))
+    if spec is not None and spec.loader is not None:
+        messages = module_from_spec(spec)
+        spec.loader.exec_module(messages)
+        sys.modules[name] = messages
+
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+else:
+    _load_messages()
+    _messages = sys.modules.get("onnx.onnx_ml_pb2")
+    if _messages is None:
+        import onnx as _messages
+    AttributeProto, GraphProto, ModelProto = _messages.AttributeProto, _messages.GraphProto, _messages.ModelProto
+    NodeProto, TensorProto = _messages.NodeProto, _messages.TensorProto
+    TypeProto, ValueInfoProto = _messages.TypeProto, _messages.ValueInfoProto
 
 MAX_MODEL_BYTES = 64 * 2**20
 MAX_NODES = 20_000
@@ -35,18 +66,18 @@ Constant ConstantOfShape Identity Shape Size Reshape Flatten Squeeze Unsqueeze E
 Pad Gather GatherElements GatherND ScatterElements ScatterND OneHot Range Trilu EyeLike
 """
 ALLOWED_OPERATORS = frozenset((_ARITHMETIC + _OVER_AXES + _PLACEMENT).split())
-_ALLOWED_TYPES = frozenset(
-    [
-        TensorProto.FLOAT,
-        TensorProto.FLOAT16,
-        TensorProto.DOUBLE,
-        TensorProto.INT8,
-        TensorProto.UINT8,
-        TensorProto.INT32,
-        TensorProto.INT64,
-        TensorProto.BOOL,
-    ]
-)
+_DTYPE: dict[int, str] = {
+    TensorProto.FLOAT: "<f4",
+    TensorProto.FLOAT16: "<f2",
+    TensorProto.DOUBLE: "<f8",
+    TensorProto.INT8: "i1",
+    TensorProto.UINT8: "u1",
+    TensorProto.INT32: "<i4",
+    TensorProto.INT64: "<i8",
+    TensorProto.BOOL: "?",
+}
+"""The element types that are accepted, in numpy's words."""
+_ALLOWED_TYPES = frozenset(_DTYPE)
 _REFUSED_ATTRIBUTES = {
     AttributeProto.GRAPH: "a subgraph",
     AttributeProto.GRAPHS: "subgraphs",
@@ -55,6 +86,9 @@ _REFUSED_ATTRIBUTES = {
     AttributeProto.TYPE_PROTO: "a type",
     AttributeProto.TYPE_PROTOS: "types",
 }
+_GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "OneHot": 1, "Pad": 1, "Range": 1}
+"""Operators whose result can be far larger than what goes in, and the input that says how large."""
+_DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _MAX_NAME = 512
 _MAX_ATTRIBUTE_TEXT = 64
 
@@ -64,7 +98,7 @@ def check_model(model: bytes) -> None:
     if not 0 < len(model) <= MAX_MODEL_BYTES:
         raise VerificationError(f"model: {len(model)} bytes, expected 1 to {MAX_MODEL_BYTES}")
     try:
-        proto = onnx.ModelProto.FromString(model)
+        proto = ModelProto.FromString(model)
     except (DecodeError, ValueError, RecursionError):
         raise VerificationError("model: not an ONNX file") from None
     _check_opset(proto)
@@ -94,6 +128,7 @@ def _check_graph(graph: GraphProto) -> None:
         _check_tensor(tensor)
     for node in graph.node:
         _check_node(node)
+    _check_growth(graph)
 
 
 def _check_value(value: ValueInfoProto) -> None:
@@ -116,6 +151,43 @@ def _check_node(node: NodeProto) -> None:
     _check_names([node.name, *node.input, *node.output])
     for attribute in node.attribute:
         _check_attribute(attribute, node.op_type)
+
+
+def _check_growth(graph: GraphProto) -> None:
+    """No constant asks for a tensor over the cap: a runtime makes such tensors already while it loads the model.
+
+    Sizes that are computed when the model runs are not seen here.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    numbers: dict[str, list[float]] = {}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    constants[node.output[0]] = attribute.t
+                numbers[node.output[0]] = [*attribute.ints, attribute.i, attribute.f]
+    for node in graph.node:
+        position = _GROWING.get(node.op_type)
+        if position is None or len(node.input) <= position:
+            continue
+        name = node.input[position]
+        if name in constants and math.prod(constants[name].dims) <= 16:
+            numbers[name] = _numbers(constants[name])
+        sizes = [abs(value) for value in numbers.get(name, ()) if value]
+        wanted = max(sizes, default=0) if node.op_type == "Pad" else math.prod(sizes)
+        if wanted > MAX_ELEMENTS:
+            raise VerificationError(f"model: {node.op_type} asks for {wanted:.3g} elements, more than {MAX_ELEMENTS}")
+
+
+def _numbers(tensor: TensorProto) -> list[float]:
+    """The values of a small tensor of an accepted type, wherever they stand in it."""
+    dtype = _DTYPE[tensor.data_type]
+    if tensor.HasField("raw_data"):
+        return [float(value) for value in np.frombuffer(tensor.raw_data, dtype=dtype)]
+    typed = [value for name in _DATA_FIELDS for value in getattr(tensor, name)]
+    if tensor.data_type == TensorProto.FLOAT16:  # as bits, in int32_data
+        return [float(value) for value in np.array(typed, dtype=np.int64).astype("<u2").view(dtype)]
+    return [float(value) for value in typed]
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:
@@ -148,10 +220,13 @@ def _check_tensor(tensor: TensorProto) -> None:
     _check_names([tensor.name])
     if len(tensor.dims) > 8 or any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise VerificationError(f"{where}: shape {list(tensor.dims)[:10]} is not accepted")
-    if tensor.HasField("raw_data"):
-        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        if len(tensor.raw_data) != width * math.prod(tensor.dims):
-            raise VerificationError(f"{where}: {len(tensor.raw_data)} bytes do not fill shape {list(tensor.dims)}")
+    typed = sum(len(getattr(tensor, name)) for name in _DATA_FIELDS)
+    if typed != (0 if tensor.HasField("raw_data") else math.prod(tensor.dims)):
+        raise VerificationError(f"{where}: {typed} numbers do not fill shape {list(tensor.dims)}")
+    if tensor.HasField("raw_data") and len(tensor.raw_data) != np.dtype(_DTYPE[tensor.data_type]).itemsize * math.prod(
+        tensor.dims
+    ):
+        raise VerificationError(f"{where}: {len(tensor.raw_data)} bytes do not fill shape {list(tensor.dims)}")
 
 
 def _check_names(names: Iterable[str]) -> None:

@@ -16,8 +16,9 @@ from edge_client import client_app
 from edge_client.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.contribution import make_update
 from edge_client.energy import EnergyMeter
-from edge_client.participant import SLOT, Federation, Participant, SessionRefused
+from edge_client.participant import SLOT, Federation, Participant
 from edge_client.power import PowerMeter, find_sensors
+from edge_client.refusal import SessionRefused
 from edge_client.store import LabelledQuery, Probe
 from fedge import secagg
 from fedge.costs import Kind, PriceBook, load_profiles

@@ -1,5 +1,7 @@
 import asyncio
 import importlib.util
+import socket
+import ssl
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +103,21 @@ class Federation:
             return getattr(stub, call)(request or pb.RevocationsRequest(), timeout=20)
         finally:
             channel.close()
+
+    def spoken(self, home: DeviceHome, port: int, version: ssl.TLSVersion) -> str | None:
+        """What OpenSSL agrees on with the server at ``port`` when it offers ``version`` alone; None where it fails."""
+        context = ssl.create_default_context(cafile=str(home.tls_authority))
+        context.load_cert_chain(home.tls_certificate, home.tls_key)
+        context.minimum_version = context.maximum_version = version
+        context.set_alpn_protocols(["h2"])
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+                context.wrap_socket(plain, server_hostname="localhost") as secure,
+            ):
+                return secure.version()
+        except (ssl.SSLError, ConnectionError):
+            return None
 
     def revoke(self, name: str) -> None:
         now = self.clock()

@@ -1,9 +1,12 @@
 """Joining a fleet over real TLS at a real door: who gets in, who does not, and what a device has afterwards."""
 
-import socket
+import os
 import ssl
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -162,20 +165,38 @@ def test_many_devices_join_at_once_through_one_door(federation):
 def test_tls_1_2_is_refused_and_1_3_is_taken(federation, side):
     home = federation.enroll("kitchen")
     port = federation.ports.fleet_port if side == "fleet" else federation.ports.join_port
-    for version, taken in ((ssl.TLSVersion.TLSv1_2, False), (ssl.TLSVersion.TLSv1_3, True)):
-        context = ssl.create_default_context(cafile=str(home.tls_authority))
-        context.load_cert_chain(home.tls_certificate, home.tls_key)
-        context.minimum_version = context.maximum_version = version
-        context.set_alpn_protocols(["h2"])
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
-                context.wrap_socket(plain, server_hostname="localhost") as secure,
-            ):
-                spoken = secure.version()
-        except (ssl.SSLError, ConnectionError):
-            spoken = None
-        assert (spoken == "TLSv1.3") is taken, f"{version!r}: {spoken}"
+    assert federation.spoken(home, port, ssl.TLSVersion.TLSv1_2) is None
+    assert federation.spoken(home, port, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    ("order", "said"), [("import grpc, aggregator", "imported before"), ("import aggregator, grpc", "")]
+)
+def test_nothing_is_served_where_grpc_was_imported_too_early_to_refuse_tls_1_2(closed, order, said):
+    closed.publish()
+    tls = closed.home.tls
+    script = f"""
+{order}
+from pathlib import Path
+from aggregator.fleet.transport import ServerTls
+from fedge.errors import InputError
+folder = Path({str(tls)!r})
+try:
+    ServerTls(folder / "server.crt", folder / "server.key", folder / "ca.crt").credentials()
+except InputError as error:
+    print(error)
+"""
+    root = Path(__file__).parents[2]
+    variables = {key: value for key, value in os.environ.items() if key != "GRPC_SSL_CIPHER_SUITES"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**variables, "PYTHONPATH": str(root)},
+    )
+    assert said in done.stdout
+    assert bool(done.stdout) is bool(said)
 
 
 def test_the_revocation_list_is_signed_by_the_authority(federation):

@@ -151,3 +151,42 @@ def test_a_mutated_model_passes_or_ends_in_a_verification_error(parts, data):
         check_model(bytes(mutated[:cut]))
     except VerificationError as error:
         assert str(error).startswith("model: ")
+
+
+@pytest.mark.parametrize(
+    ("operator", "sizes"),
+    [
+        ("ConstantOfShape", [1 << 20, 1 << 20]),
+        ("Expand", [1 << 30]),
+        ("Tile", [1 << 30]),
+        ("OneHot", [1 << 30]),
+        ("Pad", [0, 1 << 30]),
+        ("Range", [1 << 40]),
+    ],
+)
+@pytest.mark.parametrize("as_node", [False, True])
+def test_a_tensor_that_would_outgrow_the_cap_while_loading_is_refused(parts, operator, sizes, as_node):
+    """A few bytes of model, gigabytes of memory: runtimes compute constants when they load."""
+    tensor = numpy_helper.from_array(np.array(sizes, np.int64), "sizes")
+    inputs = ["sizes"] if operator == "ConstantOfShape" else ["x", "sizes", "x"]
+    grow = helper.make_node(operator, inputs, ["y"])
+    nodes = [helper.make_node("Constant", [], ["sizes"], value=tensor), grow] if as_node else [grow]
+    model = parts.graph_model(nodes, initializers=[] if as_node else [tensor])
+    with pytest.raises(VerificationError, match=f"{operator} asks for"):
+        check_model(model.SerializeToString())
+    small = numpy_helper.from_array(np.array([2, 2], np.int64), "sizes")
+    check_model(parts.graph_model([grow], initializers=[small]).SerializeToString())
+
+
+@pytest.mark.parametrize("numbers", [0, 1, 5])
+def test_a_tensor_whose_numbers_do_not_fill_its_shape_is_refused(parts, numbers):
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[2, 2], float_data=[0.0] * numbers)
+    with pytest.raises(VerificationError, match="do not fill shape"):
+        check_model(parts.graph_model([node()], initializers=[tensor]).SerializeToString())
+
+
+def test_a_tensor_with_two_contents_is_refused(parts):
+    tensor = numpy_helper.from_array(np.zeros((2, 2), np.float32), "t")
+    tensor.float_data.extend([1.0] * 4)
+    with pytest.raises(VerificationError, match="do not fill shape"):
+        check_model(parts.graph_model([node()], initializers=[tensor]).SerializeToString())

@@ -25,8 +25,10 @@ def _load(path: Path):
     return module
 
 
-_parts = _load(Path(__file__).parent.parent / "edge_client" / "conftest.py")
+_TESTS = Path(__file__).parent.parent
+_parts = _load(_TESTS / "edge_client" / "conftest.py")
 release_key, make_release, certify = _parts.release_key, _parts.make_release, _parts.certify
+make_bench = _parts.make_bench
 
 
 class Door:
@@ -108,6 +110,24 @@ class Server:
 def device_parts():
     """The module of the device tests' own parts."""
     return _parts
+
+
+@pytest.fixture(scope="session")
+def rounds_parts():
+    """The module of the rounds' tests: a small world of tiny devices."""
+    return _load(_TESTS / "rounds" / "test_session.py")
+
+
+@pytest.fixture(scope="session")
+def participant_parts():
+    """The module of the participants' tests: real devices in real sessions."""
+    return _load(_TESTS / "edge_client" / "test_participant.py")
+
+
+@pytest.fixture(scope="session")
+def fleet_parts():
+    """The module of the fleet tests' own parts: a federation with a real authority and a real door."""
+    return _load(_TESTS / "fleet" / "conftest.py")
 
 
 @pytest.fixture

@@ -174,6 +174,17 @@ def test_a_process_that_keeps_ending_under_a_release_goes_back_to_the_one_before
     assert board.fate(two[1]).reason == "the process ended unexpectedly under it 3 times"
 
 
+def test_a_process_that_ends_after_a_while_counts_for_nothing(board, two):
+    for release in two:
+        board.source.publish(release)
+        board.manager.sync()
+    for _ in range(3 * RULES.max_starts):
+        board.clock.now += 31
+        board.manager.sync()
+        board.crash()
+    assert board.runs == two[1].release_id
+
+
 def test_orderly_restarts_count_for_nothing(board, two):
     for release in two:
         board.source.publish(release)

@@ -10,7 +10,7 @@ from aggregator.fleet.tuf_keys import make_key, make_online
 from edge_client.settings import DeviceHome
 from edge_client.tuf_source import SourceUnreachable
 from fedge.errors import InputError, VerificationError
-from fedge.release import CertificateDocument, Manifest, assemble_release
+from fedge.release import CertificateDocument, Manifest, assemble_release, write_release
 
 
 def assembled(pieces, release_key):
@@ -265,3 +265,15 @@ def test_without_a_door_the_source_says_so_and_goes_on_when_it_is_back(server, t
         device.latest()
     server.open()
     assert device.latest().release_id is None
+
+
+def test_an_installed_release_is_had_without_a_download(server, tmp_path, make_release, release_key):
+    release = make_release()
+    server.publish(release)
+    write_release(tmp_path / "device" / "releases" / release.release_id, release)
+    device = server.device(tmp_path / "device")
+    device.latest()
+    before = device.received_bytes
+    assert assembled(device.fetch(release.release_id, ()), release_key) == release
+    assert device.received_bytes == before
+    assert not [path for path in (tmp_path / "device" / "releases" / "downloads").iterdir() if "files" in path.name]

@@ -52,7 +52,7 @@ class Processes:
         while time.monotonic() < deadline:
             if found := condition():
                 return found
-            time.sleep(0.1)
+            time.sleep(0.2)
         pytest.fail(f"waited in vain for {what}:\n{self.logs()}")
         raise AssertionError
 

@@ -113,6 +113,13 @@ def test_a_node_that_no_one_wants_any_more_is_shut_out_at_its_next_request(super
     assert refused.value.status == 401
 
 
+def test_a_node_key_that_was_shut_out_once_costs_nobody_else_their_place(superlink):
+    keys = {f"device-{number}": node_public_key(some_key()) for number in (1, 2)}
+    superlink.reconcile(keys)
+    superlink.reconcile({"device-2": keys["device-2"]})
+    assert list(superlink.reconcile(keys).values()) == ["device-2"]
+
+
 def test_two_runs_one_after_the_other_reach_the_same_node(superlink, home):
     """Also: the run before is stopped, and a node's answers to it disturb nothing."""
     from flwr.app import ConfigRecord, Message, RecordDict

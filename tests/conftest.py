@@ -1,7 +1,9 @@
 """For all tests: one thread a library, and no clock in a verdict (Hypothesis's deadlines fail on a busy machine)."""
 
 import os
+import sys
 
+import absl.logging
 from hypothesis import settings
 
 import aggregator  # noqa: F401 - keeps gRPC to TLS 1.3, which it must do before any test imports gRPC
@@ -11,3 +13,7 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 
 settings.register_profile("fedge", deadline=None)
 settings.load_profile("fedge")
+
+# absl (of dp-accounting) remembers the standard error of its import and closes it when uvicorn sets up its logs, unless that
+# is the process's own: under pytest it would be the file that captures the output of every test.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__

@@ -121,12 +121,12 @@ class Participant:
         request = _read_request(payload)
         now = self._clock()
         release, downloaded = self._releases.obtain(request.release_id)
-        contribution = self._contribute(request, release)
+        with self._meter.watch() as watched:
+            contribution = self._contribute(request, release)
         self._store.ledger.append(
             [
                 *self._meter.transfer({Kind.DOWNLINK_RELEASES: downloaded}, at=now),
-                self._meter.training(steps=contribution.steps, at=now),
-                self._meter.inference(queries=contribution.scored, at=now),
+                *self._meter.work(steps=contribution.steps, scored=contribution.scored, at=now, spent=watched.spent),
                 self._meter.secagg(sessions=1, at=now),
             ]
         )

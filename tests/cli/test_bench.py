@@ -42,3 +42,19 @@ def test_a_case_that_cannot_be_is_one_line(monkeypatch, capsys, case):
     assert run(monkeypatch, "bench", "secagg", "--case", case) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"--case {case}" in error and "N:M" in error
+
+
+def test_inference_measures_the_agent_inside_and_over_http_and_its_memory(monkeypatch, capsys):
+    assert run(monkeypatch, "bench", "inference", "--queries", "200", "--json") == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [(result["bench"], result["case"].get("layer")) for result in results] == [
+        ("inference.local_path", "agent"), ("inference.local_path", "http"), ("inference.memory", None),
+    ]  # fmt: skip
+    assert results[0]["peers"]["model"] > 0 and results[1]["peers"]["inside"] > 0 and results[2]["ours"] > 0
+
+
+def test_fallback_measures_a_bare_call_beside_the_escalation(monkeypatch, capsys):
+    assert run(monkeypatch, "bench", "fallback", "--calls", "200", "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["bench"] == "fallback.call" and result["unit"] == "ms"
+    assert result["ours"] > 0 and result["peers"]["grpc_aio"] > 0 and result["detail"]["client_alone"] > 0

@@ -23,7 +23,10 @@ NEVER_ON_A_DEVICE = {
 }
 ONLY_THE_ROUND_CLIENT = {"flwr"}
 ONLY_THE_LOCAL_API = {"starlette", "uvicorn", "prometheus_client"}
-MODULES = sorted(m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client."))
+# The app that an official SuperNode loads is built when it is imported, from a home that its environment names.
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client.") if m.name != "edge_client.flower_app"
+)
 SERVING = [
     "edge_client.agent",
     "edge_client.learner",

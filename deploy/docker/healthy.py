@@ -8,7 +8,8 @@ import socket
 import sys
 from pathlib import Path
 
-from aggregator.settings import ServerHome, ServerSettings
+from aggregator.settings import ServerSettings
+from cli.homes import server_home
 
 TIMEOUT_S = 5.0
 
@@ -29,7 +30,7 @@ def port_of(part: str, settings: ServerSettings) -> int | None:
 
 def main() -> None:
     """Exit code 0 where the part listens."""
-    settings = ServerHome(Path(os.environ.get("FEDGE_SERVER_HOME", "/data"))).settings()
+    settings = server_home(Path(os.environ.get("FEDGE_HOME", "/data"))).settings()
     port = port_of(os.environ.get("FEDGE_PART", ""), settings)
     if port is None:
         return

@@ -168,7 +168,7 @@ def test_the_devices_image_holds_all_that_its_commands_import(root, tmp_path):
 
 
 def healthy(root: Path, home: Path, part: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "FEDGE_PART": part, "FEDGE_SERVER_HOME": str(home)}
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "FEDGE_PART": part, "FEDGE_HOME": str(home)}
     command = [sys.executable, str(root / "deploy/docker/healthy.py")]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
 
@@ -181,6 +181,13 @@ def test_a_part_is_healthy_while_its_port_takes_connections(root, tmp_path):
     assert (gone.returncode, "127.0.0.1" in gone.stderr) == (1, True)
     assert healthy(root, tmp_path, "rounds").returncode == 0
     assert healthy(root, tmp_path, "kitchen").returncode == 1
+
+
+def test_the_folder_that_init_makes_is_found(root, tmp_path, is_fedge_command):
+    """`--home /data` puts the server into /data/server, and every command finds it there."""
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "server.toml").write_text("central_port = 1\n")
+    assert "127.0.0.1:1:" in healthy(root, tmp_path, "central").stderr
 
 
 def test_every_part_has_its_health(root, tmp_path):

@@ -122,7 +122,8 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from fedge.randomness import derive, root_seed
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each of a round's requests
+    for chatty in ("httpx", "alembic"):  # a line for each of a round's requests, and two for an unchanged database
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
     registry = ReleaseRegistry(home.registry, keys.release.public_key())
     repository = tuf_repository(home, settings)

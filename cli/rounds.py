@@ -51,7 +51,10 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
             f"{sum(entry['seconds'].values()):.1f}",
             (entry["release"] or "-")[:12],
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if run is None and _is_demo(home):
+        console.print("A demonstration: fewer than 8 devices have to add up, so these sums are not private.", soft_wrap=True)
 
 
 @app.command()
@@ -116,6 +119,13 @@ def _open(run: Path | None, home: Path | None) -> "Database":
     if not server.settings_file.is_file():
         raise InputError(f"no server is set up in {server.folder}: give --run for a simulated run, or run fedge server init")
     return Database.open(database_url(server, server.settings()))
+
+
+def _is_demo(home: Path | None) -> bool:
+    """Whether the server's sums hide nothing."""
+    from aggregator.services import secagg_label
+
+    return secagg_label(server_home(home).settings()) == "demo"
 
 
 def _date(at: float | None) -> str:

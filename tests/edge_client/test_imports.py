@@ -1,6 +1,7 @@
 """What a device loads, seen in fresh processes: a Raspberry Pi has no room for what only the server needs."""
 
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -38,7 +39,10 @@ SERVING = [
 
 def loaded_by(*modules: str) -> set[str]:
     code = f"import {', '.join(modules)}, json, sys; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    environment = {**os.environ, "FEDGE_DEVICE_HOME": "/nowhere"}  # a SuperNode's app is made when it is imported
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=environment
+    )
     return set(json.loads(done.stdout))
 
 

@@ -100,14 +100,16 @@ def test_a_part_says_one_line_when_it_serves_and_ends_cleanly(home: Path) -> Non
         process.communicate()
 
 
-def test_a_start_that_fails_ends_what_it_started_and_shows_why(home: Path) -> None:
+def test_a_part_that_fails_takes_the_others_with_it_and_says_why(home: Path) -> None:
     model = home / "server" / "models" / "strong" / "model.json"
     good = model.read_bytes()
     model.write_bytes(b"[]")
     try:
         failed = fedge("up", "--devices", "2", "--home", home)
+        everything = fedge("server", "run", "all", "--home", home)
     finally:
         model.write_bytes(good)
+    assert everything.returncode == 1 and "fedge: central ended by itself (exit code 1)" in everything.stderr
     assert failed.returncode == 1
     assert "fedge: central ended with exit code 1" in failed.stderr and "holds no JSON object" in failed.stderr
     assert processes_of(home) == []

@@ -5,6 +5,7 @@ All of it goes over one mutual-TLS way to the fleet's door. Flower is imported o
 
 import logging
 import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
     door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
     part = _Part(door)
     loops = [part.membership_loop]
-    if settings.node.mode == "embedded":
+    if settings.node.mode != "off":
         loops.append(part.node_loop)
     return Plugs(source=partial(_source, door), loops=tuple(loops))
 
@@ -93,10 +94,22 @@ class _Part:
                 clock=process.clock,
                 entropy=os.urandom,
             )
+            post = through_door(self._door)
+            if process.settings.node.mode == "supernode":
+                from edge_client.supernode import run_supernode
+
+                run_supernode(post, process.home, participant, api_port=_free_port(), stop=process.stopping)
+                return
             node_key = load_keys(process.home).node
-            run_node(through_door(self._door), node_key, build_client_app(participant), stop=process.stopping)
+            run_node(post, node_key, build_client_app(participant), stop=process.stopping)
 
         return Loop("rounds", take_part, NODE_PACE)
+
+
+def _free_port() -> int:
+    """A port on loopback that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def _federation(process: AgentProcess) -> "Federation":

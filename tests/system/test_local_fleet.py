@@ -14,6 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from fedge.settings_text import with_values
+
 PATIENCE_S = 180.0
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -69,6 +71,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert processes_of(folder) == []
 
 
+def change(home: Path, **values: object) -> None:
+    """As a person with an editor would."""
+    file = home / "server" / "server.toml"
+    file.write_text(with_values(file.read_text(), values))
+
+
 def private_files(home: Path) -> dict[Path, bytes]:
     keys = [path for path in (home / "server").rglob("*") if path.suffix in (".pem", ".key")]
     return {path: path.read_bytes() for path in keys}
@@ -85,6 +93,8 @@ def test_a_second_init_keeps_every_key_and_says_so(home: Path) -> None:
 
 
 def test_a_part_says_one_line_when_it_serves_and_ends_cleanly(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        change(home, console_port=free.getsockname()[1])
     command = [sys.executable, "-m", "cli.main", "server", "run", "console", "--home", str(home)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
@@ -101,25 +111,26 @@ def test_a_part_says_one_line_when_it_serves_and_ends_cleanly(home: Path) -> Non
 
 
 def test_a_part_that_fails_takes_the_others_with_it_and_says_why(home: Path) -> None:
-    model = home / "server" / "models" / "strong" / "model.json"
+    model, key = home / "server" / "models" / "strong" / "model.json", home / "server" / "authority" / "identity.pem"
     good = model.read_bytes()
-    model.write_bytes(b"[]")
     try:
+        model.write_bytes(b"[]")
         failed = fedge("up", "--devices", "2", "--home", home)
+        key.chmod(0o644)
         everything = fedge("server", "run", "all", "--home", home)
     finally:
         model.write_bytes(good)
-    assert everything.returncode == 1 and "fedge: central ended by itself (exit code 1)" in everything.stderr
+        key.chmod(0o600)
     assert failed.returncode == 1
     assert "fedge: central ended with exit code 1" in failed.stderr and "holds no JSON object" in failed.stderr
+    assert everything.returncode == 1 and "fedge: door ended by itself (exit code 1)" in everything.stderr
     assert processes_of(home) == []
 
 
 def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
-        settings = home / "server" / "server.toml"
         port = busy.getsockname()[1]
-        settings.write_text(settings.read_text().replace("console_port = 8350", f"console_port = {port}"))
+        change(home, console_port=port)
         up = told("up", "--devices", "4", "--home", home)
     assert up["secagg"] == "demo" and len(up["addresses"]["agents"]) == 4
     assert not up["addresses"]["console"].endswith(f":{port}/"), "a busy port is left to whoever has it"

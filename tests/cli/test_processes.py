@@ -92,5 +92,6 @@ def test_who_ignores_the_request_is_killed_and_named(folder: ProcessFolder):
 def test_a_process_that_has_ended_counts_as_ended_before_anyone_collects_it(folder: ProcessFolder):
     process = folder.start("short", [sys.executable, "-c", "print('over')"], environment=dict(os.environ))
     eventually(lambda: not process.background.is_alive())
-    assert process.has_ended() and process.last_words() == "over"
+    eventually(process.has_ended)
+    assert process.last_words() == "over"
     assert isinstance(folder.remembered()[0], Background)

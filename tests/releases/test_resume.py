@@ -99,7 +99,7 @@ def test_a_killed_device_goes_on_from_the_bytes_on_its_disk(server, tmp_path, br
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=environment)
     try:
         folder, deadline = tmp_path / "device" / "releases" / "downloads", time.monotonic() + 60
-        while sum(part.stat().st_size for part in folder.glob("*.part")) < BEFORE_THE_BREAK:
+        while sum(part.stat().st_size for part in folder.glob(f"*{service.digest}*.part")) < BEFORE_THE_BREAK:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)

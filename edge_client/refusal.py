@@ -1,4 +1,4 @@
-"""The one error whose words a device sends to the aggregator. Apart, since a SuperNode imports its app for each message."""
+"""The one error whose words a device sends to the aggregator. Apart from the rest, for a SuperNode's short-lived app."""
 
 from fedge.errors import FedgeError
 

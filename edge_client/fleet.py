@@ -116,10 +116,12 @@ def _federation(process: AgentProcess) -> "Federation":
     from edge_client.participant import Federation
 
     home, settings, clock = process.home, process.settings, process.clock
+    revoked = RevokedDevices(home.revocations, lambda: load_trust(home))
     return Federation(
         name=settings.federation,
         round_key=load_trust(home).round_key,
         verify_certificate=lambda der: load_trust(home).verify_certificate(der, clock()),
-        revoked=RevokedDevices(home.revocations, lambda: load_trust(home)),
+        revoked=revoked,
+        revocations_issued=revoked.issued_at,
         n_min=settings.min_cohort,
     )

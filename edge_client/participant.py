@@ -68,6 +68,8 @@ class Federation:
     verify_certificate: CertificateVerifier
     revoked: Collection[str]
     n_min: int
+    revocations_issued: Callable[[], float | None] = lambda: None
+    """When the list behind ``revoked`` was signed; None where there is no such list (in simulation)."""
 
 
 @dataclass(slots=True)
@@ -230,6 +232,7 @@ class Participant:
             round_key=federation.round_key,
             verify_certificate=federation.verify_certificate,
             revoked=federation.revoked,
+            revocations_issued=federation.revocations_issued(),
             federation=federation.name,
             last_accepted=self._store.sessions.last_accepted(federation.name),
             release_id=opened.request.release_id,

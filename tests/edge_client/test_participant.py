@@ -82,17 +82,20 @@ class Party:
     def _vouched(self, der: bytes) -> Any:
         return verify_certificate(der, AUTHORITY.private_key.public_key(), self.clock())
 
+    def federation(self) -> Federation:
+        return Federation(
+            name=FEDERATION,
+            round_key=ROUND_KEY.public_key(),
+            verify_certificate=self._vouched,
+            revoked=frozenset(),
+            n_min=2,
+        )
+
     def participant(self, name: str, *, power: PowerMeter | None = None) -> Participant:
         """A participant as a process that starts makes it: nothing but the store and the seed is known."""
         return Participant(
             identity=self.identities[name],
-            federation=Federation(
-                name=FEDERATION,
-                round_key=ROUND_KEY.public_key(),
-                verify_certificate=self._vouched,
-                revoked=frozenset(),
-                n_min=2,
-            ),
+            federation=self.federation(),
             store=self.stores[name],
             releases=self.benches[name].manager,
             meter=EnergyMeter(PriceBook.load_default(), load_profiles()["raspberry-pi-4"], power),
@@ -489,6 +492,17 @@ def test_memory_is_used_when_the_vector_leaves_and_not_before(party):
     party.participants["device-3"].shares(delivery["device-3"])
     assert party.used("device-3") == [1, 1, 1]
     assert party.used("device-4") == [0, 0, 0, 0]
+
+
+def test_a_revocation_list_over_a_week_old_keeps_a_device_out_of_sessions(party):
+    week, issued = 7 * 86_400.0, {"at": NOW - 7 * 86_400.0 - 1}
+    for name in party.names:
+        device = party.participants[name]
+        device.take_federation(replace(party.federation(), revocations_issued=lambda: issued["at"]))
+    with pytest.raises(RefusedError, match="the revocation list of .* old"):
+        party.share(party.open())
+    issued["at"] = party.clock() - week
+    party.run(attempt=2)
 
 
 # Replays, retries and restarts.

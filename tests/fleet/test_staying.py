@@ -2,6 +2,7 @@
 
 import random
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from edge_client.clock_check import clock_warning
 from edge_client.door import DoorChannel
 from edge_client.enrolling import EnrollmentFailed, enroll, wish_message
+from edge_client.fleet import _federation
 from edge_client.membership import keep_revocations, load_keys, load_or_create_keys, load_trust
 from edge_client.renewal import RenewalFailed, Renewer
 from fedge.errors import VerificationError
@@ -165,6 +167,22 @@ def test_peers_learn_of_a_revocation_and_never_go_back(federation):
         keep_revocations(home, trust, foreign, now=federation.clock())
     assert home.revocations.read_bytes() == kept
     assert not renewer(federation, home).step().revocations
+
+
+def test_sessions_go_by_the_age_of_the_list_on_disk_and_by_none_not_at_all(federation):
+    home = federation.enroll("kitchen")
+    known = _federation(SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock))
+    assert federation.clock() - 60 < known.revocations_issued() <= federation.clock()
+    federation.clock.shift_s = 3600.0
+    federation.revoke("kitchen")
+    keep_revocations(
+        home, load_trust(home), federation.authority.signed_revocations(now=federation.clock()), now=federation.clock()
+    )
+    assert federation.clock() - 60 < known.revocations_issued() <= federation.clock()
+    assert list(known.revoked) == ["kitchen"]
+    home.revocations.unlink()
+    again = _federation(SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock))
+    assert again.revocations_issued() == 0.0
 
 
 def test_a_certificate_without_its_key_is_of_no_use(federation):

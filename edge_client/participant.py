@@ -86,7 +86,7 @@ class _Open:
 class Participant:
     """Takes part in sessions for one device. ``seed`` feeds training order, rounding and noise: nobody else may know it.
 
-    Keys come from ``entropy``, and what makes noise fresh. ``repeatable_noise``: noise hangs on ``seed`` and the round alone,
+    Keys come from ``entropy``, and what makes noise fresh. ``repeatable_noise``: noise hangs on ``seed`` and the round only,
     for a simulation that must come out the same each time; a device whose database can be put back must not do that.
     """
 

@@ -513,7 +513,7 @@ def test_a_revocation_list_over_a_week_old_keeps_a_device_out_of_sessions(party)
     for name in party.names:
         device = party.participants[name]
         device.take_federation(replace(party.federation(), revocations_issued=lambda: issued["at"]))
-    with pytest.raises(RefusedError, match="the revocation list of .* old"):
+    with pytest.raises(RefusedError, match=r"the revocation list of .* old"):
         party.share(party.open())
     issued["at"] = party.clock() - week
     party.run(attempt=2)

@@ -7,6 +7,7 @@ from threading import Lock
 
 import grpc
 
+from edge_client.proxies import proxy_options
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 from fedge.identity.files import read_file
@@ -44,7 +45,7 @@ class DoorChannel:
     def __init__(self, home: DeviceHome, address: str, *, server_name: str | None = None) -> None:
         self._home = home
         self._address = address
-        self._options = channel_options(server_name)
+        self._options = [*channel_options(server_name), *proxy_options(address)]
         self._lock = Lock()
         self._stamp: object = None
         self._channel: grpc.Channel | None = None

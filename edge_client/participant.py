@@ -79,12 +79,15 @@ class _Open:
     request: "rounds_pb2.CheckInRequest"
     release: LoadedRelease
     contribution: Contribution
+    noise_salt: bytes
+    """Fresh for each check-in, so that noise never comes twice, whatever became of the stored rounds. Erased with it."""
 
 
 class Participant:
     """Takes part in sessions for one device. ``seed`` feeds training order, rounding and noise: nobody else may know it.
 
-    Keys come from ``entropy``.
+    Keys come from ``entropy``, and what makes noise fresh. ``repeatable_noise``: noise hangs on ``seed`` and the round only,
+    for a simulation that must come out the same each time; a device whose database can be put back must not do that.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Participant:
         seed: bytes,
         clock: Clock,
         entropy: Callable[[int], bytes],
+        repeatable_noise: bool = False,
     ) -> None:
         self._identity = identity
         self._federation = federation
@@ -111,6 +115,7 @@ class Participant:
         self._seed = seed
         self._clock = clock
         self._entropy = entropy
+        self._repeatable_noise = repeatable_noise
         self._open: _Open | None = None
 
     def take_identity(self, identity: DeviceIdentity) -> None:
@@ -145,7 +150,7 @@ class Participant:
             entropy=self._entropy,
         )
         self._save(state)
-        self._open = _Open(request, release, contribution)
+        self._open = _Open(request, release, contribution, b"" if self._repeatable_noise else self._entropy(32))
         return rounds_pb2.CheckInResponse(device_id=identity.device_id, bundle=bundle).SerializeToString()
 
     def roster(self, payload: bytes) -> bytes:
@@ -167,7 +172,7 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = opened.contribution
-        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session))
+        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session, opened.noise_salt))
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened)
@@ -196,15 +201,16 @@ class Participant:
         self._open = None
         return reply
 
-    def _randomness(self, session: Session) -> tuple[SessionConfig, bytes, bytes]:
-        """The session's configuration, and the seeds of rounding and of noise: the same in every run, masked or not.
+    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[SessionConfig, bytes, bytes]:
+        """The session's configuration, and the seeds of rounding (the same in every run, masked or not) and of noise.
 
-        They hang on the descriptor's round and attempt, of which this device accepts each pair once: no two of its vectors
-        ever share their noise.
+        Both hang on the descriptor's round and attempt, of which this device accepts each pair once. Noise hangs on the
+        check-in's salt as well: a database that was put back, or a federation founded anew under the same name, would bring
+        the pairs again, and two vectors with one noise differ by what it was to hide.
         """
         descriptor = session.descriptor
         rounding = derive(self._seed, "rounding", descriptor.round, descriptor.attempt)
-        noise = derive(self._seed, "noise", descriptor.run, descriptor.round, descriptor.attempt)
+        noise = derive(self._seed, "noise", descriptor.run, descriptor.round, descriptor.attempt, noise_salt.hex())
         return session.config, rounding, noise
 
     def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:

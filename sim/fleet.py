@@ -137,6 +137,7 @@ class Fleet:
                 seed=device_seed,
                 clock=clock,
                 entropy=os.urandom,
+                repeatable_noise=True,
             )
             node_id = FIRST_NODE + number
             node = Node(build_client_app(participant), node_context(node_id))

@@ -149,14 +149,10 @@ class Authority:
         verified = wish.verify()
         if caller is not None and verified.device_id != caller:
             raise VerificationError(f"the caller's certificate does not name device {verified.device_id}")
+        with self._tables.read() as connection:  # so that a stranger's wish costs neither a lock nor a signature
+            _check_member(connection, verified, now=now, is_back=caller is None)
         with self._tables.write() as connection:
-            device, member = find_device(connection, verified.device_id), _find_member(connection, verified.device_id)
-            if device is None or member is None:
-                raise VerificationError(f"device {verified.device_id} never joined: enroll it with a join string")
-            if (verified.tls_key, verified.node_key) != (member.tls_key, member.node_key):
-                raise VerificationError(f"device {verified.device_id} joined with other keys: enroll it with a join string")
-            if caller is None and now > device.expires_at + ABSENCE_S:
-                raise VerificationError(f"device {verified.device_id} was away too long: enroll it with a join string")
+            _check_member(connection, verified, now=now, is_back=caller is None)
             certificates = _issue(connection, keys, wish, verified, now=now, lifetime_s=lifetime_s)
             connection.execute("UPDATE member SET seen_at = ? WHERE device_id = ?", (now, verified.device_id))
         return certificates
@@ -231,6 +227,17 @@ def _again(connection: sqlite3.Connection, found: Token, wish: VerifiedWish, *, 
     if now >= certificate_span(found.tls)[1]:
         raise VerificationError("this join token has expired: make a new one with `fedge devices token`")
     return Certificates(found.identity, found.tls)
+
+
+def _check_member(connection: sqlite3.Connection, wish: VerifiedWish, *, now: float, is_back: bool) -> None:
+    """``is_back``: after its certificates ran out. Raises VerificationError for who is no member, or for too long."""
+    device, member = find_device(connection, wish.device_id), _find_member(connection, wish.device_id)
+    if device is None or member is None:
+        raise VerificationError(f"device {wish.device_id} never joined: enroll it with a join string")
+    if (wish.tls_key, wish.node_key) != (member.tls_key, member.node_key):
+        raise VerificationError(f"device {wish.device_id} joined with other keys: enroll it with a join string")
+    if is_back and now > device.expires_at + ABSENCE_S:
+        raise VerificationError(f"device {wish.device_id} was away too long: enroll it with a join string")
 
 
 def _issue(

@@ -168,13 +168,13 @@ class RoundRunner:
         as they are.
         """
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
-        report.attempts_before = self.attempts.last(report.round_number)
+        report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = self._follow(state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
             return replace(state, round_number=report.round_number), report
         before = state
-        moved = self._train(state, report)
+        moved = self._train(state, report, before_a_crash)
         if moved is not None:
             state = self._publish(state, moved, report)
         state = self._certify(state, before, report)
@@ -257,12 +257,14 @@ class RoundRunner:
             privacy_rho=state.privacy_rho,
         )
 
-    def _train(self, state: FederationState, report: RoundReport) -> FederationState | None:
+    def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
         config = self._update_config(len(flatten(state.head)))
         results = self._sum_updates(state, report, config)
         if config.noise_multiplier:
-            # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone.
-            report.privacy_rho = session_rho(config) * (report.attempts - len(results) + bool(results))
+            # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone;
+            # one that a crash cut off may have given a sum that nobody noted.
+            released = before_a_crash + report.attempts - len(results) + bool(results)
+            report.privacy_rho = session_rho(config) * released
         if not results:
             report.outcome = "failed"
             return None

@@ -91,7 +91,7 @@ class Party:
             n_min=2,
         )
 
-    def participant(self, name: str, *, power: PowerMeter | None = None) -> Participant:
+    def participant(self, name: str, *, power: PowerMeter | None = None, repeatable_noise: bool = False) -> Participant:
         """A participant as a process that starts makes it: nothing but the store and the seed is known."""
         return Participant(
             identity=self.identities[name],
@@ -104,6 +104,7 @@ class Party:
             seed=seed_of(name),
             clock=self.clock,
             entropy=os.urandom,
+            repeatable_noise=repeatable_noise,
         )
 
     def next_release(self, release_key: Ed25519PrivateKey) -> None:
@@ -353,6 +354,19 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
     assert np.std(sums[0] - sums[1]) > expected  # the noise of the two is not the same
     assert np.abs(sums[0]).max() < 12 * expected
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_a_database_that_was_put_back_brings_no_noise_twice_except_in_a_simulation(make_party, repeatable):
+    party = make_party(noise=2.0, taught=False)  # updates of zeros: a sum is noise and nothing else
+    noisy = party.config(UPDATE, noise=2.0)
+    sums = []
+    for _ in range(2):
+        for name in party.names:
+            party.participants[name] = party.participant(name, repeatable_noise=repeatable)
+            party.stores[name]._database.write("DELETE FROM accepted")
+        sums.append(party.run(config=noisy).reals)
+    assert (sums[0].tolist() == sums[1].tolist()) is repeatable
 
 
 def test_counts_are_exact_where_updates_carry_noise(make_party):

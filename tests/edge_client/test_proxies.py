@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
+from edge_client.door import DoorChannel
 from edge_client.proxies import proxy_options
+from edge_client.settings import DeviceHome
 
 NONE = [("grpc.enable_http_proxy", 0)]
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY")
@@ -71,6 +73,12 @@ def connect_proxy():
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1], asked
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_way_to_the_door_is_chosen_by_the_same_rule(environment, tmp_path):
+    environment("HTTPS_PROXY", "http://proxy.example:3128")
+    assert set(through("http://proxy.example:3128")) <= set(DoorChannel(DeviceHome(tmp_path), "door.example:8740")._options)
+    assert set(NONE) <= set(DoorChannel(DeviceHome(tmp_path), "localhost:8740")._options)
 
 
 def test_a_channel_asks_the_proxy_for_the_server(environment):

@@ -197,6 +197,13 @@ def test_a_certificate_without_its_key_is_of_no_use(federation):
         renewer(federation, thief)._come_back()
 
 
+def test_a_stranger_who_wants_to_come_back_waits_for_no_lock_and_holds_none(closed):
+    wish = load_or_create_keys(closed.device("stranger")).wish(closed.authority.trust().ca_name, "stranger")
+    assert closed.authority.devices() == []  # the files are open
+    with closed.authority._tables.write(), pytest.raises(VerificationError, match="never joined"):
+        closed.authority.renew(wish, now=closed.clock(), caller=None)
+
+
 def test_one_device_cannot_renew_in_the_name_of_another(federation):
     kitchen, cellar = federation.enroll("kitchen"), federation.enroll("cellar")
     wish = load_keys(kitchen).wish(load_trust(kitchen).ca_name, "kitchen")

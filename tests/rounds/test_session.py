@@ -18,10 +18,11 @@ from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
-from aggregator.rounds.round import RoundReport, RoundRunner, RoundSettings, initial_state
+from aggregator.rounds.round import AttemptLog, RoundReport, RoundRunner, RoundSettings, initial_state
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.state import FederationState
+from aggregator.rounds.state_folder import StateFolder
 from aggregator.store import Database
 from fedge import secagg
 from fedge.errors import VerificationError
@@ -248,7 +249,15 @@ class World:
         )
         return self.driver.run(plan, list(nodes), tally).decoded
 
-    def round(self, *, max_attempts: int = 3, cohort: int = COHORT, cohort_max: int = 16) -> RoundReport:
+    def round(
+        self,
+        *,
+        max_attempts: int = 3,
+        cohort: int = COHORT,
+        cohort_max: int = 16,
+        noise_multiplier: float = 0.0,
+        attempts: AttemptLog | None = None,
+    ) -> RoundReport:
         """Run the next round and go on from the state that it gives."""
         settings = RoundSettings(
             cohort=cohort,
@@ -262,8 +271,11 @@ class World:
             session_timeout_s=600.0,
             optimizer=ServerOptimizer(),
             certificate=CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=86_400.0, grid=GRID),
+            noise_multiplier=noise_multiplier,
         )
         runner = RoundRunner(self.link, self.driver, self.maker, self.registry, settings, RELEASE_KEY, b"r" * 32, self.clock)
+        if attempts is not None:
+            runner = replace(runner, attempts=attempts)
         self.state, report = runner.run(self.state)
         return report
 
@@ -650,6 +662,16 @@ def test_a_round_that_uses_up_its_attempts_fails_and_changes_nothing(world: Worl
     assert world.state.to_bytes() == replace(before, round_number=2).to_bytes()
     world.away.clear()
     assert world.round().outcome == "finished" and world.state.version == 2
+
+
+def test_attempts_that_a_crash_cut_off_have_spent_privacy_like_aborted_ones(world: World, tmp_path: Path) -> None:
+    world.away = {(None, None, None)}
+    whole = world.round(noise_multiplier=2.0, max_attempts=3).privacy_rho
+    log = StateFolder(tmp_path / "rounds")
+    log.begin(2, 3)  # the round before this one's end, three attempts far
+    assert whole > 0.0
+    assert world.round(noise_multiplier=2.0, max_attempts=3, attempts=log).privacy_rho == pytest.approx(2 * whole)
+    assert world.state.privacy_rho == pytest.approx(3 * whole)
 
 
 def test_a_round_with_nobody_there_fails_in_words(world: World) -> None:

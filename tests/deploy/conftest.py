@@ -1,6 +1,7 @@
 """What the tests of `deploy/` share: where things stand, and whether a command line is one of `fedge`'s."""
 
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import typer
 from cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # for `composed`
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from composed import interpolated
 from sqlalchemy import make_url
 
 from aggregator.services import PARTS
@@ -21,7 +22,7 @@ OURS = {"fedge-server", "fedge-workbench", "fedge-device"}
 
 @pytest.fixture(scope="module")
 def compose(root):
-    return yaml.safe_load((root / "docker-compose.yml").read_text())
+    return yaml.safe_load(interpolated((root / "docker-compose.yml").read_text(), {}))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import ask, bench, costs, device, devices, keys, releases, replay, rounds, server, simulate, up
+from cli import ask, bench, costs, device, devices, keys, releases, replay, rounds, route, server, simulate, up
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(simulate.app, name="sim")
 app.add_typer(rounds.app, name="rounds")
+app.add_typer(route.app, name="route")
 app.add_typer(costs.app, name="costs")
 app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")

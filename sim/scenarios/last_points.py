@@ -32,7 +32,7 @@ def steps(points: Curve, *, asking_usd: float) -> list[Step]:
     asked = [None if index is None else float(points.asked[index]) for index in least]
     return [
         Step(a, b, x, y, None if x is None or y is None else 1000 * asking_usd * (y - x))
-        for a, b, x, y in zip(TARGETS, TARGETS[1:], asked, asked[1:], strict=True)
+        for a, b, x, y in zip(TARGETS[:-1], TARGETS[1:], asked[:-1], asked[1:], strict=True)
     ]
 
 
@@ -41,31 +41,31 @@ def last_points(given: Given) -> Scenario:
     points, price = curve(given.record), given.book.central_price_usd
     found = steps(points, asking_usd=price)
     best, ends = float(points.accuracy.max()), (float(points.accuracy[0]), float(points.accuracy[-1]))
+    alone_best = ends[1] > float(points.accuracy[:-1].max(initial=0.0))
     missed = [target for target in TARGETS if cheapest(points, target) is None]
     free = [target for target in TARGETS if target <= ends[0]]
     paid = [step for step in found if step.usd_per_point]
     return Scenario(
         key="last_points",
         title="The last points of accuracy",
-        question="The least sure queries go to central first. How many must be asked for 85, 90, 95 and 99 % right answers to "
+        question="The least sure queries go to central first. How many must be asked for 85, 90, 95 and 99 % right "
+        "answers to "
         "the same test queries, and what does each further point cost?",
         findings=(
-            f"The device alone is right in {number(ends[0], 'share')}, central alone in {number(ends[1], 'share')}, the best "
+            f"The device alone is right in {number(ends[0], 'share')}, central alone in {number(ends[1], 'share')}, "
+            f"the best "
             f"mixture in {number(best, 'share')}.",
             *([f"No query has to be asked for {_list(free)}."] if free else []),
             *(
-                f"{number(step.start, 'share')} to {number(step.end, 'share')} costs {number(step.usd_per_1k, 'usd')} USD per "
+                f"{number(step.start, 'share')} to {number(step.end, 'share')} costs "
+                f"{number(step.usd_per_1k, 'usd')} USD per "
                 f"1,000 queries, {number(step.usd_per_point, 'usd')} a point."
                 for step in paid
             ),
         ),
         loses=(
             *([f"No mixture of this device's model and this central reaches {_list(missed)}."] if missed else []),
-            *(
-                ["Asking everything is the only way to the best accuracy."]
-                if best == ends[1] > max(points.accuracy[:-1])
-                else []
-            ),
+            *(["Asking everything is the only way to the best accuracy."] if alone_best else []),
         ),
         columns=(
             ("asked at the start", "share"),

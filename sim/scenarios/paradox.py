@@ -29,10 +29,13 @@ def paradox(given: Given) -> Scenario:
         "aggregation and releases go by rounds; idle power and hardware stay (one core is busy for well under a hundredth "
         "of the day even then).",
         findings=(
-            f"All cloud, the bill of one device's user goes from {_month(now.all_cloud_usd)} to {_month(both.all_cloud_usd)} "
-            f"USD a month, {number(both.all_cloud_usd / now.all_cloud_usd, 'count')} times as much, though each answer costs "
+            f"All cloud, the bill of one device's user goes from {_month(now.all_cloud_usd)} to "
+            f"{_month(both.all_cloud_usd)} "
+            f"USD a month, {number(both.all_cloud_usd / now.all_cloud_usd, 'count')} times as much, though each "
+            f"answer costs "
             "a tenth.",
-            f"With the fleet, marginal cost goes from {_month(now.marginal_usd)} to {_month(both.marginal_usd)} USD a month, "
+            f"With the fleet, marginal cost goes from {_month(now.marginal_usd)} to {_month(both.marginal_usd)} USD "
+            f"a month, "
             f"and loaded from {_month(now.loaded_usd)} to {_month(both.loaded_usd)}.",
         ),
         loses=(

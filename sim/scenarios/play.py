@@ -11,15 +11,27 @@ from sim.config import SimulationConfig
 from sim.days import Observer
 from sim.record import RunRecord, read_record
 from sim.run import simulate
+from sim.scenarios.accelerators import accelerators
 from sim.scenarios.base import Given, Scenario
+from sim.scenarios.energy import energy
 from sim.scenarios.error_price import error_price
 from sim.scenarios.last_points import last_points
+from sim.scenarios.long_tail import long_tail
 from sim.scenarios.page import render
 from sim.scenarios.paradox import paradox
 from sim.scenarios.subsidy import subsidy
 from sim.scenarios.two_tier import two_tier
 
-RECORDED: tuple[Callable[[Given], Scenario], ...] = (subsidy, paradox, last_points, error_price, two_tier)
+RECORDED: tuple[Callable[[Given], Scenario], ...] = (
+    subsidy,
+    paradox,
+    last_points,
+    error_price,
+    two_tier,
+    long_tail,
+    accelerators,
+    energy,
+)
 """Scenarios over the record alone."""
 
 

@@ -33,7 +33,8 @@ def subsidy(given: Given) -> Scenario:
         key="subsidy",
         title="The subsidy ends",
         question="Central's price rises to 2, 4, 10 and 100 times today's list price; the device, its power and the "
-        "run stay as they are. By Chow's rule a query is worth asking where (1 - confidence) times the price of an error exceeds the "
+        "run stay as they are. By Chow's rule a query is worth asking where (1 - confidence) times the price of an "
+        "error exceeds the "
         "price of asking.",
         findings=(
             f"At an error price of 0.1 USD {number(shares[0.1][0], 'share')} of the test queries are worth asking today and "

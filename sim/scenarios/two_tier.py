@@ -1,5 +1,7 @@
 """Two-tier routing: a cheap tier takes the queries that suit it. What is saved, and what a wrong guess costs."""
 
+from itertools import pairwise
+
 from sim.report.numbers import number
 from sim.scenarios.base import Given, Scenario, assumed, central_sources, chart, line, model_sources
 from sim.scenarios.economics import running
@@ -28,7 +30,7 @@ def two_tier(given: Given) -> Scenario:
     priced = sorted(book.models, key=lambda name: book.with_model(name).central_price_usd)
     pairs = [
         (f"{dear} over {cheap}", book.with_model(dear).central_price_usd / book.with_model(cheap).central_price_usd)
-        for cheap, dear in zip(priced, priced[1:], strict=False)
+        for cheap, dear in pairwise(priced)
         if book.with_model(cheap).central_price_usd > 0
     ]
     cases = [*((f"ratio {ratio:g}", ratio) for ratio in RATIOS), *pairs]
@@ -48,12 +50,15 @@ def two_tier(given: Given) -> Scenario:
     return Scenario(
         key="two_tier",
         title="Two-tier routing",
-        question="One query in ten suits a cheaper cloud tier, five to six times cheaper. What does routing them there save, "
+        question="One query in ten suits a cheaper cloud tier, five to six times cheaper. What does routing them "
+        "there save, "
         "without a device, and behind this fleet, where only the hard queries still reach the cloud?",
         findings=(
-            f"{number(saved(SUITED, RATIOS[0]), 'share')} to {number(saved(SUITED, RATIOS[1]), 'share')} of an all-cloud bill: "
+            f"{number(saved(SUITED, RATIOS[0]), 'share')} to {number(saved(SUITED, RATIOS[1]), 'share')} of an "
+            f"all-cloud bill: "
             "the share that suits the tier caps the saving, whatever the ratio.",
-            f"The device as the cheap tier takes {number(1.0 - asked, 'share')} of the queries off the bill (last round of the "
+            f"The device as the cheap tier takes {number(1.0 - asked, 'share')} of the queries off the bill (last "
+            f"round of the "
             "run, probes paid).",
         ),
         loses=(
@@ -77,9 +82,7 @@ def two_tier(given: Given) -> Scenario:
             axis="share that suits the cheap tier",
             names=tuple(f"{100 * share:g} %" for share in DRAWN),
             lines=tuple(
-                line(
-                    f"{ratio:g} times cheaper", tuple(saved(s, ratio) for s in DRAWN), "share", colour, label=f"1/{ratio:g}"
-                )
+                line(f"{ratio:g} times cheaper", _savings(ratio), "share", colour, label=f"1/{ratio:g}")
                 for ratio, colour in zip(RATIOS, ("c0", "c5"), strict=True)
             ),
             top=1.0,
@@ -91,3 +94,7 @@ def two_tier(given: Given) -> Scenario:
             *(assumed("price ratio", ratio, "the scenario's question") for ratio in RATIOS),
         ),
     )
+
+
+def _savings(ratio: float) -> tuple[float, ...]:
+    return tuple(saved(share, ratio) for share in DRAWN)

@@ -31,7 +31,7 @@ ROUND_KEYS = ("round", "usd", "energy_j", "bytes", "threshold", "fallback_rate",
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TestColumns:
+class QueryColumns:
     """One row a test query; all arrays have one length n."""
 
     confidence: NDArray[np.float64]
@@ -67,7 +67,7 @@ class RunRecord:
     oos_label: str | None
     asked: NDArray[np.int64]
     alone_devices: int
-    queries: TestColumns
+    queries: QueryColumns
     rounds: tuple[Mapping[str, Any], ...]
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class RunRecord:
             if document.pop("format") != FORMAT:
                 raise InputError(f"record.json is of another format than {FORMAT}: play the run again")
             columns = document.pop("queries")
-            document["queries"] = TestColumns(
+            document["queries"] = QueryColumns(
                 confidence=np.asarray(columns.pop("confidence"), dtype=np.float64),
                 **{name: np.asarray(values, dtype=np.int64) for name, values in columns.items()},
             )

@@ -65,7 +65,8 @@ def energy(given: Given) -> Scenario:
     firm = [f"{name} is {'below' if True in kept else 'above'} all cloud" for name, kept in flips.items() if len(kept) == 1]
     open_ = [name for name, kept in flips.items() if len(kept) == 2]
     worse = [f"{_times(d)} / {_times(c)}" for d, c, case in cases if _all_j(case) > case.all_cloud_j]
-    dear = sorted({_times(d) for d, _, case in cases if case.loaded_usd > price})
+    dear = list(dict.fromkeys(_times(d) for d, _, case in cases if case.loaded_usd > price))
+    where = "at every factor" if len(worse) == len(cases) else f"at (device / cloud) {', '.join(worse)}"
     return Scenario(
         key="energy",
         title="When the energy figure is wrong by three",
@@ -82,11 +83,7 @@ def energy(given: Given) -> Scenario:
             "all factors.",
         ),
         loses=(
-            *(
-                [f"With idle power the fleet uses more energy than all cloud (device / cloud): {', '.join(worse)}."]
-                if worse
-                else []
-            ),
+            *([f"With idle power the fleet uses more energy than all cloud {where}."] if worse else []),
             *([f"Loaded cost is above all cloud with the device's energy {', '.join(dear)}."] if dear else []),
         ),
         columns=(

@@ -9,7 +9,7 @@ from sim.scenarios.base import Given, Scenario, assumed, central_sources, chart,
 from sim.scenarios.economics import Curve, curve
 
 ERROR_PRICES_USD = (0.0, 0.01, 1.0, 100.0)
-DRAWN_USD = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 1.0, 100.0)
+DRAWN_USD = (0.0, 0.001, 0.01, 0.1, 1.0, 100.0)
 
 
 @dataclass(frozen=True, slots=True)

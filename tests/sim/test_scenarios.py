@@ -10,7 +10,7 @@ import pytest
 
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import InputError
-from sim.record import RunRecord, TestColumns, read_record, write_record
+from sim.record import RunRecord, QueryColumns, read_record, write_record
 from sim.scenarios.accelerators import accelerators, break_even, on_device
 from sim.scenarios.base import Given
 from sim.scenarios.economics import Running, cheapest, curve, worth_asking
@@ -54,7 +54,7 @@ def record() -> RunRecord:
         oos_label=None,
         asked=np.array([90, 10]),
         alone_devices=4,
-        queries=TestColumns(
+        queries=QueryColumns(
             confidence=np.arange(10) / 10 + 0.05,
             device=np.where(np.arange(10) < 2, 1 - truth, truth),
             central=truth,

@@ -52,7 +52,7 @@ from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestSet
 from sim.preparation import Preparation, prepare
-from sim.record import RunRecord, QueryColumns, record_rounds, write_record
+from sim.record import QueryColumns, RunRecord, record_rounds, write_record
 from sim.report import render
 from sim.settings import CORRECTIONS, PROFILE, round_settings
 from sim.source import RegistrySource

@@ -10,7 +10,7 @@ import pytest
 
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import InputError
-from sim.record import RunRecord, QueryColumns, read_record, write_record
+from sim.record import QueryColumns, RunRecord, read_record, write_record
 from sim.scenarios.accelerators import accelerators, break_even, on_device
 from sim.scenarios.base import Given
 from sim.scenarios.economics import Running, cheapest, curve, worth_asking

@@ -7,7 +7,22 @@ import sys
 
 import typer
 
-from cli import ask, bench, costs, device, devices, keys, releases, replay, rounds, route, server, simulate, up
+from cli import (
+    ask,
+    bench,
+    costs,
+    device,
+    devices,
+    keys,
+    releases,
+    replay,
+    rounds,
+    route,
+    server,
+    simulate,
+    simulate_scenarios,
+    up,
+)
 from fedge.errors import FedgeError
 
 app = typer.Typer(
@@ -20,6 +35,7 @@ app = typer.Typer(
     "and fall back to a central server for the hard ones. The ledger shows what that moves.\n\n"
     "Try first: `fedge sim run --out runs/digits`",
 )
+simulate.app.command("scenarios")(simulate_scenarios.scenarios)
 app.add_typer(simulate.app, name="sim")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(route.app, name="route")

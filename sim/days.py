@@ -1,8 +1,11 @@
 """The pacer of a simulated run: lets a day of queries pass before each round, and measures, books and saves after it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol
+
+import numpy as np
 
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
@@ -11,6 +14,7 @@ from aggregator.rounds.round import RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.strong import MemoizedModel
+from aggregator.workbench.workloads import Drawn
 from edge_client.inference import InferenceSession, SessionCache
 from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, loaded_usd, marginal_usd
 from fedge.costs.ledger import Kind
@@ -23,7 +27,7 @@ from sim.checkpoint import Checkpoint
 from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
 from sim.fleet import Asked, Fleet
-from sim.measure import Measurement, TestSet
+from sim.measure import Measurement, TestAnswers, TestSet
 from sim.source import RegistrySource
 
 STATE_FILE = "state.bin"
@@ -42,8 +46,24 @@ class Observer(Protocol):
         """One more entry of the summary's ``rounds``."""
 
 
+Traffic = list[list[Drawn]]
+Alter = Callable[[int, Traffic], Traffic]
+"""What is really asked in a round, from its number and what would be: an experiment may withhold or add queries."""
+Watch = Callable[[int, TestAnswers], None]
+"""Is shown each round's number and the answers of its release to the test third."""
+
+
+def unaltered(round_number: int, traffic: Traffic) -> Traffic:
+    """The traffic as it is."""
+    del round_number
+    return traffic
+
+
 class Days:
-    """A `Pacer` over simulated days; ``rounds`` grows by one entry of the summary a round."""
+    """A `Pacer` over simulated days; ``rounds`` grows by one entry of the summary a round.
+
+    ``answers`` are the device's to the test third, by the release of the last round that was played.
+    """
 
     def __init__(
         self,
@@ -61,6 +81,8 @@ class Days:
         clock: SimulatedClock,
         observer: Observer,
         rounds: list[dict[str, Any]],
+        alter: Alter = unaltered,
+        watch: Watch | None = None,
     ) -> None:
         self._config = config
         self._fleet = fleet
@@ -74,10 +96,16 @@ class Days:
         self._policy = policy
         self._clock = clock
         self._observer = observer
+        self._alter = alter
+        self._watch = watch
         self._sessions = SessionCache()
         self._asked: list[Asked] = []
         self._seconds: dict[str, float] = {}
         self.rounds = rounds
+        self.answers: TestAnswers | None = None
+        self.asked_labels = np.zeros(len(test.workload.labels), dtype=np.int64)
+        for entry in rounds:  # of an interrupted run: its traffic is a pure function of the seed
+            self._count(fleet.upcoming(entry["round"]))
 
     def wait(self, round_number: int) -> bool:
         """Let the queries of a day pass, unless the run is over."""
@@ -85,7 +113,8 @@ class Days:
             return False
         self._observer.stage(f"round {round_number}: queries")
         started = time.perf_counter()
-        traffic = self._fleet.upcoming(round_number)
+        traffic = self._alter(round_number, self._fleet.upcoming(round_number))
+        self._count(traffic)
         # In one batch for speed; what devices do not ask is only looked at to know how often they were really wrong.
         self._strong.precompute([one.query for queries in traffic for one in queries])
         self._seconds = {"central": time.perf_counter() - started}
@@ -99,8 +128,10 @@ class Days:
         """Measure the round's release on the test third, close the ledger, save everything."""
         started = time.perf_counter()
         release = self._registry.release(state.release_id)
-        session = InferenceSession(release, sessions=self._sessions)
-        measured = self._test.measure(session, release.manifest, state.threshold, self._policy, self._book.central_price_usd)
+        self.answers = self.measured(release, state.threshold)
+        measured = self._test.measure(self.answers)
+        if self._watch is not None:
+            self._watch(report.round_number, self.answers)
         self._seconds["measure"] = time.perf_counter() - started
         self._source.refresh()
         self._fleet.take_up()
@@ -130,10 +161,19 @@ class Days:
         self._registry.prune(keep=1)
         self._observer.round_finished(entry)
 
+    def measured(self, release: Release, threshold: float | None) -> TestAnswers:
+        """What ``release`` says to the test third."""
+        session = InferenceSession(release, sessions=self._sessions)
+        return self._test.answers(session, release.manifest, threshold, self._policy, self._book.central_price_usd)
+
     def break_even(self, account: str) -> int | None:
         """First round from which the cumulative cost in ``account`` stays at or below all-cloud."""
         cost = _cumulative([entry["usd_total"][account] for entry in self.rounds])
         return break_even_round(cost, _cumulative([entry["usd_total"]["all_cloud"] for entry in self.rounds]))
+
+    def _count(self, traffic: Traffic) -> None:
+        for queries in traffic:
+            np.add.at(self.asked_labels, [one.label for one in queries], 1)
 
     def _entry(self, state: FederationState, report: RoundReport, measured: Measurement, totals: Totals) -> dict[str, Any]:
         queries = len(self._asked)

@@ -28,6 +28,15 @@ class Measurement:
     local: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TestAnswers:
+    """What the device said to every test query: ``own`` label int64 [n], how ``sure`` float64 [n], ``local`` bool [n]."""
+
+    own: NDArray[np.int64]
+    sure: NDArray[np.float64]
+    local: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True)
 class TestSet:
     """The test third with central's answers to it, int64 [n]."""
@@ -35,10 +44,10 @@ class TestSet:
     workload: Workload
     central: NDArray[np.int64]
 
-    def measure(
+    def answers(
         self, session: InferenceSession, manifest: Manifest, threshold: float | None, policy: Policy, price_usd: float
-    ) -> Measurement:
-        """Route and answer every test query under ``threshold``."""
+    ) -> TestAnswers:
+        """Answer and route every test query under ``threshold``."""
         workload, labels = self.workload, manifest.labels
         probabilities = softmax(session.predict(list(workload.test.queries)).logits, manifest.temperature)
         sure = confidence(probabilities, manifest.confidence)
@@ -59,14 +68,19 @@ class TestSet:
                 for label, level in zip(own, sure, strict=True)
             ]
         )
+        return TestAnswers(own.astype(np.int64), np.asarray(sure, dtype=np.float64), local)
+
+    def measure(self, answers: TestAnswers) -> Measurement:
+        """Shares of right answers and of disagreement."""
+        workload, own, local = self.workload, answers.own, answers.local
         truth = workload.test.labels
-        answers = {"device": own, "system": np.where(local, own, self.central), "central": self.central}
+        said = {"device": own, "system": np.where(local, own, self.central), "central": self.central}
         in_scope = workload.in_scope(workload.test)
         disagreed = own[local] != self.central[local]
         return Measurement(
             fallback_rate=float(1.0 - local.mean()),
-            accuracy={name: float((answer == truth).mean()) for name, answer in answers.items()},
-            accuracy_in_scope={name: float((answer == truth)[in_scope].mean()) for name, answer in answers.items()},
+            accuracy={name: float((answer == truth).mean()) for name, answer in said.items()},
+            accuracy_in_scope={name: float((answer == truth)[in_scope].mean()) for name, answer in said.items()},
             local_disagreement=float(disagreed.mean()) if local.any() else None,
             local=int(local.sum()),
         )

@@ -7,13 +7,14 @@ what a device does is `edge_client`, what a round does is `aggregator.rounds`, w
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
@@ -30,6 +31,7 @@ from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.energy import EnergyMeter
+from edge_client.store import DeviceStore
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import InputError
@@ -39,16 +41,18 @@ from fedge.release import CertificateDocument, Release, assemble_release, write_
 from fedge.routing import Policy
 from fedge.secagg import plain
 from sim import checkpoint as checkpoints
+from sim.alone import ALONE_DEVICES, right_alone
 from sim.availability import Dropouts
 from sim.central import central_client
 from sim.checkpoint import Checkpoint
 from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
-from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Days, Observer
+from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Alter, Days, Observer, Watch, unaltered
 from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestSet
 from sim.preparation import Preparation, prepare
+from sim.record import QueryColumns, RunRecord, record_rounds, write_record
 from sim.report import render
 from sim.settings import CORRECTIONS, PROFILE, round_settings
 from sim.source import RegistrySource
@@ -59,12 +63,19 @@ DATABASE = "aggregator.sqlite"
 
 
 def simulate(
-    config: SimulationConfig, *, observer: Observer, resume: bool = False, preparation: Preparation | None = None
+    config: SimulationConfig,
+    *,
+    observer: Observer,
+    resume: bool = False,
+    preparation: Preparation | None = None,
+    alter: Alter = unaltered,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Run the loop, write everything into ``config.out``, and return the summary.
 
-    ``preparation`` lets several runs share data and models. Raises InputError for parameters, files and checkpoints that
-    cannot be used. An interruption leaves the last finished round's checkpoint behind.
+    ``preparation`` lets several runs share data and models; ``alter`` and ``watch`` are for experiments.
+    Raises InputError for parameters, files and checkpoints that cannot be used. An interruption leaves the last finished
+    round's checkpoint behind.
     """
     stored = _checkpoint(config) if resume else None
     book, policy = _price_book(config.prices), _policy(config.policy)
@@ -74,9 +85,14 @@ def simulate(
         checkpoints.clear(config.out)
         (config.out / DATABASE).unlink(missing_ok=True)
     policy = policy.for_labels(prepared.workload.topics, prepared.workload.labels)
-    with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer) as (days, release):
+    with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer, alter=alter, watch=watch) as (
+        days,
+        release,
+        stores,
+    ):
         summary = _summary(config, prepared, days, book)
         write_summary(config.out, summary)
+        write_record(config.out, _record(config, prepared, days, summary, release=release, stores=stores))
         (config.out / "report.html").write_text(render(summary), encoding="utf-8")
         write_release(config.out / "release", release, replace=True)
     return summary
@@ -91,8 +107,10 @@ def _simulation(
     book: PriceBook,
     policy: Policy,
     observer: Observer,
-) -> Iterator[tuple[Days, Release]]:
-    """The finished run: every round played, with the release that devices end on."""
+    alter: Alter,
+    watch: Watch | None,
+) -> Iterator[tuple[Days, Release, list[DeviceStore]]]:
+    """The finished run: every round played, with the release that devices end on and what is on their disks."""
     seed = root_seed(config.seed)
     clock = SimulatedClock() if stored is None else SimulatedClock(stored.clock)
     queries = config.queries_per_round or prepared.workload.queries_per_round
@@ -148,6 +166,8 @@ def _simulation(
             clock=clock,
             observer=observer,
             rounds=[] if stored is None else stored.rounds,
+            alter=alter,
+            watch=watch,
         )
 
         def runner(grid: Grid) -> RoundRunner:
@@ -167,7 +187,7 @@ def _simulation(
         build_server_app(runner, state, days)(grid, node_context(SERVER_NODE))
         active = registry.active()
         assert active is not None
-        yield days, registry.release(active)
+        yield days, registry.release(active), [device.store for device in fleet.devices]
 
 
 def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock) -> FederationState:
@@ -214,6 +234,54 @@ def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: 
         "note": prepared.workload.note,
         "seconds": prepared.seconds,
     }
+
+
+def _record(
+    config: SimulationConfig,
+    prepared: Preparation,
+    days: Days,
+    summary: Mapping[str, Any],
+    *,
+    release: Release,
+    stores: Sequence[DeviceStore],
+) -> RunRecord:
+    """What `fedge sim scenarios` needs. A resumed run that had nothing left to play measures its release here."""
+    workload, answers = prepared.workload, days.answers or days.measured(release, days.rounds[-1]["threshold"])
+    few = stores[:ALONE_DEVICES]
+    alone = right_alone(
+        release,
+        prepared.model.head,
+        few,
+        list(workload.test.queries),
+        workload.test.labels,
+        rounds=len(days.rounds),
+        seed=root_seed(config.seed),
+    )
+    return RunRecord(
+        workload=workload.name,
+        seed=config.seed,
+        devices=config.devices,
+        queries_per_round=summary["parameters"]["queries_per_round"],
+        release=release.release_id,
+        threshold=days.rounds[-1]["threshold"],
+        device_profile=PROFILE,
+        price_book=summary["price_book"],
+        version=summary["version"],
+        labels=workload.labels,
+        oos_label=workload.oos_label,
+        asked=days.asked_labels,
+        alone_devices=len(few),
+        queries=QueryColumns(
+            confidence=answers.sure,
+            device=answers.own,
+            central=prepared.central_test,
+            truth=workload.test.labels,
+            local=answers.local.astype(np.int64),
+            owner=workload.test_device,
+            alone=alone,
+        ),
+        rounds=record_rounds(days.rounds),
+    )
 
 
 def _checkpoint(config: SimulationConfig) -> Checkpoint:

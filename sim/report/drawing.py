@@ -101,7 +101,7 @@ def draw(figure: Figure) -> Drawing:
         left=left,
         right=right,
         values=tuple(Text(left - 6, frame.y(step), say(step)) for step in steps),
-        rounds=tuple(Text(frame.x(i), BOTTOM + 16, str(figure.rounds[i])) for i in thinned(len(figure.rounds))),
+        rounds=tuple(Text(frame.x(i), BOTTOM + 16, figure.name(i)) for i in thinned(len(figure.rounds))),
         layers=_bars(figure.layers, frame),
         lines=tuple(Path(_line(line.values, frame), line.colour, line.dashed) for line in figure.lines),
         dots=tuple(dot for line in figure.lines for dot in _dots(line, frame)),
@@ -184,4 +184,9 @@ def _title(figure: Figure, index: int) -> str:
     number_, unit = figure.rounds[index], figure.unit
     outcome = f" ({figure.unfinished[number_]})" if number_ in figure.unfinished else ""
     drawn = [s for s in (*figure.lines, *reversed(figure.layers)) if s in figure.lines or s.values[index]]
-    return "\n".join([f"Round {number_}{outcome}", *(f"{s.name}: {number(s.values[index], unit)}" for s in drawn)])
+    return "\n".join(
+        [
+            f"{figure.axis.capitalize()} {figure.name(index)}{outcome}",
+            *(f"{s.name}: {number(s.values[index], unit)}" for s in drawn),
+        ]
+    )

@@ -27,7 +27,7 @@ class Event:
 def render(summary: Mapping[str, Any]) -> str:
     """The report of ``summary`` (the content of `summary.json`) as one self-contained HTML document."""
     rounds: Sequence[Mapping[str, Any]] = summary["rounds"]
-    page = _environment().get_template("report.html")
+    page = environment().get_template("report.html")
     return page.render(
         summary=summary,
         parameters=summary.get("parameters", {}),
@@ -48,13 +48,14 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates' surroundings: drawing and numbers."""
+    made = Environment(
         loader=PackageLoader("sim.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(draw=draw)
-    environment.filters.update(number=number, precise=precise, cell=cell)
-    return environment
+    made.globals.update(draw=draw)
+    made.filters.update(number=number, precise=precise, cell=cell)
+    return made
 
 
 def cell(value: object) -> str:

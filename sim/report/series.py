@@ -30,7 +30,8 @@ class Figure:
     """Stacked ``layers`` (bottom first) and ``lines`` over rounds; ``table`` has the same data, in full where it was folded.
 
     ``marks`` are upright lines at a round, with their text; ``unfinished`` says what became of rounds that did not finish.
-    ``top`` is where the axis ends, 0 for wherever the data does.
+    ``top`` is where the axis ends, 0 for wherever the data does. Where the columns are no rounds, ``axis`` says what they
+    are and ``names`` is written under them.
     """
 
     key: str
@@ -44,6 +45,12 @@ class Figure:
     top: float = 0.0
     marks: tuple[tuple[int, str], ...] = ()
     unfinished: Mapping[int, str]
+    axis: str = "round"
+    names: tuple[str, ...] = ()
+
+    def name(self, index: int) -> str:
+        """What is written under a column."""
+        return self.names[index] if self.names else str(self.rounds[index])
 
 
 def column(rounds: Iterable[Mapping[str, Any]], path: str) -> Values:

@@ -91,9 +91,9 @@ def test_a_book_without_models_or_with_flat_parts_is_refused():
             PriceBook.from_toml(text)
 
 
-def test_four_profiles_ship():
+def test_four_boards_and_a_card_to_compare_with_ship():
     profiles = load_profiles()
-    assert set(profiles) == {"raspberry-pi-4", "raspberry-pi-5", "jetson-orin-nano", "laptop"}
+    assert set(profiles) == {"raspberry-pi-4", "raspberry-pi-5", "jetson-orin-nano", "laptop", "data-centre-gpu"}
     for name, profile in profiles.items():
         assert profile.name == name
         assert profile.active_w > 0

@@ -1,0 +1,143 @@
+"""Accelerators: the same fleet and the same run on other devices, from a Raspberry Pi 4 to a graphics card in a rack."""
+
+from dataclasses import dataclass
+
+from fedge.costs import DeviceProfile, PriceBook
+from fedge.costs.ledger import STANDING, Kind
+from sim.report.numbers import number
+from sim.scenarios.base import Given, Scenario, book_source, central_sources, chart, line, profile_sources
+from sim.scenarios.economics import standing_usd
+
+NAMES = {
+    "raspberry-pi-4": "Pi 4",
+    "raspberry-pi-5": "Pi 5",
+    "jetson-orin-nano": "Orin",
+    "laptop": "laptop",
+    "data-centre-gpu": "GPU",
+}
+# The kinds of device energy that go with the profile's own times and power.
+_WORK = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDevice:
+    """The recorded run's last round on one device. USD per 1,000 queries; joules a query, idle power apart."""
+
+    name: str
+    marginal_usd: float
+    loaded_usd: float
+    work_j: float
+    standing_usd_per_day: float
+    queries_per_day: float | None
+
+
+def on_device(given: Given, profile: DeviceProfile) -> OnDevice:
+    """Energy by the profile's seconds and watts in place of the recorded device's; what is not energy stays."""
+    last, book, record = given.record.rounds[-1], given.book, given.record
+    queries = last["stream"]["queries"]
+    usd = {kind: amount for kind, amount in last["usd"].items() if kind not in STANDING}
+    for kind, ratio in ratios(profile, given.profile).items():
+        usd[kind.value] = usd.get(kind.value, 0.0) * ratio
+    work = ratios(profile, given.profile)
+    joules = sum(last["energy_j"][kind.value] * work[kind] for kind in _WORK)
+    standing = standing_usd(profile, book)
+    marginal = 1000 * sum(usd.values()) / queries
+    return OnDevice(
+        profile.name,
+        marginal,
+        marginal + 1000 * standing * record.devices / queries,
+        joules / queries,
+        standing,
+        break_even(book, marginal_usd=marginal / 1000, standing_usd_per_day=standing),
+    )
+
+
+def ratios(profile: DeviceProfile, recorded: DeviceProfile) -> dict[Kind, float]:
+    """How much more energy than the recorded device: of answering, training, secure aggregation and radio (sending)."""
+    return {
+        Kind.DEVICE_INFERENCE: profile.inference_j(1) / recorded.inference_j(1),
+        Kind.DEVICE_TRAINING: profile.training_j(1) / recorded.training_j(1),
+        Kind.DEVICE_SECAGG: profile.secagg_j(1) / recorded.secagg_j(1),
+        Kind.DEVICE_RADIO: profile.radio_j(1, 0) / recorded.radio_j(1, 0),
+    }
+
+
+def break_even(book: PriceBook, *, marginal_usd: float, standing_usd_per_day: float) -> float | None:
+    """Queries of one device and day at which loaded equals all cloud; None where no number of queries is enough."""
+    saved = book.central_price_usd - marginal_usd
+    return standing_usd_per_day / saved if saved > 0 else None
+
+
+def accelerators(given: Given) -> Scenario:
+    """Every profile, the run's own first where it is first in the file."""
+    found = [on_device(given, profile) for profile in given.profiles.values()]
+    cloud = 1000 * given.book.central_price_usd
+    each = given.record.rounds[-1]["stream"]["queries"] / given.record.devices
+    drawn = [one for one in found if one.name != "data-centre-gpu"]
+    losers = [one for one in found if one.loaded_usd > cloud]
+    least, most = min(found, key=lambda one: one.loaded_usd), max(found, key=lambda one: one.loaded_usd)
+    shares = [profile for profile in given.profiles.values() if profile.value("attributed_share") < 1]
+    return Scenario(
+        key="accelerators",
+        title="Accelerators",
+        question="The same fleet, queries and rounds on each device profile. Time per inference is measured on one x86 core "
+        "and scaled to the others: each profile says how, and none of the boards was measured here. The figure is that of a "
+        "text model (98 microseconds on x86); smaller models take less.",
+        findings=(
+            f"At {number(each, 'count')} queries a device and day, loaded cost is lowest on {least.name} "
+            f"({number(least.loaded_usd, 'usd')} USD per 1,000) and highest on {most.name} "
+            f"({number(most.loaded_usd, 'usd')}); all cloud costs {number(cloud, 'usd')}.",
+            "Marginal cost hardly differs: what central is still paid outweighs the energy of answering on every device.",
+            *(
+                f"Of the {profile.name}'s idle power and price only {number(profile.value('attributed_share'), 'share')} is "
+                f"charged: {profile.figures['attributed_share'].source}."
+                for profile in shares
+            ),
+        ),
+        loses=tuple(
+            f"{one.name}: {number(one.loaded_usd, 'usd')} USD per 1,000 queries loaded against {number(cloud, 'usd')}; "
+            + (
+                f"it breaks even from {number(one.queries_per_day, 'count')} queries a day."
+                if one.queries_per_day is not None
+                else "no number of queries makes up for it."
+            )
+            for one in losers
+        ),
+        columns=(
+            ("marginal, USD per 1,000", "usd"),
+            ("loaded, USD per 1,000", "usd"),
+            ("loaded against all cloud", "share"),
+            ("work, joules a query", "joule"),
+            ("standing, USD a day", "usd"),
+            ("breaks even at queries a day", "count"),
+        ),
+        rows=tuple(
+            (
+                one.name,
+                one.marginal_usd,
+                one.loaded_usd,
+                one.loaded_usd / cloud,
+                one.work_j,
+                one.standing_usd_per_day,
+                one.queries_per_day,
+            )
+            for one in found
+        ),
+        chart=chart(
+            "accelerators",
+            "Queries a day to break even",
+            "Of one device, loaded against all cloud at today's price. The data-centre card is in the table: it "
+            "would dwarf the rest.",
+            axis="device",
+            names=tuple(NAMES.get(one.name, one.name) for one in drawn),
+            lines=(
+                line("break-even", tuple(one.queries_per_day for one in drawn), "count", "c0"),
+                line("this run", (each,) * len(drawn), "count", "c5", label="run", dashed=True),
+            ),
+        ),
+        sources=(
+            *central_sources(given.book),
+            book_source(given.book, "device_electricity_usd_per_kwh"),
+            *(source for profile in given.profiles.values() for source in profile_sources(profile)),
+        ),
+    )

@@ -124,4 +124,5 @@ def _federation(process: AgentProcess) -> "Federation":
         revoked=revoked,
         revocations_issued=revoked.issued_at,
         n_min=settings.min_cohort,
+        noise_multiplier=settings.min_noise_multiplier,
     )

@@ -68,6 +68,8 @@ class Federation:
     verify_certificate: CertificateVerifier
     revoked: Collection[str]
     n_min: int
+    noise_multiplier: float = 0.0
+    """The least noise that its updates get, whatever a release says; 0: the release decides."""
     revocations_issued: Callable[[], float | None] = lambda: None
     """When the list behind ``revoked`` was signed; None where there is no such list (in simulation)."""
 
@@ -254,10 +256,13 @@ class Participant:
             noise_multiplier=self._least_noise(opened.request, training),
         )
 
-    @staticmethod
-    def _least_noise(request: "rounds_pb2.CheckInRequest", training: Training) -> float:
-        """The signed release says how much noise updates need; counts are exact and lie outside of it."""
-        return training.noise_multiplier if request.purpose == rounds_pb2.PURPOSE_UPDATE else 0.0
+    def _least_noise(self, request: "rounds_pb2.CheckInRequest", training: Training) -> float:
+        """What the signed release says that updates need, and the device's own floor, which no release can lower; counts are
+        exact and lie outside of it.
+        """
+        if request.purpose != rounds_pb2.PURPOSE_UPDATE:
+            return 0.0
+        return max(training.noise_multiplier, self._federation.noise_multiplier)
 
     def _spend(self, opened: _Open) -> None:
         """Note on disk, before the vector leaves, that the contribution is spent; SessionRefused where it was.

@@ -60,6 +60,12 @@ class DeviceSettings(Settings):
     central_timeout_s: float = Field(5.0, gt=0, description="How long one query waits for central, in seconds.")
     sync_s: float = Field(60.0, gt=0, description="Time between two looks for a newer release, in seconds.")
     keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
+    min_noise_multiplier: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="Takes part only in sums with at least this much noise (differential privacy); 0: as releases say.",
+    )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
     sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")

@@ -46,7 +46,7 @@ class DevicePolicy:
     """The smallest n_min that it accepts. Below 8 a sum is not private."""
     bits: Collection[int] = (16, 32)
     noise_multiplier: float = 0.0
-    """The least noise that it puts up with: an aggregator cannot talk it out of differential privacy."""
+    """The least noise that it puts up with: a descriptor cannot talk it out of differential privacy."""
     max_session_s: float = 24 * 3600.0
     """How far ahead a deadline may lie: so long secrets may have to be kept."""
     revocations_issued: float | None = None

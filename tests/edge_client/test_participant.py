@@ -369,6 +369,13 @@ def test_a_database_that_was_put_back_brings_no_noise_twice_except_in_a_simulati
     assert (sums[0].tolist() == sums[1].tolist()) is repeatable
 
 
+def test_a_device_with_a_floor_takes_no_part_in_sums_without_noise_whatever_the_release_says(party):
+    for device in party.participants.values():
+        device.take_federation(replace(party.federation(), noise_multiplier=1.0))
+    with pytest.raises(RefusedError, match=r"the noise multiplier is 0\.0: this device takes part from 1\.0 on"):
+        party.share(party.open())
+
+
 def test_counts_are_exact_where_updates_carry_noise(make_party):
     party = make_party(noise=2.0)
     decoded = party.run(purpose=COUNTS)

@@ -15,6 +15,7 @@ from edge_client.door import channel_options
 from edge_client.membership import keep_certificates, keep_revocations, keep_trust, load_or_create_keys
 from edge_client.proxies import proxy_options
 from edge_client.settings import DeviceHome, DeviceSettings
+from fedge.compatibility import PROTOCOL, check_protocol
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import Invitation, TrustRoot, check_device_id
 from fedge.identity.files import make_private_folder, write_file
@@ -62,6 +63,7 @@ def enroll(
     keys = load_or_create_keys(home)
     wish = wish_message(keys.wish(invitation.ca_name, device_id))
     reply = _join(invitation, pb.JoinRequest(token=invitation.token, wish=wish), server_name, clock, timeout_s)
+    check_protocol(reply.protocol, who="the server")
     now = reply.server_time_s
     try:
         trust = TrustRoot.from_bytes(reply.trust)
@@ -84,7 +86,9 @@ def enroll(
 
 def wish_message(wish: Wish) -> pb.Wish:
     """As it travels."""
-    return pb.Wish(identity_request=wish.identity_request, tls_request=wish.tls_request, node_key=wish.node_key)
+    return pb.Wish(
+        identity_request=wish.identity_request, tls_request=wish.tls_request, node_key=wish.node_key, protocol=PROTOCOL
+    )
 
 
 def _check_home(home: DeviceHome, device_id: str) -> None:

@@ -21,6 +21,7 @@ from edge_client.enrolling import wish_message
 from edge_client.membership import keep_certificates, keep_revocations, keep_trust, load_keys, load_trust
 from edge_client.proxies import proxy_options
 from edge_client.settings import DeviceHome, DeviceSettings
+from fedge.compatibility import check_protocol
 from fedge.errors import FedgeError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.identity.files import read_file
@@ -124,6 +125,7 @@ class Renewer:
         keys, trust = load_keys(self._home), load_trust(self._home)
         wish = wish_message(keys.wish(trust.ca_name, self._settings.device_id))
         reply: pb.RenewResponse = self._call("Renew", pb.RenewRequest(wish=wish))
+        check_protocol(reply.protocol, who="the server")
         self._take_certificates(trust, reply.certificates, reply.server_time_s)
 
     def run(self, stopping: Event, *, changed: Callable[[Changes], None], period_s: float = 600.0) -> None:
@@ -162,6 +164,7 @@ class Renewer:
                 reply: pb.ReturnResponse = stub.Return(request, timeout=self._timeout_s)
             except grpc.RpcError as error:
                 raise self._failure(error, address) from None
+        check_protocol(reply.protocol, who="the server")
         root = self._walk(trust, reply.trust_roots)
         self._take_certificates(root, reply.certificates, reply.server_time_s)
         if root.number != trust.number:

@@ -14,6 +14,7 @@ import grpc
 
 from aggregator.fleet.authority import Authority, Certificates
 from aggregator.fleet.peers import Context, caller
+from fedge.compatibility import PROTOCOL, check_protocol
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import Invitation
 from fedge.identity.files import read_file
@@ -53,12 +54,14 @@ class JoiningServicer(enrolment_pb2_grpc.JoiningServicer):
 
     async def Return(self, request: pb.ReturnRequest, context: Context) -> pb.ReturnResponse:  # noqa: N802
         """Certificates for a member whose old ones ran out."""
-        now, wish = self._clock(), _wish(request.wish)
-        found = await _answered(
-            context, lambda: self._authority.renew(wish, now=now, lifetime_s=self._lifetime_s, caller=None)
-        )
-        roots = self._authority.log.after(request.trust_number)
-        return pb.ReturnResponse(certificates=_certificates(found), server_time_s=now, trust_roots=roots)
+        now = self._clock()
+
+        def renew() -> tuple[Certificates, list[bytes]]:
+            found = self._authority.renew(_wish(request.wish), now=now, lifetime_s=self._lifetime_s, caller=None)
+            return found, self._authority.log.after(request.trust_number)
+
+        found, roots = await _answered(context, renew)
+        return pb.ReturnResponse(certificates=_certificates(found), server_time_s=now, trust_roots=roots, protocol=PROTOCOL)
 
     def _join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         now, where = self._clock(), self._where
@@ -74,6 +77,7 @@ class JoiningServicer(enrolment_pb2_grpc.JoiningServicer):
             fleet_port=where.fleet_port,
             central_port=where.central_port,
             server_time_s=now,
+            protocol=PROTOCOL,
         )
 
 
@@ -87,11 +91,12 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServicer):
 
     async def Renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:  # noqa: N802
         """New certificates for the caller."""
-        now, wish, device_id = self._clock(), _wish(request.wish), caller(context)
+        now, device_id = self._clock(), caller(context)
         found = await _answered(
-            context, lambda: self._authority.renew(wish, now=now, lifetime_s=self._lifetime_s, caller=device_id)
+            context,
+            lambda: self._authority.renew(_wish(request.wish), now=now, lifetime_s=self._lifetime_s, caller=device_id),
         )
-        return pb.RenewResponse(certificates=_certificates(found), server_time_s=now)
+        return pb.RenewResponse(certificates=_certificates(found), server_time_s=now, protocol=PROTOCOL)
 
     async def Revocations(self, request: pb.RevocationsRequest, context: Context) -> pb.RevocationsResponse:  # noqa: N802
         """The present list."""
@@ -123,6 +128,8 @@ def _newest_root(metadata: Path) -> bytes:
 
 
 def _wish(message: pb.Wish) -> Wish:
+    """Raises InputError where the device is too old, or too new, for this server."""
+    check_protocol(message.protocol, who="the device")
     return Wish(message.identity_request, message.tls_request, message.node_key)
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/fedge/fleet/v1/enrolment.proto\x12\x0e\x66\x65\x64ge.fleet.v1\"G\n\x04Wish\x12\x18\n\x10identity_request\x18\x01 \x01(\x0c\x12\x13\n\x0btls_request\x18\x02 \x01(\x0c\x12\x10\n\x08node_key\x18\x03 \x01(\t\"-\n\x0c\x43\x65rtificates\x12\x10\n\x08identity\x18\x01 \x01(\x0c\x12\x0b\n\x03tls\x18\x02 \x01(\x0c\"@\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\"\n\x04wish\x18\x02 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\"\xcd\x01\n\x0cJoinResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\r\n\x05trust\x18\x02 \x01(\x0c\x12\x13\n\x0brevocations\x18\x03 \x01(\x0c\x12\x10\n\x08tuf_root\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\x12\x12\n\nfleet_port\x18\x06 \x01(\r\x12\x14\n\x0c\x63\x65ntral_port\x18\x07 \x01(\r\x12\x15\n\rserver_time_s\x18\x08 \x01(\x01\"I\n\rReturnRequest\x12\"\n\x04wish\x18\x01 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\x12\x14\n\x0ctrust_number\x18\x02 \x01(\r\"p\n\x0eReturnResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\x12\x13\n\x0btrust_roots\x18\x03 \x03(\x0c\"2\n\x0cRenewRequest\x12\"\n\x04wish\x18\x01 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\"Z\n\rRenewResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\"\x14\n\x12RevocationsRequest\"A\n\x13RevocationsResponse\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\"\x1e\n\x0cTrustRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\"5\n\rTrustResponse\x12\r\n\x05roots\x18\x01 \x03(\x0c\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\x32\x95\x01\n\x07Joining\x12\x41\n\x04Join\x12\x1b.fedge.fleet.v1.JoinRequest\x1a\x1c.fedge.fleet.v1.JoinResponse\x12G\n\x06Return\x12\x1d.fedge.fleet.v1.ReturnRequest\x1a\x1e.fedge.fleet.v1.ReturnResponse2\xef\x01\n\tEnrolment\x12\x44\n\x05Renew\x12\x1c.fedge.fleet.v1.RenewRequest\x1a\x1d.fedge.fleet.v1.RenewResponse\x12V\n\x0bRevocations\x12\".fedge.fleet.v1.RevocationsRequest\x1a#.fedge.fleet.v1.RevocationsResponse\x12\x44\n\x05Trust\x12\x1c.fedge.fleet.v1.TrustRequest\x1a\x1d.fedge.fleet.v1.TrustResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%protos/fedge/fleet/v1/enrolment.proto\x12\x0e\x66\x65\x64ge.fleet.v1\"Y\n\x04Wish\x12\x18\n\x10identity_request\x18\x01 \x01(\x0c\x12\x13\n\x0btls_request\x18\x02 \x01(\x0c\x12\x10\n\x08node_key\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\r\"-\n\x0c\x43\x65rtificates\x12\x10\n\x08identity\x18\x01 \x01(\x0c\x12\x0b\n\x03tls\x18\x02 \x01(\x0c\"@\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\"\n\x04wish\x18\x02 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\"\xdf\x01\n\x0cJoinResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\r\n\x05trust\x18\x02 \x01(\x0c\x12\x13\n\x0brevocations\x18\x03 \x01(\x0c\x12\x10\n\x08tuf_root\x18\x04 \x01(\x0c\x12\x12\n\nfederation\x18\x05 \x01(\t\x12\x12\n\nfleet_port\x18\x06 \x01(\r\x12\x14\n\x0c\x63\x65ntral_port\x18\x07 \x01(\r\x12\x15\n\rserver_time_s\x18\x08 \x01(\x01\x12\x10\n\x08protocol\x18\t \x01(\r\"I\n\rReturnRequest\x12\"\n\x04wish\x18\x01 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\x12\x14\n\x0ctrust_number\x18\x02 \x01(\r\"\x82\x01\n\x0eReturnResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\x12\x13\n\x0btrust_roots\x18\x03 \x03(\x0c\x12\x10\n\x08protocol\x18\x04 \x01(\r\"2\n\x0cRenewRequest\x12\"\n\x04wish\x18\x01 \x01(\x0b\x32\x14.fedge.fleet.v1.Wish\"l\n\rRenewResponse\x12\x32\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32\x1c.fedge.fleet.v1.Certificates\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\x12\x10\n\x08protocol\x18\x03 \x01(\r\"\x14\n\x12RevocationsRequest\"A\n\x13RevocationsResponse\x12\x13\n\x0brevocations\x18\x01 \x01(\x0c\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\"\x1e\n\x0cTrustRequest\x12\x0e\n\x06number\x18\x01 \x01(\r\"5\n\rTrustResponse\x12\r\n\x05roots\x18\x01 \x03(\x0c\x12\x15\n\rserver_time_s\x18\x02 \x01(\x01\x32\x95\x01\n\x07Joining\x12\x41\n\x04Join\x12\x1b.fedge.fleet.v1.JoinRequest\x1a\x1c.fedge.fleet.v1.JoinResponse\x12G\n\x06Return\x12\x1d.fedge.fleet.v1.ReturnRequest\x1a\x1e.fedge.fleet.v1.ReturnResponse2\xef\x01\n\tEnrolment\x12\x44\n\x05Renew\x12\x1c.fedge.fleet.v1.RenewRequest\x1a\x1d.fedge.fleet.v1.RenewResponse\x12V\n\x0bRevocations\x12\".fedge.fleet.v1.RevocationsRequest\x1a#.fedge.fleet.v1.RevocationsResponse\x12\x44\n\x05Trust\x12\x1c.fedge.fleet.v1.TrustRequest\x1a\x1d.fedge.fleet.v1.TrustResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,31 +32,31 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.fedge.fleet.v1.enrol
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WISH']._serialized_start=57
-  _globals['_WISH']._serialized_end=128
-  _globals['_CERTIFICATES']._serialized_start=130
-  _globals['_CERTIFICATES']._serialized_end=175
-  _globals['_JOINREQUEST']._serialized_start=177
-  _globals['_JOINREQUEST']._serialized_end=241
-  _globals['_JOINRESPONSE']._serialized_start=244
-  _globals['_JOINRESPONSE']._serialized_end=449
-  _globals['_RETURNREQUEST']._serialized_start=451
-  _globals['_RETURNREQUEST']._serialized_end=524
-  _globals['_RETURNRESPONSE']._serialized_start=526
-  _globals['_RETURNRESPONSE']._serialized_end=638
-  _globals['_RENEWREQUEST']._serialized_start=640
-  _globals['_RENEWREQUEST']._serialized_end=690
-  _globals['_RENEWRESPONSE']._serialized_start=692
-  _globals['_RENEWRESPONSE']._serialized_end=782
-  _globals['_REVOCATIONSREQUEST']._serialized_start=784
-  _globals['_REVOCATIONSREQUEST']._serialized_end=804
-  _globals['_REVOCATIONSRESPONSE']._serialized_start=806
-  _globals['_REVOCATIONSRESPONSE']._serialized_end=871
-  _globals['_TRUSTREQUEST']._serialized_start=873
-  _globals['_TRUSTREQUEST']._serialized_end=903
-  _globals['_TRUSTRESPONSE']._serialized_start=905
-  _globals['_TRUSTRESPONSE']._serialized_end=958
-  _globals['_JOINING']._serialized_start=961
-  _globals['_JOINING']._serialized_end=1110
-  _globals['_ENROLMENT']._serialized_start=1113
-  _globals['_ENROLMENT']._serialized_end=1352
+  _globals['_WISH']._serialized_end=146
+  _globals['_CERTIFICATES']._serialized_start=148
+  _globals['_CERTIFICATES']._serialized_end=193
+  _globals['_JOINREQUEST']._serialized_start=195
+  _globals['_JOINREQUEST']._serialized_end=259
+  _globals['_JOINRESPONSE']._serialized_start=262
+  _globals['_JOINRESPONSE']._serialized_end=485
+  _globals['_RETURNREQUEST']._serialized_start=487
+  _globals['_RETURNREQUEST']._serialized_end=560
+  _globals['_RETURNRESPONSE']._serialized_start=563
+  _globals['_RETURNRESPONSE']._serialized_end=693
+  _globals['_RENEWREQUEST']._serialized_start=695
+  _globals['_RENEWREQUEST']._serialized_end=745
+  _globals['_RENEWRESPONSE']._serialized_start=747
+  _globals['_RENEWRESPONSE']._serialized_end=855
+  _globals['_REVOCATIONSREQUEST']._serialized_start=857
+  _globals['_REVOCATIONSREQUEST']._serialized_end=877
+  _globals['_REVOCATIONSRESPONSE']._serialized_start=879
+  _globals['_REVOCATIONSRESPONSE']._serialized_end=944
+  _globals['_TRUSTREQUEST']._serialized_start=946
+  _globals['_TRUSTREQUEST']._serialized_end=976
+  _globals['_TRUSTRESPONSE']._serialized_start=978
+  _globals['_TRUSTRESPONSE']._serialized_end=1031
+  _globals['_JOINING']._serialized_start=1034
+  _globals['_JOINING']._serialized_end=1183
+  _globals['_ENROLMENT']._serialized_start=1186
+  _globals['_ENROLMENT']._serialized_end=1425
 # @@protoc_insertion_point(module_scope)

@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Wish(_message.Message):
-    __slots__ = ("identity_request", "tls_request", "node_key")
+    __slots__ = ("identity_request", "tls_request", "node_key", "protocol")
     IDENTITY_REQUEST_FIELD_NUMBER: _ClassVar[int]
     TLS_REQUEST_FIELD_NUMBER: _ClassVar[int]
     NODE_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     identity_request: bytes
     tls_request: bytes
     node_key: str
-    def __init__(self, identity_request: _Optional[bytes] = ..., tls_request: _Optional[bytes] = ..., node_key: _Optional[str] = ...) -> None: ...
+    protocol: int
+    def __init__(self, identity_request: _Optional[bytes] = ..., tls_request: _Optional[bytes] = ..., node_key: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class Certificates(_message.Message):
     __slots__ = ("identity", "tls")
@@ -33,7 +35,7 @@ class JoinRequest(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., wish: _Optional[_Union[Wish, _Mapping]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("certificates", "trust", "revocations", "tuf_root", "federation", "fleet_port", "central_port", "server_time_s")
+    __slots__ = ("certificates", "trust", "revocations", "tuf_root", "federation", "fleet_port", "central_port", "server_time_s", "protocol")
     CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     REVOCATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +44,7 @@ class JoinResponse(_message.Message):
     FLEET_PORT_FIELD_NUMBER: _ClassVar[int]
     CENTRAL_PORT_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     certificates: Certificates
     trust: bytes
     revocations: bytes
@@ -50,7 +53,8 @@ class JoinResponse(_message.Message):
     fleet_port: int
     central_port: int
     server_time_s: float
-    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., trust: _Optional[bytes] = ..., revocations: _Optional[bytes] = ..., tuf_root: _Optional[bytes] = ..., federation: _Optional[str] = ..., fleet_port: _Optional[int] = ..., central_port: _Optional[int] = ..., server_time_s: _Optional[float] = ...) -> None: ...
+    protocol: int
+    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., trust: _Optional[bytes] = ..., revocations: _Optional[bytes] = ..., tuf_root: _Optional[bytes] = ..., federation: _Optional[str] = ..., fleet_port: _Optional[int] = ..., central_port: _Optional[int] = ..., server_time_s: _Optional[float] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class ReturnRequest(_message.Message):
     __slots__ = ("wish", "trust_number")
@@ -61,14 +65,16 @@ class ReturnRequest(_message.Message):
     def __init__(self, wish: _Optional[_Union[Wish, _Mapping]] = ..., trust_number: _Optional[int] = ...) -> None: ...
 
 class ReturnResponse(_message.Message):
-    __slots__ = ("certificates", "server_time_s", "trust_roots")
+    __slots__ = ("certificates", "server_time_s", "trust_roots", "protocol")
     CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
     TRUST_ROOTS_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     certificates: Certificates
     server_time_s: float
     trust_roots: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ..., trust_roots: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    protocol: int
+    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ..., trust_roots: _Optional[_Iterable[bytes]] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class RenewRequest(_message.Message):
     __slots__ = ("wish",)
@@ -77,12 +83,14 @@ class RenewRequest(_message.Message):
     def __init__(self, wish: _Optional[_Union[Wish, _Mapping]] = ...) -> None: ...
 
 class RenewResponse(_message.Message):
-    __slots__ = ("certificates", "server_time_s")
+    __slots__ = ("certificates", "server_time_s", "protocol")
     CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     certificates: Certificates
     server_time_s: float
-    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ...) -> None: ...
+    protocol: int
+    def __init__(self, certificates: _Optional[_Union[Certificates, _Mapping]] = ..., server_time_s: _Optional[float] = ..., protocol: _Optional[int] = ...) -> None: ...
 
 class RevocationsRequest(_message.Message):
     __slots__ = ()

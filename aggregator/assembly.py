@@ -13,7 +13,7 @@ from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
 from aggregator.rounds.publish import Export, ReleaseMaker
-from aggregator.rounds.round import RoundSettings
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
 from aggregator.workbench.device_model import DeviceModel, quantized
 from aggregator.workbench.strong import StrongModel

@@ -10,7 +10,7 @@ import numpy as np
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
 from aggregator.rounds.privacy import epsilon_of, privacy_report
-from aggregator.rounds.round import RoundReport
+from aggregator.rounds.report import RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.strong import MemoizedModel

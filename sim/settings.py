@@ -2,7 +2,7 @@
 
 from aggregator.assembly import round_settings as assembled
 from aggregator.rounds.cohort import least_sum
-from aggregator.rounds.round import RoundSettings
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.workbench.device_model import DeviceModel
 from sim.config import SimulationConfig
 

@@ -2,7 +2,7 @@
 new state.
 """
 
-from aggregator.rounds.round import AttemptReport, RoundReport
+from aggregator.rounds.report import AttemptReport, RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import AttemptRow, CertificateRow, Database, DropoutRow, RecordRow, ReleaseRow, RoundRow
 

@@ -4,149 +4,33 @@ Reads like the design: cohort, training, aggregation, publishing, certificate. I
 it keeps the state that it returns, so that a crash loses at most the round at hand.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
-from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.fleet.registry import OnCanary
 from aggregator.rounds.canary import CanaryPolicy, verdict
-from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.certify import certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
+from aggregator.rounds.interfaces import AttemptLog, NoAttempts, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
-from aggregator.rounds.server_optimizer import ServerOptimizer, init
-from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, Tally
+from aggregator.rounds.report import AttemptReport, RoundReport
+from aggregator.rounds.round_settings import RoundSettings
+from aggregator.rounds.server_optimizer import init
+from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.errors import InputError
-from fedge.layouts import CountsLayout, CountSums, HealthLayout, HealthSums, UpdateLayout
+from fedge.layouts import CountsLayout, CountSums, HealthLayout, HealthSums
 from fedge.release import CertificateDocument, Release, flatten, structure_sha256, weights_sha256
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
-from fedge.routing.statement import CertificateStatement
-from fedge.secagg import SessionAborted, SessionConfig, threshold
+from fedge.secagg import SessionAborted, SessionConfig
 from protos.fedge.rounds.v1 import rounds_pb2
-
-
-class Registry(Protocol):
-    """Where releases and certificates are published (`aggregator.fleet.registry`)."""
-
-    def publish(self, release: Release, *, at: float) -> str:
-        """Make a release fetchable; devices do not answer with it yet."""
-
-    def add_certificate(self, document: CertificateDocument, *, at: float) -> None:
-        """Store the certificate of a published release; the newest counts."""
-
-    def active(self) -> str | None:
-        """What devices should run."""
-
-    def reject(self, release_id: str, *, at: float, reason: str) -> None:
-        """Give up a published release that was never promoted."""
-
-    def promote(self, release_id: str, *, at: float, reason: str) -> None:
-        """Make a published release what devices should run."""
-
-    def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
-        """Let a share of the devices run a published release."""
-
-    def canary(self) -> OnCanary | None:
-        """The release that a share of the devices runs, if any."""
-
-    def release(self, release_id: str) -> Release:
-        """A published release."""
-
-
-class AttemptLog(Protocol):
-    """Remembers over a crash which attempts of the round at hand devices have already seen.
-
-    A device accepts no pair (round, attempt) twice, so a round that is begun again goes on counting.
-    """
-
-    def last(self, round_number: int) -> int:
-        """The last attempt of this round that was begun; 0 before the first."""
-
-    def begin(self, round_number: int, attempt: int) -> None:
-        """An attempt is about to begin: must not return before that is safe."""
-
-
-class _NoAttempts:
-    """For runs whose every round begins afresh."""
-
-    def last(self, round_number: int) -> int:
-        return 0
-
-    def begin(self, round_number: int, attempt: int) -> None:
-        return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundSettings:
-    """How rounds are run. ``cohort`` devices train in a round, in several cohorts side by side where they are more than
-    ``cohort_max``, which is the encoding's head-room; ``n_min`` is the smallest cohort that is summed.
-    """
-
-    cohort: int
-    cohort_max: int
-    n_min: int
-    bits: int
-    clip_norm: float
-    weight_cap: int
-    max_attempts: int
-    phase_timeout_s: float
-    session_timeout_s: float
-    optimizer: ServerOptimizer
-    certificate: CertificatePolicy
-    noise_multiplier: float = 0.0
-    canary: CanaryPolicy | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptReport:
-    """One try at one session: ``outcome`` is "finished" or "aborted"; ``dropouts`` says of each device that left
-    when and why.
-    """
-
-    purpose: str
-    attempt: int
-    outcome: str
-    reason: str
-    cohort: int
-    survivors: int
-    started: float
-    finished: float
-    dropouts: Mapping[str, str]
-    session_id: bytes | None
-    record: bytes | None
-
-
-@dataclass(slots=True)
-class RoundReport:
-    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too; ``attempts_before`` are
-    those of the same round before a crash, and those that asked how the release on the canary does.
-    """
-
-    round_number: int
-    started: float
-    attempts: int = 0
-    attempts_before: int = 0
-    cohort: int = 0
-    survivors: int = 0
-    outcome: str = "finished"
-    release_id: str = ""
-    statement: CertificateStatement | None = None
-    training_loss: float | None = None
-    noise_to_signal: float | None = None
-    privacy_rho: float = 0.0
-    tally: Tally = field(default_factory=Tally)
-    sessions: list[AttemptReport] = field(default_factory=list)
-    release: Release | None = None
-    certificate: CertificateDocument | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +45,7 @@ class RoundRunner:
     release_key: Ed25519PrivateKey
     seed: bytes
     clock: Callable[[], float]
-    attempts: AttemptLog = field(default_factory=_NoAttempts)
+    attempts: AttemptLog = field(default_factory=NoAttempts)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
@@ -215,7 +99,7 @@ class RoundRunner:
         """Sum how the release on the canary did, and decide by `aggregator.rounds.canary`."""
         policy = self.settings.canary or CanaryPolicy(share=watch.share, health_s=0.0)
         layout = HealthLayout()
-        config = self._config(reals=0, integers=layout.integers)
+        config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
         for nodes in self._everyone(report):
             report.attempts_before += 1
             result = self._session(
@@ -258,7 +142,7 @@ class RoundRunner:
         )
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
-        config = self._update_config(len(flatten(state.head)))
+        config = self.settings.update_session(len(flatten(state.head)), now=self.clock())
         results = self._sum_updates(state, report, config)
         if config.noise_multiplier:
             # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone;
@@ -325,7 +209,7 @@ class RoundRunner:
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
         layout = CountsLayout(len(self.settings.certificate.grid))
-        config = self._config(reals=0, integers=layout.integers)
+        config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
         counts: CountSums | None = None
         reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
@@ -456,37 +340,6 @@ class RoundRunner:
             )
         )
         return result
-
-    def _update_config(self, reals: int) -> SessionConfig:
-        """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the
-        cohort at hand. With noise no integers travel, and the quorum is the t that a session takes to finish anyway: the
-        more devices are sure to be there, the less noise each of them adds.
-        """
-        settings = self.settings
-        largest = max(cohort_sizes(settings.cohort, limit=settings.cohort_max))
-        if not settings.noise_multiplier:
-            config = self._config(reals=reals, integers=UpdateLayout().integers)
-            return config if settings.bits == 32 else replace(config, cohort_max=max(largest, 2))
-        return replace(
-            self._config(reals=reals, integers=0),
-            cohort_max=largest,
-            n_min=max(settings.n_min, threshold(largest)),
-            noise_multiplier=settings.noise_multiplier,
-        )
-
-    def _config(self, *, reals: int, integers: int) -> SessionConfig:
-        settings = self.settings
-        return SessionConfig(
-            reals=reals,
-            integers=integers,
-            bits=settings.bits,
-            cohort_max=settings.cohort_max,
-            scale=settings.clip_norm,
-            clip_norm=settings.clip_norm,
-            weight_cap=settings.weight_cap,
-            n_min=settings.n_min,
-            deadline=self.clock() + settings.session_timeout_s,
-        )
 
 
 def initial_state(first: Release) -> FederationState:

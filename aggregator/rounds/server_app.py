@@ -10,7 +10,8 @@ from typing import Protocol
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from aggregator.rounds.round import RoundReport, RoundRunner
+from aggregator.rounds.report import RoundReport
+from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.state import FederationState
 
 

@@ -18,10 +18,13 @@ from flwr.serverapp import Grid
 
 from aggregator.accounting import charge_round
 from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.rounds.interfaces import Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.publish import ReleaseMaker
-from aggregator.rounds.round import Registry, RoundReport, RoundRunner, RoundSettings, initial_state
+from aggregator.rounds.report import RoundReport
+from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.runtime_client import SuperLinkLost
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import ServerRoles, SessionDriver

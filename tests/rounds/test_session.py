@@ -15,10 +15,13 @@ from onnx import TensorProto, helper
 
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.certify import CertificatePolicy
+from aggregator.rounds.interfaces import AttemptLog
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
-from aggregator.rounds.round import AttemptLog, RoundReport, RoundRunner, RoundSettings, initial_state
+from aggregator.rounds.report import RoundReport
+from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.state import FederationState

@@ -100,8 +100,11 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
     """What the rounds process needs."""
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.registry import ReleaseRegistry
-    from aggregator.rounds.fleet_settings import fleet_round_settings
+    from aggregator.rounds.certify import CertificatePolicy
+    from aggregator.rounds.cohort import COHORT_MAX
     from aggregator.rounds.publish import Export, ReleaseMaker
+    from aggregator.rounds.round_settings import RoundSettings
+    from aggregator.rounds.server_optimizer import ServerOptimizer
     from aggregator.rounds.service import RoundsParts
     from aggregator.settings import ServerHome
 
@@ -114,10 +117,6 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         "epochs": 2,
         "clip_norm": 10.0,
         "weight_cap": 32,
-        "server_optimizer": "fedavgm",
-        "server_learning_rate": 1.0,
-        "server_momentum": 0.0,
-        "server_tau": 0.001,
     }
 
     def export(head: Mapping[str, Any]) -> Export:
@@ -139,12 +138,30 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         release_key=keys.release,
     )
     settings = ServerHome(folder).settings()
+    rounds = RoundSettings(
+        cohort=settings.rounds.cohort,
+        cohort_max=COHORT_MAX,
+        n_min=settings.rounds.n_min,
+        bits=32,
+        clip_norm=float(training["clip_norm"]),
+        weight_cap=int(training["weight_cap"]),
+        max_attempts=5,
+        phase_timeout_s=settings.rounds.phase_timeout_s,
+        session_timeout_s=3600.0,
+        optimizer=ServerOptimizer(kind="fedavgm", learning_rate=1.0, momentum=0.0, tau=0.001),
+        certificate=CertificatePolicy(
+            max_risk=settings.rounds.max_risk,
+            confidence=settings.rounds.confidence,
+            lifetime_s=7 * 24 * 3600.0,
+            grid=model.GRID,
+        ),
+    )
     registry = ReleaseRegistry(folder / "registry", keys.release.public_key())
     given = {
         "maker": maker,
         "registry": registry,
         "releases": registry,
-        "settings": fleet_round_settings(settings.rounds, training, model.GRID),
+        "settings": rounds,
         "release_key": keys.release,
         "round_key": keys.round,
         "verify_certificate": lambda der: verify_certificate(der, authority_key(folder), time.time()),

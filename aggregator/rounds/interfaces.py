@@ -1,0 +1,58 @@
+"""What a round asks of those around it: where releases are published, and who remembers which attempts were begun."""
+
+from typing import Protocol
+
+from aggregator.fleet.registry import OnCanary
+from fedge.release import CertificateDocument, Release
+
+
+class Registry(Protocol):
+    """Where releases and certificates are published (`aggregator.fleet.registry`)."""
+
+    def publish(self, release: Release, *, at: float) -> str:
+        """Make a release fetchable; devices do not answer with it yet."""
+
+    def add_certificate(self, document: CertificateDocument, *, at: float) -> None:
+        """Store the certificate of a published release; the newest counts."""
+
+    def active(self) -> str | None:
+        """What devices should run."""
+
+    def reject(self, release_id: str, *, at: float, reason: str) -> None:
+        """Give up a published release that was never promoted."""
+
+    def promote(self, release_id: str, *, at: float, reason: str) -> None:
+        """Make a published release what devices should run."""
+
+    def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
+        """Let a share of the devices run a published release."""
+
+    def canary(self) -> OnCanary | None:
+        """The release that a share of the devices runs, if any."""
+
+    def release(self, release_id: str) -> Release:
+        """A published release."""
+
+
+class AttemptLog(Protocol):
+    """Remembers over a crash which attempts of the round at hand devices have already seen.
+
+    A device accepts no pair (round, attempt) twice, so a round that is begun again goes on counting.
+    """
+
+    def last(self, round_number: int) -> int:
+        """The last attempt of this round that was begun; 0 before the first."""
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        """An attempt is about to begin: must not return before that is safe."""
+
+
+class NoAttempts:
+    """For runs whose every round begins afresh."""
+
+    def last(self, round_number: int) -> int:
+        """None was begun."""
+        return 0
+
+    def begin(self, round_number: int, attempt: int) -> None:
+        """Nothing to remember."""

@@ -1,0 +1,52 @@
+"""What an operator sees of a round: how each attempt at a session went, and what came of all of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aggregator.rounds.session import Tally
+from fedge.release import CertificateDocument, Release
+from fedge.routing.statement import CertificateStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptReport:
+    """One try at one session: ``outcome`` is "finished" or "aborted"; ``dropouts`` says of each device that left
+    when and why.
+    """
+
+    purpose: str
+    attempt: int
+    outcome: str
+    reason: str
+    cohort: int
+    survivors: int
+    started: float
+    finished: float
+    dropouts: Mapping[str, str]
+    session_id: bytes | None
+    record: bytes | None
+
+
+@dataclass(slots=True)
+class RoundReport:
+    """What an operator sees of a round. ``attempts`` counts update sessions, the aborted ones too; ``attempts_before`` are
+    those of the same round before a crash, and those that asked how the release on the canary does.
+    """
+
+    round_number: int
+    started: float
+    attempts: int = 0
+    attempts_before: int = 0
+    cohort: int = 0
+    survivors: int = 0
+    outcome: str = "finished"
+    release_id: str = ""
+    statement: CertificateStatement | None = None
+    training_loss: float | None = None
+    noise_to_signal: float | None = None
+    privacy_rho: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    sessions: list[AttemptReport] = field(default_factory=list)
+    release: Release | None = None
+    certificate: CertificateDocument | None = None
+    notes: list[str] = field(default_factory=list)

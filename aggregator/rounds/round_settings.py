@@ -1,0 +1,61 @@
+"""How rounds are run, and what their sessions' vectors look like."""
+
+from dataclasses import dataclass, replace
+
+from aggregator.rounds.canary import CanaryPolicy
+from aggregator.rounds.certify import CertificatePolicy
+from aggregator.rounds.cohort import cohort_sizes
+from aggregator.rounds.server_optimizer import ServerOptimizer
+from fedge.layouts import UpdateLayout
+from fedge.secagg import SessionConfig, threshold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """How rounds are run. ``cohort`` devices train in a round, in several cohorts side by side where they are more than
+    ``cohort_max``, which is the encoding's head-room; ``n_min`` is the smallest cohort that is summed.
+    """
+
+    cohort: int
+    cohort_max: int
+    n_min: int
+    bits: int
+    clip_norm: float
+    weight_cap: int
+    max_attempts: int
+    phase_timeout_s: float
+    session_timeout_s: float
+    optimizer: ServerOptimizer
+    certificate: CertificatePolicy
+    noise_multiplier: float = 0.0
+    canary: CanaryPolicy | None = None
+
+    def update_session(self, reals: int, *, now: float) -> SessionConfig:
+        """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the
+        cohort at hand. With noise no integers travel, and the quorum is the t that a session takes to finish anyway: the
+        more devices are sure to be there, the less noise each of them adds.
+        """
+        largest = max(cohort_sizes(self.cohort, limit=self.cohort_max))
+        if not self.noise_multiplier:
+            config = self.session(reals=reals, integers=UpdateLayout().integers, now=now)
+            return config if self.bits == 32 else replace(config, cohort_max=max(largest, 2))
+        return replace(
+            self.session(reals=reals, integers=0, now=now),
+            cohort_max=largest,
+            n_min=max(self.n_min, threshold(largest)),
+            noise_multiplier=self.noise_multiplier,
+        )
+
+    def session(self, *, reals: int, integers: int, now: float) -> SessionConfig:
+        """The configuration of a session that begins now (Unix time, seconds)."""
+        return SessionConfig(
+            reals=reals,
+            integers=integers,
+            bits=self.bits,
+            cohort_max=self.cohort_max,
+            scale=self.clip_norm,
+            clip_norm=self.clip_norm,
+            weight_cap=self.weight_cap,
+            n_min=self.n_min,
+            deadline=now + self.session_timeout_s,
+        )

@@ -9,7 +9,7 @@ from threading import Event
 
 import grpc
 
-from edge_client.escalation import CentralClient, EscalationFailed, Outcome
+from edge_client.escalation import CentralClient, EscalationFailed, Outcome, answer_of
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
 _OUT_OF_REACH = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -44,10 +44,7 @@ class WatchedCentral:
 
     def answer(self, request: AnswerRequest, timeout_s: float) -> AnswerResponse:
         """The answer. Raises EscalationFailed."""
-        (outcome,) = self.answer_many([request], timeout_s)
-        if isinstance(outcome, EscalationFailed):
-            raise outcome
-        return outcome
+        return answer_of(self.answer_many([request], timeout_s))
 
     def answer_many(self, requests: Sequence[AnswerRequest], timeout_s: float) -> list[Outcome]:
         """One outcome a request, in their order."""

@@ -52,6 +52,14 @@ class EscalationFailed(FedgeError):  # noqa: N818 - an outcome that the agent re
 Outcome = AnswerResponse | EscalationFailed
 
 
+def answer_of(outcomes: "Sequence[Outcome]") -> AnswerResponse:
+    """The answer among the outcomes of one request. Raises EscalationFailed where that is what came of it."""
+    (outcome,) = outcomes
+    if isinstance(outcome, EscalationFailed):
+        raise outcome
+    return outcome
+
+
 class CentralClient(Protocol):
     """Whatever carries a question to central: gRPC on a device, a direct call in the simulator."""
 

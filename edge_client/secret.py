@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from fedge.errors import InputError
+from fedge.identity.files import write_file
 
 SIZE_BYTES = 32
 
@@ -11,14 +12,7 @@ SIZE_BYTES = 32
 def own_secret(path: Path) -> bytes:
     """The secret in ``path``, made where there is none. Raises InputError for a file that is no such secret."""
     if not path.exists():
-        staging = path.with_name(f".{path.name}.new")
-        staging.unlink(missing_ok=True)
-        descriptor = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(SIZE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
+        write_file(path, os.urandom(SIZE_BYTES))
     secret = path.read_bytes()
     if len(secret) != SIZE_BYTES:
         raise InputError(f"{path} has {len(secret)} bytes, not {SIZE_BYTES}: remove it to have a new one made")

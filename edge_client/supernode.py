@@ -17,14 +17,8 @@ import zipfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from flwr.proto.fab_pb2 import GetFabResponse
 
 from edge_client.fleet_api import FleetUnreachable, Post
@@ -33,6 +27,7 @@ from edge_client.participant_socket import Steps, serve_participant
 from edge_client.settings import DeviceHome
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fedge.identity.files import write_file
+from fedge.identity.tls import loopback_certificate
 
 _log = logging.getLogger(__name__)
 
@@ -193,21 +188,9 @@ def _carries_no_code(answer: bytes) -> bool:
 
 
 def _make_certificate(path: Path, key_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedge bridge")])
     now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(LOOPBACK))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
+    certificate, key = loopback_certificate(
+        "fedge bridge", not_before=now - timedelta(days=1), not_after=now + timedelta(days=3650)
     )
-    write_file(key_path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    write_file(path, certificate.public_bytes(Encoding.PEM))
+    write_file(key_path, key)
+    write_file(path, certificate)

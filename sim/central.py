@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import grpc
 
 from aggregator.central import CentralError, CentralService, serve_in_thread
-from edge_client.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome
+from edge_client.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome, answer_of
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
 
@@ -18,10 +18,7 @@ class DirectCentralClient:
 
     def answer(self, request: AnswerRequest, timeout_s: float) -> AnswerResponse:
         """The answer. Raises EscalationFailed where the service refuses."""
-        (outcome,) = self.answer_many([request], timeout_s)
-        if isinstance(outcome, EscalationFailed):
-            raise outcome
-        return outcome
+        return answer_of(self.answer_many([request], timeout_s))
 
     def answer_many(self, requests: Sequence[AnswerRequest], timeout_s: float) -> list[Outcome]:
         """One outcome a request, in their order."""

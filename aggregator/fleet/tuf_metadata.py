@@ -78,10 +78,6 @@ class MetadataFolder:
         if not (path.is_file() and path.stat().st_size == len(data)):
             write_whole(path, data)
 
-    def read_target(self, target: TargetFile) -> bytes:
-        """A target's content."""
-        return self._target_path(target).read_bytes()
-
     def remove_old(self, *, named: Collection[TargetFile], now: float) -> None:
         """Remove targets that nobody names and superseded metadata, once they are a day old; never a root."""
         current = {f"{self.snapshot().signed.version}.snapshot.json", f"{self.offered().signed.version}.targets.json"}

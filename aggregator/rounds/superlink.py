@@ -5,7 +5,6 @@ run) is told to it again by the rounds process after every start. Its own certif
 processes on this machine talk to it: the rounds process, and the door, which relays what devices' nodes say.
 """
 
-import ipaddress
 import os
 import secrets
 import sys
@@ -14,11 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from aggregator.settings import ServerHome
+from fedge.identity.files import PUBLIC, write_file
+from fedge.identity.tls import loopback_certificate
 
 HOST = "127.0.0.1"
 SECRET_FILE = "FEDGE_SUPERLINK_SECRET_FILE"  # noqa: S105 - the name of an environment variable
@@ -60,7 +58,7 @@ def prepare_superlink(home: ServerHome, *, now: datetime | None = None) -> Super
     files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     moment = now or datetime.now(UTC)
     if not files.secret.exists():
-        _write_private(files.secret, secrets.token_hex(32).encode())
+        write_file(files.secret, secrets.token_hex(32).encode())
     if not _usable(files, moment):
         _make_certificate(files, moment)
     return files
@@ -116,32 +114,6 @@ def _usable(files: SuperLinkFiles, now: datetime) -> bool:
 
 
 def _make_certificate(files: SuperLinkFiles, now: datetime) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedge SuperLink")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + LIFE)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST)), x509.DNSName("localhost")]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(files.private_key, pem)
-    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(data)
-    temporary.replace(path)
+    certificate, key = loopback_certificate("fedge SuperLink", not_before=now - timedelta(minutes=5), not_after=now + LIFE)
+    write_file(files.private_key, key)
+    write_file(files.certificate, certificate, mode=PUBLIC)

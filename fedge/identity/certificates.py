@@ -37,7 +37,7 @@ def new_certificate_authority(
 ) -> CertificateAuthority:
     """An authority with a fresh key, or with the one given. Times in UNIX seconds. Raises InputError."""
     key = private_key or Ed25519PrivateKey.generate()
-    usage = _key_usage(signs_certificates=True)
+    usage = key_usage(signs_certificates=True)
     builder = _builder(name, name, key.public_key(), not_before, not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     certificate = builder.add_extension(usage, critical=True).sign(key, algorithm=None)
@@ -56,7 +56,7 @@ def issue_certificate(
     """A certificate (DER) that says: ``public_key`` is ``device_id``'s. Times in UNIX seconds. Raises InputError."""
     builder = _builder(ca_name, check_device_id(device_id), public_key, not_before, not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(key_usage(signs_certificates=False), critical=True)
     return builder.sign(ca_key, algorithm=None).public_bytes(Encoding.DER)
 
 
@@ -142,7 +142,8 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """What an authority's key may do, or a member's: sign certificates, or sign and nothing else."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

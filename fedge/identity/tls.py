@@ -14,10 +14,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedge.errors import InputError, VerificationError
+from fedge.identity.certificates import key_usage
 from fedge.identity.device_id import check_device_id
 
 MAX_TLS_REQUEST_BYTES = 2048
@@ -88,6 +89,29 @@ def key_from_bytes(data: bytes) -> ec.EllipticCurvePublicKey:
         raise VerificationError("not a P-256 key") from None
 
 
+def loopback_certificate(name: str, *, not_before: datetime, not_after: datetime) -> tuple[bytes, bytes]:
+    """A certificate (PEM) for 127.0.0.1 and localhost that is its own authority, and its fresh key (PEM, unencrypted).
+
+    For two processes of one machine, one of which pins it.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    common = _name(name)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(common)
+        .issuer_name(common)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.SubjectAlternativeName([_general_name("127.0.0.1"), _general_name("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _pem(certificate), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def tls_request(device_id: str, private_key: ec.EllipticCurvePrivateKey) -> bytes:
     """A certificate request (PKCS 10, DER) by the holder of the key. Raises InputError for an id that cannot be."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_name(check_device_id(device_id)))
@@ -148,7 +172,7 @@ def _anchor(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
@@ -170,23 +194,9 @@ def _leaf(
         .not_valid_before(_moment(span[0]))
         .not_valid_after(_moment(span[1]))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
     )
 
 

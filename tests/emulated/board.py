@@ -9,6 +9,7 @@ $FEDGE_EMULATED_BOARD, or ~/.cache/fedge/cortex-a72, and is made anew when a loc
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,9 +139,9 @@ def _fetch(board: Board, architecture: str, packages: Sequence[str], *, with_dep
         each.mkdir(parents=True)
     sources = home / "etc/sources.list"
     signed = f"[signed-by={KEYRING}]"
+    archive = _archive()
     sources.write_text(
-        f"deb {signed} http://deb.debian.org/debian {SUITE} main\n"
-        f"deb {signed} http://deb.debian.org/debian-security {SUITE}-security main\n"
+        f"deb {signed} {archive} {SUITE} main\ndeb {signed} {archive}-security {SUITE}-security main\n", encoding="ascii"
     )
     options = {
         "APT::Architecture": architecture,
@@ -163,6 +164,14 @@ def _fetch(board: Board, architecture: str, packages: Sequence[str], *, with_dep
     if not found:
         raise NotPrepared(f"apt brought none of {', '.join(packages)}")
     return found
+
+
+def _archive() -> str:
+    """Where this system itself has its Debian packages from."""
+    for path in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))):
+        if path.is_file() and (found := re.search(r"https?://\S+/debian(?=/?\s)", path.read_text(errors="replace"))):
+            return found[0]
+    raise NotPrepared("apt's sources name no Debian archive: the board's system comes from there")
 
 
 def _like_a_pi(board: Board) -> None:

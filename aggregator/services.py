@@ -39,8 +39,6 @@ def run_part(part: str, home: ServerHome) -> None:
     }
     if part not in PARTS:
         raise InputError(f"there is no part {part!r}: choose one of {', '.join(PARTS)}")
-    if not home.settings_file.is_file():
-        raise InputError(f"{home.folder} is not set up: run `fedge server init` first")
     runners[part](home, home.settings())
 
 

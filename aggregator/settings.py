@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fedge.errors import InputError
 from fedge.settings import Settings, read_settings
 
 
@@ -140,5 +141,7 @@ class ServerHome:
         return f"sqlite:///{(self.folder / 'aggregator.sqlite').absolute()}"
 
     def settings(self) -> ServerSettings:
-        """Read from `server.toml`. Raises InputError."""
+        """Read from `server.toml`. Raises InputError, also where nothing was set up yet."""
+        if not self.settings_file.is_file():
+            raise InputError(f"{self.folder} is not set up: run `fedge server init` first")
         return read_settings(ServerSettings, self.settings_file)

@@ -89,6 +89,11 @@ def make_update(
     )
 
 
+def without_news(update: Contribution) -> Contribution:
+    """The update of a device that has nothing to add: zeros that weigh nothing. What the work cost stands."""
+    return replace(update, reals=np.zeros_like(update.reals), integers=np.zeros_like(update.integers), trained_on=())
+
+
 def make_counts(
     store: DeviceStore, candidate: LoadedRelease, policy: Policy, *, publication: int, price_usd: float
 ) -> Contribution:

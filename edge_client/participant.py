@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from google.protobuf.message import DecodeError
 
 from edge_client.clock import Clock
-from edge_client.contribution import Contribution, make_counts, make_health, make_update
+from edge_client.contribution import Contribution, make_counts, make_health, make_update, without_news
 from edge_client.energy import EnergyMeter
 from edge_client.learner import Training, training_from_mapping
 from edge_client.loading import LoadedRelease
@@ -219,7 +219,10 @@ class Participant:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
             again = self._store.sessions.is_spent(_mark("update", request.release_id))
             seed = derive(self._seed, "training", request.round, request.attempt)
-            return make_update(self._store, self._releases.loader, release, seed=seed, again=again)
+            update = make_update(self._store, self._releases.loader, release, seed=seed, again=again)
+            # A few examples can be left out in a few ways only. Who has nothing new to say says nothing, instead of being
+            # one answer too few for the others' sum.
+            return without_news(update) if self._store.sessions.is_spent(_fingerprint(update)) else update
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
             return make_counts(
                 self._store,
@@ -280,7 +283,7 @@ class Participant:
         else:
             sessions.spend_update(_mark("update", request.release_id))
             # An update of zeros protects nothing: nothing was trained.
-            fresh = not contribution.reals.any() or sessions.spend_update(sha256(contribution.reals.tobytes()).digest())
+            fresh = not contribution.reals.any() or sessions.spend_update(_fingerprint(contribution))
         if not fresh:
             raise SessionRefused("this contribution has left the device once and is never masked again")
 
@@ -309,6 +312,11 @@ def _read_request(payload: bytes) -> "rounds_pb2.CheckInRequest":
         return rounds_pb2.CheckInRequest.FromString(payload)
     except DecodeError:
         raise SessionRefused(f"the check-in of {len(payload)} bytes cannot be read") from None
+
+
+def _fingerprint(update: Contribution) -> bytes:
+    """What an update is known by once it has left."""
+    return sha256(update.reals.tobytes()).digest()
 
 
 def _mark(kind: str, release_id: str) -> bytes:

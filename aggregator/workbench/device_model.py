@@ -52,7 +52,7 @@ class DeviceModel:
 class Quantized:
     """A round's files. ``infer``: int8, what devices get; ``infer_fp32``: what it was made from.
 
-    ``agreement``: share of held-out server queries with the same answer from both, for the quality gate.
+    ``agreement``: share of held-out server queries with the same answer from both (`model_files.agreement`), for the gate.
     ``self_test_logits``: of the int8 file for the model's ``self_test_queries``, one row [C] each.
     """
 

@@ -15,11 +15,16 @@ from onnx import numpy_helper
 
 from fedge.errors import InputError
 from fedge.release import Weights
+from fedge.routing.confidence import softmax
 
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 EMBEDDING, LOGITS = "embedding", "logits"
 FACTOR_LIMIT = 63
 """Largest integer in a quantized factor of a product: 7 bits (see `quantize`)."""
+
+TIE = 0.001
+"""Probabilities less than this apart are no decision. On home, after a dozen to fifty queries in all, the labels that int8 and
+float32 gave differently lay less than 0.0002 apart; in a trained model next to no row is a tie."""
 
 Inputs = Mapping[str, NDArray[Any]]
 _ROWS_A_RUN = 256
@@ -56,10 +61,17 @@ def int8_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
     return np.clip(np.rint(weight / scale), -FACTOR_LIMIT, FACTOR_LIMIT).astype(np.int8), scale
 
 
-def agreement(one: bytes, other: bytes, inputs: Inputs) -> float:
-    """The share of rows to which two models give the same label. Raises InputError without rows."""
-    first, second = (run_model(model, inputs, [LOGITS])[LOGITS].argmax(axis=1) for model in (one, other))
-    return float(np.mean(first == second))
+def agreement(int8: bytes, fp32: bytes, inputs: Inputs) -> float:
+    """The share of rows to which the int8 model gives a label that its fp32 twin gives too, or could as well have given.
+
+    A head that has seen three intents of thirty is undecided between the rest: the twin's labels are then ties that float
+    noise breaks, and another rounding breaks otherwise. A row is a tie where the twin's probabilities of its own label and of
+    the int8 model's lie less than TIE apart. Raises InputError without rows.
+    """
+    answered = run_model(int8, inputs, [LOGITS])[LOGITS].argmax(axis=1)
+    likely = softmax(run_model(fp32, inputs, [LOGITS])[LOGITS])
+    lost = likely.max(axis=1) - likely[np.arange(len(likely)), answered]
+    return float(np.mean(lost < TIE))
 
 
 def run_model(model: bytes, inputs: Inputs, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:

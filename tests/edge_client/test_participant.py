@@ -494,6 +494,17 @@ def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party):
     assert not np.allclose(first.reals, second.reals)
 
 
+def test_who_has_nothing_new_to_say_on_a_release_says_nothing_and_the_sum_goes_on(make_party, queries):
+    party = make_party(taught=False)
+    for number, name in enumerate(party.names):
+        party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
+    # All of it, each of the two alone, and then there is nothing that has not left: the session is finished all the same.
+    told = [UpdateLayout().decode(party.run(round_number=number).integers).examples for number in range(1, 9)]
+    assert told[0] == 8
+    assert told[1] == 4
+    assert told[-1] == 0
+
+
 def test_a_session_that_ends_before_masking_spends_nothing(party):
     party.share(party.open(purpose=COUNTS))
     sums = CountsLayout(5).decode(party.run(purpose=COUNTS, round_number=2).integers)

@@ -99,6 +99,13 @@ def test_a_head_of_zeros_gives_zero_logits_and_full_agreement(made):
     assert agreement(fp32, int8, made.inputs) == 1.0
 
 
+@pytest.mark.parametrize(("apart", "agrees"), [(1e-4, 1.0), (0.1, 0.0)])
+def test_labels_that_float32_cannot_tell_apart_are_no_disagreement(made, apart, agrees):
+    first, second = zeros(), zeros()
+    first["head.bias"][3], second["head.bias"][5] = apart, apart
+    assert agreement(with_head(made.int8, second), with_head(made.fp32, first), made.inputs) == agrees
+
+
 def test_agreement_counts_rows_with_the_same_label(made):
     weights = {"head.weight": np.zeros((D, CLASSES), np.float32), "head.bias": np.eye(CLASSES, dtype=np.float32)[2]}
     third = with_head(made.fp32, weights)

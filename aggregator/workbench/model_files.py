@@ -23,8 +23,8 @@ FACTOR_LIMIT = 63
 """Largest integer in a quantized factor of a product: 7 bits (see `quantize`)."""
 
 TIE = 0.001
-"""Probabilities less than this apart are no decision. On home, after a dozen to fifty queries in all, the labels that int8 and
-float32 gave differently lay less than 0.0002 apart; in a trained model next to no row is a tie."""
+"""Probabilities less than this apart are no decision. On home, after a dozen queries in all, labels that int8 and float32
+gave differently lay less than 0.0001 apart; in a trained model next to no row is a tie."""
 
 Inputs = Mapping[str, NDArray[Any]]
 _ROWS_A_RUN = 256
@@ -64,9 +64,9 @@ def int8_columns(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray
 def agreement(int8: bytes, fp32: bytes, inputs: Inputs) -> float:
     """The share of rows to which the int8 model gives a label that its fp32 twin gives too, or could as well have given.
 
-    A head that has seen three intents of thirty is undecided between the rest: the twin's labels are then ties that float
-    noise breaks, and another rounding breaks otherwise. A row is a tie where the twin's probabilities of its own label and of
-    the int8 model's lie less than TIE apart. Raises InputError without rows.
+    A head that has seen three intents of thirty is undecided between the rest: which of them float32 answers is noise, and
+    another rounding answers another. A row is such a tie where the twin's probabilities of the two labels lie less than TIE
+    apart. Raises InputError without rows.
     """
     answered = run_model(int8, inputs, [LOGITS])[LOGITS].argmax(axis=1)
     likely = softmax(run_model(fp32, inputs, [LOGITS])[LOGITS])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedge.errors import FedgeError
@@ -28,6 +29,7 @@ from fedge.release import (
 from fedge.routing.confidence import ConfidenceKind
 
 MIN_AGREEMENT = 0.985
+SELF_TEST_TOLERANCE = 1e-3
 
 
 class QualityGateFailed(FedgeError):  # noqa: N818 - an outcome of a round
@@ -59,6 +61,19 @@ class ReleaseMaker:
     price_book: str
     export: Callable[[Weights], Export]
     release_key: Ed25519PrivateKey
+
+    def is_base_of(self, release: Release) -> bool:
+        """Whether ``release`` is this device model with some head: rounds on another would train heads that fit none.
+
+        The same head answers the release's self-test alike on the same encoder only.
+        """
+        head = release.weights()
+        if structure_sha256(head) != structure_sha256(self.first_head):
+            return False
+        mine, theirs = self.export(head).self_test, release.manifest.self_test
+        if mine["queries"] != theirs["queries"]:
+            return False
+        return bool(np.allclose(mine["logits"], theirs["logits"], atol=SELF_TEST_TOLERANCE))
 
     def make(self, head: Weights, *, version: int, temperature: float, parent: str | None) -> Release:
         """A signed release around ``head``. Raises QualityGateFailed."""

@@ -82,11 +82,19 @@ class RoundRunner:
             state = self._watch_canary(state, state.canary, report)
             report.release_id = state.release_id
         elif active is not None and active != state.release_id:
-            report.notes.append(f"training goes on from {active[:12]}: an operator took {state.release_id[:12]} back")
+            followed = self.registry.release(active)
+            if not self.maker.is_base_of(followed):
+                raise InputError(
+                    f"release {active[:12]} runs on another device model than the one prepared here: promote a release of "
+                    "this one, or start the rounds with the models that it was made from"
+                )
+            newer = followed.manifest.version > state.version
+            why = f"it is a new base in place of {state.release_id[:12]}" if newer else _taken_back(state)
+            report.notes.append(f"training goes on from {active[:12]}: {why}")
             state = replace(
-                initial_state(self.registry.release(active)),
+                initial_state(followed),
                 round_number=state.round_number,
-                version=state.version,
+                version=max(state.version, followed.manifest.version),
                 running=state.running,
                 publication=state.publication,
                 probe_rate=state.probe_rate,
@@ -340,6 +348,10 @@ class RoundRunner:
             )
         )
         return result
+
+
+def _taken_back(state: FederationState) -> str:
+    return f"an operator took {state.release_id[:12]} back"
 
 
 def initial_state(first: Release) -> FederationState:

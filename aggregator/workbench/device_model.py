@@ -67,12 +67,13 @@ def build_device_model(
     seed: bytes,
     *,
     warm_start: bool = False,
+    dimensions: int | None = None,
     progress: Progress | None = None,
 ) -> DeviceModel:
     """Train the encoder on the workload's server part, export it, quantize it. Under a minute on one core for clinc150.
 
-    ``warm_start``: the head learns from the server part, too; else it is all zeros. Raises InputError for a
-    server part that is too small to hold some of it out.
+    ``warm_start``: the head learns from the server part, too; else it is all zeros. ``dimensions`` of the embedding: the
+    recipe's, unless given. Raises InputError for a server part that is too small to hold some of it out.
     """
     # Here and not above: only the building of a model needs torch.
     from aggregator.workbench.architectures import DeviceNetwork, encoder_for
@@ -81,12 +82,13 @@ def build_device_model(
     from aggregator.workbench.step_graph import export_step
 
     recipe = recipe_for(workload.features)
+    width = dimensions or recipe.dimensions
     classes = len(workload.labels)
     kept, held = _hold_out(workload.server, recipe.holdout_share, generator(seed, "device model", "holdout"))
     train, holdout = workload.server.take(kept), workload.server.take(held)
     inputs = workload.features.encode(train.queries)
     with seeded(derive(seed, "device model", "encoder")):
-        encoder = encoder_for(workload.features, dimensions=recipe.dimensions)
+        encoder = encoder_for(workload.features, dimensions=width)
         train_encoder(
             encoder,
             inputs,
@@ -97,7 +99,7 @@ def build_device_model(
         )
         infer = export_infer(DeviceNetwork(encoder, classes), workload.features.encode(train.queries[:2]))
         step = export_step(
-            dimensions=recipe.dimensions,
+            dimensions=width,
             classes=classes,
             batch_size=int(recipe.training["batch_size"]),
             l2=float(recipe.training["l2"]),
@@ -109,7 +111,7 @@ def build_device_model(
         if warm_start:
             head = fit_head(run_model(infer_int8, inputs, [EMBEDDING])[EMBEDDING], train.labels, classes=classes)
         else:
-            head = zero_head(dimensions=recipe.dimensions, classes=classes)
+            head = zero_head(dimensions=width, classes=classes)
     return DeviceModel(
         features=workload.features,
         labels=workload.labels,

@@ -16,7 +16,7 @@ from fedge.errors import InputError
 
 STATE = "state"
 FILES = "aggregator"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

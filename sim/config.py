@@ -102,7 +102,7 @@ class SimulationConfig:
         """
         values = asdict(replace(self, out=Path()))
         del values["out"]
-        return {name: _contents(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: named_contents(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     def to_json(self) -> str:
         """Canonical JSON of `parameters`."""
@@ -121,7 +121,7 @@ class SimulationConfig:
         return sorted(name for name in names if mine.get(name) != theirs.get(name))
 
 
-def _contents(path: Path) -> str:
+def named_contents(path: Path) -> str:
     """A file's name and hash; its name alone where it cannot be read, which is said when it is used."""
     try:
         return f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"

@@ -105,7 +105,7 @@ class Days:
         self.answers: TestAnswers | None = None
         self.asked_labels = np.zeros(len(test.workload.labels), dtype=np.int64)
         for entry in rounds:  # of an interrupted run: its traffic is a pure function of the seed
-            self._count(fleet.upcoming(entry["round"]))
+            self._count(alter(entry["round"], fleet.upcoming(entry["round"])))
 
     def wait(self, round_number: int) -> bool:
         """Let the queries of a day pass, unless the run is over."""
@@ -208,6 +208,7 @@ class Days:
             "usd_by_payer": totals.usd_by_payer(),
             "usd_total": usd,
             "energy_j": _energy(totals),
+            "quantities": totals.quantity_by_kind(),
             "bytes": {
                 "up": int(totals.quantity(Kind.UPLINK_QUERIES, Kind.UPLINK_UPDATES, Kind.UPLINK_SECAGG)),
                 "down": int(totals.quantity(Kind.DOWNLINK_ANSWERS, Kind.DOWNLINK_SECAGG, Kind.DOWNLINK_RELEASES)),

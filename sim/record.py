@@ -2,14 +2,16 @@
 
 One entry a test query in columns of equal length, and one a round. Keys:
 
-- ``format`` (1), ``workload``, ``seed``, ``devices``, ``queries_per_round`` (of one device), ``release``, ``threshold``
-  (null: everything escalates), ``device_profile``, ``price_book``, ``version``;
+- ``format`` (2), ``workload``, ``seed``, ``devices``, ``queries_per_round`` (of one device), ``release``, ``threshold``
+  (null: everything escalates), ``device_profile``, ``price_book``, ``version``, ``parameters`` (all of `fedge sim run`'s,
+  files by name and SHA-256);
 - ``labels``: names of the classes; ``oos_label``: the one that means "none of these", or null;
 - ``asked``: how often the fleet was asked for each class in the whole run, by truth, in the order of ``labels``;
 - ``queries``: ``confidence`` (of the last release's int8 model), ``device`` (its answer), ``central`` (central's), ``truth``
   (indices into ``labels``), ``local`` (1: the device answers at ``threshold``), ``owner`` (whose handwriting it carries, -1
   where devices have none) and ``alone`` (how many of the ``alone_devices`` get it right when each learned alone);
-- ``rounds``: number, queries, who answered them, energy in joules and USD by kind, bytes.
+- ``rounds``: number, queries, who answered them, what was used by kind (``quantities``, in the ledger's units) and what that
+  cost at the run's own prices, bytes.
 
 Plain JSON: no pickle, nothing that is run on reading.
 """
@@ -23,11 +25,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedge.costs import Kind
+from fedge.costs.figures import is_amount
 from fedge.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "record.json"
-ROUND_KEYS = ("round", "usd", "energy_j", "bytes", "threshold", "fallback_rate", "accuracy", "stream")
+ROUND_KEYS = (
+    "round",
+    "usd",
+    "quantities",
+    "bytes",
+    "threshold",
+    "fallback_rate",
+    "accuracy",
+    "certificate",
+    "probes",
+    "stream",
+)
+STREAM_KEYS = ("queries", "local", "escalated", "probes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,6 +79,7 @@ class RunRecord:
     device_profile: str
     price_book: str
     version: str
+    parameters: Mapping[str, Any]
     labels: tuple[str, ...]
     oos_label: str | None
     asked: NDArray[np.int64]
@@ -79,6 +96,10 @@ class RunRecord:
                 raise InputError(f"a record's {name} names a class that is not among its {classes} labels")
         if len(self.asked) != classes or not self.rounds:
             raise InputError("a record counts what was asked by class, and has at least one round")
+        if min(self.devices, self.queries_per_round) < 1:
+            raise InputError("a record has at least one device with one query a round")
+        for number, entry in enumerate(self.rounds, start=1):
+            _check_round(number, entry)
 
     @property
     def oos_index(self) -> int | None:
@@ -116,6 +137,22 @@ class RunRecord:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             raise InputError(f"record.json cannot be read ({error}): play the run again") from None
+
+
+def _check_round(number: int, entry: Mapping[str, Any]) -> None:
+    """Raises InputError where a scenario could not count on a round's numbers."""
+    missing = [key for key in ROUND_KEYS if key not in entry]
+    if missing:
+        raise InputError(f"round {number} of record.json lacks {missing[0]!r}: play the run again")
+    numbers = {f"quantities.{Kind(kind)}": value for kind, value in entry["quantities"].items()}
+    numbers |= {f"stream.{key}": entry["stream"][key] for key in STREAM_KEYS}
+    numbers |= {f"accuracy.{who}": entry["accuracy"][who] for who in ("device", "system", "central")}
+    numbers |= {f"probes.{key}": entry["probes"][key] for key in ("local", "disagreed")}
+    numbers["fallback_rate"] = entry["fallback_rate"]
+    wrong = [name for name, value in numbers.items() if not is_amount(value)]
+    if wrong or entry["stream"]["queries"] < 1:
+        name = wrong[0] if wrong else "stream.queries"
+        raise InputError(f"round {number} of record.json has no usable {name}: play the run again")
 
 
 def record_rounds(rounds: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:

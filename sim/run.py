@@ -24,6 +24,7 @@ from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
+from aggregator.rounds.replacing import replace_base
 from aggregator.rounds.round import RoundRunner, initial_state
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
@@ -70,10 +71,12 @@ def simulate(
     preparation: Preparation | None = None,
     alter: Alter = unaltered,
     watch: Watch | None = None,
+    new_base: bool = False,
 ) -> dict[str, Any]:
     """Run the loop, write everything into ``config.out``, and return the summary.
 
-    ``preparation`` lets several runs share data and models; ``alter`` and ``watch`` are for experiments.
+    ``preparation`` lets several runs share data and models; ``alter`` and ``watch`` are for experiments. ``new_base``, with
+    ``resume``: the device model of ``preparation`` replaces the one that the run was interrupted with.
     Raises InputError for parameters, files and checkpoints that cannot be used. An interruption leaves the last finished
     round's checkpoint behind.
     """
@@ -85,11 +88,17 @@ def simulate(
         checkpoints.clear(config.out)
         (config.out / DATABASE).unlink(missing_ok=True)
     policy = policy.for_labels(prepared.workload.topics, prepared.workload.labels)
-    with _simulation(config, prepared, stored, book=book, policy=policy, observer=observer, alter=alter, watch=watch) as (
-        days,
-        release,
-        stores,
-    ):
+    with _simulation(
+        config,
+        prepared,
+        stored,
+        book=book,
+        policy=policy,
+        observer=observer,
+        alter=alter,
+        watch=watch,
+        new_base=new_base,
+    ) as (days, release, stores):
         summary = _summary(config, prepared, days, book)
         write_summary(config.out, summary)
         write_record(config.out, _record(config, prepared, days, summary, release=release, stores=stores))
@@ -109,6 +118,7 @@ def _simulation(
     observer: Observer,
     alter: Alter,
     watch: Watch | None,
+    new_base: bool,
 ) -> Iterator[tuple[Days, Release, list[DeviceStore]]]:
     """The finished run: every round played, with the release that devices end on and what is on their disks."""
     seed = root_seed(config.seed)
@@ -126,6 +136,8 @@ def _simulation(
         facts = WorkloadFacts.of(prepared.workload)
         maker = release_maker(facts, prepared.model, book, keys.release, noise_multiplier=config.dp_noise_multiplier)
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
+        if new_base:
+            replace_base(maker, registry, state, at=clock())
         service = central_service(prepared.strong, facts, book, clock)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
         fleet = Fleet(
@@ -267,6 +279,7 @@ def _record(
         device_profile=PROFILE,
         price_book=summary["price_book"],
         version=summary["version"],
+        parameters=config.parameters(),
         labels=workload.labels,
         oos_label=workload.oos_label,
         asked=days.asked_labels,

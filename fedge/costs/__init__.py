@@ -24,6 +24,7 @@ from fedge.costs.figures import Figure
 from fedge.costs.ledger import MODEL, Kind, LedgerEntry, Payer, Totals, entry
 from fedge.costs.prices import ModelPrice, PriceBook
 from fedge.costs.profiles import DeviceProfile, load_profiles, profiles_from_toml
+from fedge.costs.repricing import repriced, unit_price_usd
 
 __all__ = [
     "MODEL",
@@ -53,5 +54,7 @@ __all__ = [
     "profiles_from_toml",
     "queries_per_day_to_break_even",
     "queries_per_day_to_match_idle",
+    "repriced",
+    "unit_price_usd",
     "usd_per_1k",
 ]

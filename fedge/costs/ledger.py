@@ -114,6 +114,11 @@ class Totals:
             raise InputError(f"ledger: {', '.join(kinds)} have different units")
         return sum(quantity for (_, k), (quantity, _) in self.sums.items() if k in kinds)
 
+    def quantity_by_kind(self) -> dict[str, float]:
+        """Quantity of every kind that has a row, each in its own unit, in the order of Kind."""
+        present = {kind for _, kind in self.sums}
+        return {kind.value: self.quantity(kind) for kind in Kind if kind in present}
+
     def usd_by_kind(self) -> dict[str, float]:
         """USD of every kind that has a row, in the order of Kind."""
         present = {kind for _, kind in self.sums}

@@ -74,7 +74,7 @@ class DeviceProfile:
         slower = self.value("inference_s") / INFERENCE_S_ON_X86
         return sessions * SECAGG_SESSION_S_ON_X86 * slower * self.active_w
 
-    def radio_j(self, bytes_up: int, bytes_down: int) -> float:
+    def radio_j(self, bytes_up: float, bytes_down: float) -> float:
         """Energy of sending and receiving."""
         return bytes_up * self.value("uplink_j_per_byte") + bytes_down * self.value("downlink_j_per_byte")
 

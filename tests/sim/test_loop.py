@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
+from fedge.costs import PriceBook, load_profiles, repriced
+from fedge.costs.figures import packaged_text
+from fedge.costs.prices import DEFAULT_BOOK
 from fedge.errors import InputError
 from fedge.release import load_private_key, read_release
 from sim.config import SimulationConfig
 from sim.preparation import Preparation, prepare
 from sim.run import simulate
+from sim.settings import PROFILE
 
 DEVICES = 10
 ROUNDS = 3
@@ -122,6 +126,21 @@ def test_a_finished_run_can_be_continued_with_more_rounds(
     run(tmp_path, dropout=0.2, rounds=2)
     longer = run(tmp_path, dropout=0.2, rounds=ROUNDS, resume=True)
     assert without_seconds(longer) == without_seconds(reference[1])
+
+
+def test_what_was_used_costs_at_the_runs_own_prices_what_the_run_says_and_at_others_what_another_run_says(
+    run: Callable[..., dict[str, Any]], reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    text = packaged_text(DEFAULT_BOOK)
+    (tmp_path / "dear.toml").write_text(text.replace("value = 0.09", "value = 9").replace("_mtok = 5.0", "_mtok = 50.0"))
+    dear = PriceBook.from_toml((tmp_path / "dear.toml").read_text())
+    played = run(tmp_path / "run", dropout=0.2, prices=tmp_path / "dear.toml")
+    profile = load_profiles()[PROFILE]
+    for entry, again in zip(reference[1]["rounds"], played["rounds"], strict=True):
+        at_home, elsewhere = (repriced(entry["quantities"], book, profile) for book in (PriceBook.load_default(), dear))
+        assert {kind.value: usd for kind, usd in at_home.items()} == pytest.approx(entry["usd"])
+        # A manifest names its price book, and their names are of one length here: bytes are the same.
+        assert {kind.value: usd for kind, usd in elsewhere.items()} == pytest.approx(again["usd"])
 
 
 def test_everything_is_written_and_the_last_release_verifies(reference: tuple[Path, dict[str, Any]]) -> None:

@@ -1,5 +1,8 @@
 """`fedge sim scenarios`: what-if questions over one recorded run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +13,8 @@ from cli.simulate import WorkloadName
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sim.config import SimulationConfig
+    from sim.days import Observer
     from sim.scenarios.base import Scenario
 
 # Where the output goes to a file, there is no terminal whose width would count.
@@ -34,20 +39,30 @@ def scenarios(
         bool, typer.Option("--secagg/--plain", help="Of the run, where it is played now: the same figures either way.")
     ] = True,
     prices: Annotated[Path | None, typer.Option(help="A price book (TOML) instead of the one that ships.")] = None,
+    profiles: Annotated[Path | None, typer.Option(help="Device profiles (TOML) instead of those that ship.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="The routing policy (TOML) that the run is played with.")] = None,
+    intent_days: Annotated[int, typer.Option(help="Days played from the one on which a new intent appears.", min=1)] = 14,
+    recorded_only: Annotated[
+        bool, typer.Option("--recorded-only", help="Leave out the two scenarios that play runs of their own.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print scenarios.json; no tables.")] = False,
 ) -> None:
     """Ask what prices, volume, errors and hardware do to the result; play the run first where there is none.
 
-    Every figure comes from one recorded run and from the price book and device profiles, each with a source and a date.
+    Figures come from one recorded run and from the price book and device profiles, each with a source and a date. Two
+    scenarios (a new intent, a model is replaced) play runs of their own with that run's parameters, and say so.
     """
     from cli.files import read_text
     from cli.progress import Progress
-    from fedge.costs import PriceBook, load_profiles
+    from fedge.costs import PriceBook, load_profiles, profiles_from_toml
     from sim.config import SimulationConfig
     from sim.scenarios import play
     from sim.scenarios.base import Given
+    from sim.scenarios.own_runs import same_run
 
     book = PriceBook.load_default() if prices is None else PriceBook.from_toml(read_text(prices, "--prices"))
+    shipped = load_profiles()
+    devices_given = shipped if profiles is None else profiles_from_toml(read_text(profiles, "--profiles"))
     config = SimulationConfig(
         workload=workload.value,
         devices=devices,
@@ -58,13 +73,17 @@ def scenarios(
         secagg=secagg,
         queries_per_round=queries_per_round,
         prices=prices,
+        policy=policy,
     ).checked()
     with Progress(config, quiet=json_output) as progress:
         record = play.recorded_run(config, observer=progress)
-    given = Given(record=record, book=book, profiles=load_profiles())
+    given = Given(record=record, book=book, profiles=devices_given, recorded=shipped[record.device_profile])
     answers = play.ask_all(given)
-    content = play.document(record, book, given.profiles, answers)
-    play.write(out, content, play.render(record, answers))
+    if not recorded_only:
+        again = same_run(record, data=data, policy=policy, prices=prices, out=out)
+        answers += play.play_own(given, again, observe=partial(_observe, quiet=json_output), days=intent_days)
+    content = play.document(given, answers)
+    play.write(out, content, play.render(given, answers))
     if json_output:
         import json
 
@@ -78,6 +97,18 @@ def scenarios(
     for answer in answers:
         _print(console, answer)
     console.print(f"\nPage: {out / 'scenarios.html'}   numbers: {out / 'scenarios.json'}", soft_wrap=True)
+
+
+@contextmanager
+def _observe(title: str, config: "SimulationConfig", *, quiet: bool) -> Iterator["Observer"]:
+    from rich.console import Console
+
+    from cli.progress import Progress
+
+    if not quiet:
+        Console(highlight=False).print(f"\n{title}", soft_wrap=True)
+    with Progress(config, quiet=quiet) as progress:
+        yield progress
 
 
 def _print(console: "Console", answer: "Scenario") -> None:

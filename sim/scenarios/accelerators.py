@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from fedge.costs import DeviceProfile, PriceBook
-from fedge.costs.ledger import STANDING, Kind
+from fedge.costs import DeviceProfile, PriceBook, repriced
+from fedge.costs.ledger import STANDING
 from sim.report.numbers import number
 from sim.scenarios.base import Given, Scenario, book_source, central_sources, chart, line, profile_sources
-from sim.scenarios.economics import standing_usd
+from sim.scenarios.economics import WORK, quantities, standing_usd
 
 NAMES = {
     "raspberry-pi-4": "Pi 4",
@@ -15,8 +15,6 @@ NAMES = {
     "laptop": "laptop",
     "data-centre-gpu": "GPU",
 }
-# The kinds of device energy that go with the profile's own times and power.
-_WORK = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +31,19 @@ class OnDevice:
 
 def on_device(given: Given, profile: DeviceProfile) -> OnDevice:
     """Energy by the profile's seconds and watts in place of the recorded device's; what is not energy stays."""
-    last, book, record = given.record.rounds[-1], given.book, given.record
-    queries = last["stream"]["queries"]
-    usd = {kind: amount for kind, amount in last["usd"].items() if kind not in STANDING}
-    for kind, ratio in ratios(profile, given.profile).items():
-        usd[kind.value] = usd.get(kind.value, 0.0) * ratio
-    work = ratios(profile, given.profile)
-    joules = sum(last["energy_j"][kind.value] * work[kind] for kind in _WORK)
+    queries, book = given.last["stream"]["queries"], given.book
+    used = quantities(given, profile)
+    usd = repriced(used, book, profile)
+    marginal = 1000 * sum(amount for kind, amount in usd.items() if kind not in STANDING) / queries
     standing = standing_usd(profile, book)
-    marginal = 1000 * sum(usd.values()) / queries
     return OnDevice(
         profile.name,
         marginal,
-        marginal + 1000 * standing * record.devices / queries,
-        joules / queries,
+        marginal + 1000 * standing * given.record.devices / queries,
+        sum(used.get(kind.value, 0.0) for kind in WORK) / queries,
         standing,
         break_even(book, marginal_usd=marginal / 1000, standing_usd_per_day=standing),
     )
-
-
-def ratios(profile: DeviceProfile, recorded: DeviceProfile) -> dict[Kind, float]:
-    """How much more energy than the recorded device: of answering, training, secure aggregation and radio (sending)."""
-    return {
-        Kind.DEVICE_INFERENCE: profile.inference_j(1) / recorded.inference_j(1),
-        Kind.DEVICE_TRAINING: profile.training_j(1) / recorded.training_j(1),
-        Kind.DEVICE_SECAGG: profile.secagg_j(1) / recorded.secagg_j(1),
-        Kind.DEVICE_RADIO: profile.radio_j(1, 0) / recorded.radio_j(1, 0),
-    }
 
 
 def break_even(book: PriceBook, *, marginal_usd: float, standing_usd_per_day: float) -> float | None:
@@ -72,7 +56,7 @@ def accelerators(given: Given) -> Scenario:
     """Every profile, the run's own first where it is first in the file."""
     found = [on_device(given, profile) for profile in given.profiles.values()]
     cloud = 1000 * given.book.central_price_usd
-    each = given.record.rounds[-1]["stream"]["queries"] / given.record.devices
+    each = given.last["stream"]["queries"] / given.record.devices
     drawn = [one for one in found if one.name != "data-centre-gpu"]
     losers = [one for one in found if one.loaded_usd > cloud]
     least, most = min(found, key=lambda one: one.loaded_usd), max(found, key=lambda one: one.loaded_usd)

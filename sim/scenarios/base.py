@@ -15,16 +15,25 @@ Value = float | str | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The recorded run and the figures it is looked at with. ``profile`` is the run's own device."""
+    """The recorded run and the figures it is looked at with: ``book`` and ``profiles`` need not be those of the run.
+
+    ``recorded``: the device that its joules were counted on; ``profile``: the same device by the figures given now.
+    """
 
     record: RunRecord
     book: PriceBook
     profiles: Mapping[str, DeviceProfile]
+    recorded: DeviceProfile
 
     @property
     def profile(self) -> DeviceProfile:
-        """The device that the run was played on."""
+        """The run's device."""
         return self.profiles[self.record.device_profile]
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The recorded run's last round."""
+        return self.record.rounds[-1]
 
 
 @dataclass(frozen=True, slots=True)

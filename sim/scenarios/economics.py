@@ -1,21 +1,22 @@
 """The arithmetic that scenarios share: what a query costs in the recorded run, and what each threshold would give. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedge.costs import DeviceProfile, PriceBook
-from fedge.costs.ledger import STANDING, Kind
+from fedge.costs import DeviceProfile, PriceBook, repriced
+from fedge.costs.ledger import DOWNLINK, STANDING, UPLINK, Kind
 from sim.record import RunRecord
 from sim.scenarios.base import Given
 
 DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
-ASKING = frozenset({Kind.ESCALATIONS.value, Kind.PROBES.value})
+ASKING = frozenset({Kind.ESCALATIONS, Kind.PROBES})
 # What grows with the number of queries; training, secure aggregation, releases and the aggregator's cores go by rounds.
-PER_QUERY = frozenset({Kind.DEVICE_INFERENCE.value, Kind.UPLINK_QUERIES.value, Kind.DOWNLINK_ANSWERS.value})
+PER_QUERY = frozenset({Kind.DEVICE_INFERENCE, Kind.UPLINK_QUERIES, Kind.DOWNLINK_ANSWERS})
+WORK = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO)
+"""What a device's electricity goes into beyond idling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +56,10 @@ class Running:
 
 
 def running(given: Given) -> Running:
-    """The last round of the record at the prices of ``given``."""
-    record, last = given.record, given.record.rounds[-1]
-    stream, usd = last["stream"], last["usd"]
+    """The last round of the record at the prices and on the device of ``given``."""
+    record, stream = given.record, given.last["stream"]
     queries = stream["queries"]
+    usd = repriced(quantities(given, given.profile), given.book, given.profile)
     rest = {kind: amount for kind, amount in usd.items() if kind not in ASKING and kind not in STANDING}
     per_query = sum(amount for kind, amount in rest.items() if kind in PER_QUERY)
     return Running(
@@ -71,14 +72,24 @@ def running(given: Given) -> Running:
     )
 
 
+def quantities(given: Given, profile: DeviceProfile) -> dict[str, float]:
+    """What the last round would have used had every device been a ``profile``: other joules, all else as recorded."""
+    used, recorded = dict(given.last["quantities"]), given.recorded
+    up, down = (sum(used.get(kind.value, 0.0) for kind in kinds) for kinds in (UPLINK, DOWNLINK))
+    ratios = {
+        Kind.DEVICE_INFERENCE: profile.inference_j(1) / recorded.inference_j(1),
+        Kind.DEVICE_TRAINING: profile.training_j(1) / recorded.training_j(1),
+        Kind.DEVICE_SECAGG: profile.secagg_j(1) / recorded.secagg_j(1),
+        Kind.DEVICE_IDLE: profile.idle_w / recorded.idle_w,
+    }
+    if sent := recorded.radio_j(up, down):
+        ratios[Kind.DEVICE_RADIO] = profile.radio_j(up, down) / sent
+    return {kind: amount * ratios.get(Kind(kind), 1.0) for kind, amount in used.items()}
+
+
 def standing_usd(profile: DeviceProfile, book: PriceBook) -> float:
     """Idle power and hardware of one device and day."""
     return 86_400 * (profile.idle_w * book.device_electricity_usd_per_j + profile.hardware_usd_per_s)
-
-
-def energy_j(last: Mapping[str, float], *kinds: Kind) -> float:
-    """Joules of a round's kinds."""
-    return sum(last.get(kind.value, 0.0) for kind in kinds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

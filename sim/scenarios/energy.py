@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from fedge.costs import repriced
 from fedge.costs.ledger import STANDING, Kind
 from sim.report.numbers import number
 from sim.scenarios.base import Given, Scenario, assumed, book_source, central_sources, chart, line, profile_sources
+from sim.scenarios.economics import WORK, quantities
 
 FACTOR = 3.0
 FACTORS = (1 / FACTOR, 1.0, FACTOR)
-DEVICE_ENERGY = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +30,18 @@ class Conclusion:
 
 def conclusion(given: Given, *, device: float = 1.0, cloud: float = 1.0) -> Conclusion:
     """``device`` multiplies all of the device's joules (idle too), ``cloud`` the data centre's, which no price follows."""
-    last, book, profile = given.record.rounds[-1], given.book, given.profile
-    queries, usd, joules = last["stream"]["queries"], last["usd"], last["energy_j"]
-    energy = {kind.value for kind in (*DEVICE_ENERGY, Kind.DEVICE_IDLE)}
-    scaled = {kind: amount * (device if kind in energy else 1.0) for kind, amount in usd.items()}
-    marginal = sum(amount for kind, amount in scaled.items() if kind not in STANDING)
-    electricity = book.device_electricity_usd_per_j
-    # A run's energy_j leaves secure aggregation out; its dollars are joules times this price.
-    secagg_j = usd.get(Kind.DEVICE_SECAGG.value, 0.0) / electricity if electricity else 0.0
-    work = sum(joules.get(kind.value, 0.0) for kind in DEVICE_ENERGY) + secagg_j
+    book, profile, stream = given.book, given.profile, given.last["stream"]
+    queries, moved = stream["queries"], {kind.value for kind in (*WORK, Kind.DEVICE_IDLE)}
+    used = {kind: amount * (device if kind in moved else 1.0) for kind, amount in quantities(given, profile).items()}
+    usd = repriced(used, book, profile)
+    marginal = sum(amount for kind, amount in usd.items() if kind not in STANDING)
     each = cloud * book.central_energy_j_per_query
-    asked = (last["stream"]["escalated"] + last["stream"]["probes"]) / queries
     return Conclusion(
         marginal_usd=1000 * marginal / queries,
-        loaded_usd=1000 * sum(scaled.values()) / queries,
-        work_j=device * work / queries,
-        idle_j=device * joules[Kind.DEVICE_IDLE.value] / queries,
-        central_j=asked * each,
+        loaded_usd=1000 * sum(usd.values()) / queries,
+        work_j=sum(used.get(kind.value, 0.0) for kind in WORK) / queries,
+        idle_j=used.get(Kind.DEVICE_IDLE.value, 0.0) / queries,
+        central_j=each * (stream["escalated"] + stream["probes"]) / queries,
         all_cloud_j=each,
         match=86_400 * device * profile.idle_w / each,
     )

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from sim.record import RunRecord
 from sim.report.render import environment
-from sim.scenarios.base import Scenario, cell
+from sim.scenarios.base import Given, Scenario, cell
 
 
-def render(record: RunRecord, scenarios: Sequence[Scenario]) -> str:
+def render(given: Given, scenarios: Sequence[Scenario]) -> str:
     """The page; it runs no script and loads nothing."""
     page = environment().get_template("scenarios.html")
-    return page.render(record=record, scenarios=scenarios, text=cell)
+    return page.render(record=given.record, book=given.book, scenarios=scenarios, text=cell)

@@ -1,22 +1,29 @@
 """`fedge sim scenarios`: find or play the run, ask every question, write `scenarios.json` and `scenarios.html`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedge.costs import DeviceProfile, PriceBook
 from fedge.errors import InputError
 from sim.config import SimulationConfig
 from sim.days import Observer
+from sim.preparation import prepare
 from sim.record import RunRecord, read_record
 from sim.run import simulate
 from sim.scenarios.accelerators import accelerators
+from sim.scenarios.arrival import play_new_intent
 from sim.scenarios.base import Given, Scenario
 from sim.scenarios.energy import energy
 from sim.scenarios.error_price import error_price
 from sim.scenarios.last_points import last_points
 from sim.scenarios.long_tail import long_tail
+from sim.scenarios.model_replaced import model_replaced
+from sim.scenarios.new_base import play_model_replaced
+from sim.scenarios.new_intent import new_intent
+from sim.scenarios.own_runs import Observe, OwnRuns
 from sim.scenarios.page import render
 from sim.scenarios.paradox import paradox
 from sim.scenarios.subsidy import subsidy
@@ -49,18 +56,46 @@ def recorded_run(config: SimulationConfig, *, observer: Observer) -> RunRecord:
 
 def ask_all(given: Given) -> list[Scenario]:
     """Every scenario that needs no run of its own."""
-    if given.record.device_profile not in given.profiles:
-        raise InputError(f"the run's device {given.record.device_profile!r} is not among the profiles")
+    check(given)
     return [ask(given) for ask in RECORDED]
 
 
-def document(
-    record: RunRecord, book: PriceBook, profiles: Mapping[str, DeviceProfile], scenarios: Sequence[Scenario]
-) -> Any:
+def check(given: Given) -> None:
+    """Raises InputError for figures that nothing can be compared with."""
+    device, book = given.record.device_profile, given.book
+    if device not in given.profiles:
+        raise InputError(f"the run's device {device!r} is not among the profiles ({', '.join(given.profiles)}): add it")
+    if book.central_price_usd <= 0:
+        raise InputError(
+            f"price book {book.version}: an answer of central costs 0, and every scenario compares with that; give the "
+            f"model {book.central_model!r} and its tokens a price above 0"
+        )
+    if book.central_energy_j_per_query <= 0:
+        raise InputError(f"price book {book.version}: figures.central_energy_wh_per_query must be above 0 for scenarios")
+
+
+def play_own(given: Given, config: SimulationConfig, *, observe: Observe, days: int) -> list[Scenario]:
+    """The scenarios that need runs of their own; ``config``: the recorded run's parameters, ``days``: of a new intent."""
+    check(given)
+    with tempfile.TemporaryDirectory(prefix="fedge-scenarios-") as scratch:
+        folder = Path(scratch)
+        with observe("Data and models for the runs that scenarios play themselves", config) as observer:
+            preparation = prepare(config, stage=observer.stage)
+        intents, bases = (
+            OwnRuns(config=replace(config, out=folder / name), preparation=preparation, observe=observe)
+            for name in ("new_intent", "model_replaced")
+        )
+        return [
+            new_intent(given, play_new_intent(given.record, intents, days=days)),
+            model_replaced(given, play_model_replaced(bases)),
+        ]
+
+
+def document(given: Given, scenarios: Sequence[Scenario]) -> dict[str, Any]:
     """The content of `scenarios.json`."""
-    run = {
-        name: getattr(record, name) for name in ("workload", "seed", "devices", "queries_per_round", "release", "version")
-    }
+    record = given.record
+    names = ("workload", "seed", "devices", "queries_per_round", "release", "version", "price_book", "device_profile")
+    run = {name: getattr(record, name) for name in names}
     return {
         "run": {
             **run,
@@ -68,8 +103,8 @@ def document(
             "threshold": record.threshold,
             "test_queries": len(record.queries.truth),
         },
-        "price_book": book.version,
-        "profiles": sorted(profiles),
+        "price_book": given.book.version,
+        "profiles": {name: profile.version for name, profile in sorted(given.profiles.items())},
         "scenarios": [scenario.to_dict() for scenario in scenarios],
     }
 
@@ -84,4 +119,4 @@ def write(out: Path, content: Any, page: str) -> None:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-__all__ = ["ask_all", "document", "recorded_run", "render", "write"]
+__all__ = ["ask_all", "document", "play_own", "recorded_run", "render", "write"]

@@ -2,9 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedge.costs import DeviceProfile, Figure
 
 app = typer.Typer(no_args_is_help=True, help="The price book behind every figure of the ledger.")
 
@@ -17,6 +22,7 @@ def group() -> None:
 @app.command()
 def show(
     prices: Annotated[Path | None, typer.Option(help="A price book (TOML) instead of the one that ships.")] = None,
+    profiles: Annotated[Path | None, typer.Option(help="Device profiles (TOML) instead of those that ship.")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print every price and energy figure with its source and date."""
@@ -24,10 +30,11 @@ def show(
     from rich.table import Table
 
     from cli.files import read_text
-    from fedge.costs import PriceBook, load_profiles
+    from fedge.costs import MODELS, PriceBook, load_profiles, profiles_from_toml
 
     book = PriceBook.load_default() if prices is None else PriceBook.from_toml(read_text(prices, "--prices"))
-    profiles = load_profiles()
+    text = None if profiles is None else read_text(profiles, "--profiles")
+    devices = {model: load_profiles(model) if text is None else profiles_from_toml(text, model=model) for model in MODELS}
     if json_output:
         document: dict[str, Any] = {
             "version": book.version,
@@ -53,9 +60,9 @@ def show(
             "profiles": {
                 name: {
                     key: {"value": figure.value, "source": figure.source, "date": str(figure.date)}
-                    for key, figure in profile.figures.items()
+                    for key, figure in profile.items()
                 }
-                for name, profile in profiles.items()
+                for name, profile in _by_model(devices).items()
             },
         }
         print(json.dumps(document))
@@ -71,7 +78,19 @@ def show(
     for name, model in book.models.items():
         price = f"{model.input_usd_per_mtok:g} / {model.output_usd_per_mtok:g}"
         table.add_row(f"{name} (USD per million tokens in / out)", price, model.source, str(model.date))
-    for name, profile in profiles.items():
-        for key, figure in profile.figures.items():
+    for name, profile in _by_model(devices).items():
+        for key, figure in profile.items():
             table.add_row(f"{name}: {key}", f"{figure.value:g}", figure.source, str(figure.date))
     console.print(table)
+
+
+def _by_model(devices: "Mapping[str, Mapping[str, DeviceProfile]]") -> "dict[str, dict[str, Figure]]":
+    """Every figure of every device, once; those that depend on the kind of model as `text.inference_s`."""
+    from fedge.costs import MODEL_FIGURES
+
+    merged: dict[str, dict[str, Figure]] = {}
+    for model, profiles in devices.items():
+        for name, profile in profiles.items():
+            for key, figure in profile.figures.items():
+                merged.setdefault(name, {})[f"{model}.{key}" if key in MODEL_FIGURES else key] = figure
+    return merged

@@ -54,15 +54,15 @@ def scenarios(
     """
     from cli.files import read_text
     from cli.progress import Progress
-    from fedge.costs import PriceBook, load_profiles, profiles_from_toml
+    from fedge.costs import PriceBook, profiles_from_toml
     from sim.config import SimulationConfig
     from sim.scenarios import play
-    from sim.scenarios.base import Given
     from sim.scenarios.own_runs import same_run
 
     book = PriceBook.load_default() if prices is None else PriceBook.from_toml(read_text(prices, "--prices"))
-    shipped = load_profiles()
-    devices_given = shipped if profiles is None else profiles_from_toml(read_text(profiles, "--profiles"))
+    figures = None if profiles is None else read_text(profiles, "--profiles")
+    if figures is not None:
+        profiles_from_toml(figures)  # refused before anything is played
     config = SimulationConfig(
         workload=workload.value,
         devices=devices,
@@ -77,7 +77,7 @@ def scenarios(
     ).checked()
     with Progress(config, quiet=json_output) as progress:
         record = play.recorded_run(config, observer=progress)
-    given = Given(record=record, book=book, profiles=devices_given, recorded=shipped[record.device_profile])
+    given = play.given(record, book, profiles=figures)
     answers = play.ask_all(given)
     if not recorded_only:
         again = same_run(record, data=data, policy=policy, prices=prices, out=out)

@@ -3,8 +3,8 @@
 One entry a test query in columns of equal length, and one a round. Keys:
 
 - ``format`` (2), ``workload``, ``seed``, ``devices``, ``queries_per_round`` (of one device), ``release``, ``threshold``
-  (null: everything escalates), ``device_profile``, ``price_book``, ``version``, ``parameters`` (all of `fedge sim run`'s,
-  files by name and SHA-256);
+  (null: everything escalates), ``device_profile``, ``device_model`` ("text" or "pixels"), ``price_book``, ``version``,
+  ``parameters`` (all of `fedge sim run`'s, files by name and SHA-256);
 - ``labels``: names of the classes; ``oos_label``: the one that means "none of these", or null;
 - ``asked``: how often the fleet was asked for each class in the whole run, by truth, in the order of ``labels``;
 - ``queries``: ``confidence`` (of the last release's int8 model), ``device`` (its answer), ``central`` (central's), ``truth``
@@ -77,6 +77,7 @@ class RunRecord:
     release: str
     threshold: float | None
     device_profile: str
+    device_model: str
     price_book: str
     version: str
     parameters: Mapping[str, Any]

@@ -124,7 +124,7 @@ def _simulation(
     seed = root_seed(config.seed)
     clock = SimulatedClock() if stored is None else SimulatedClock(stored.clock)
     queries = config.queries_per_round or prepared.workload.queries_per_round
-    profile = load_profiles()[PROFILE]
+    profile = load_profiles(prepared.workload.features.kind)[PROFILE]
     roles = secagg if config.secagg else plain
     settings = round_settings(config, prepared.model)
     keys = AggregatorKeys.open(config.out / checkpoints.STATE / "keys")
@@ -277,6 +277,7 @@ def _record(
         release=release.release_id,
         threshold=days.rounds[-1]["threshold"],
         device_profile=PROFILE,
+        device_model=workload.features.kind,
         price_book=summary["price_book"],
         version=summary["version"],
         parameters=config.parameters(),

@@ -23,11 +23,13 @@ from fedge.costs.charges import (
 from fedge.costs.figures import Figure
 from fedge.costs.ledger import MODEL, Kind, LedgerEntry, Payer, Totals, entry
 from fedge.costs.prices import ModelPrice, PriceBook
-from fedge.costs.profiles import DeviceProfile, load_profiles, profiles_from_toml
+from fedge.costs.profiles import MODEL_FIGURES, MODELS, DeviceProfile, load_profiles, profiles_from_toml
 from fedge.costs.repricing import repriced, unit_price_usd
 
 __all__ = [
     "MODEL",
+    "MODELS",
+    "MODEL_FIGURES",
     "DeviceProfile",
     "Figure",
     "Kind",

@@ -64,9 +64,9 @@ def accelerators(given: Given) -> Scenario:
     return Scenario(
         key="accelerators",
         title="Accelerators",
-        question="The same fleet, queries and rounds on each device profile. Time per inference is measured on one x86 core "
-        "and scaled to the others: each profile says how, and none of the boards was measured here. The figure is that of a "
-        "text model (98 microseconds on x86); smaller models take less.",
+        question="The same fleet, queries and rounds on each device profile. Inference and a training step of this kind of "
+        f"model ({given.record.device_model}) were timed once, on one x86 core, and scaled to the others: each profile says "
+        "how. None of the boards was timed here.",
         findings=(
             f"At {number(each, 'count')} queries a device and day, loaded cost is lowest on {least.name} "
             f"({number(least.loaded_usd, 'usd')} USD per 1,000) and highest on {most.name} "
@@ -114,10 +114,8 @@ def accelerators(given: Given) -> Scenario:
             "would dwarf the rest.",
             axis="device",
             names=tuple(NAMES.get(one.name, one.name) for one in drawn),
-            lines=(
-                line("break-even", tuple(one.queries_per_day for one in drawn), "count", "c0"),
-                line("this run", (each,) * len(drawn), "count", "c5", label="run", dashed=True),
-            ),
+            bars=(line("break-even", tuple(one.queries_per_day for one in drawn), "count", "c0"),),
+            lines=(line("this run", (each,) * len(drawn), "count", "c5", label="run", dashed=True),),
         ),
         sources=(
             *central_sources(given.book),

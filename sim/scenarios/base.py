@@ -98,17 +98,26 @@ def line(name: str, values: Values, unit: Unit, colour: str, *, label: str = "",
 
 
 def chart(
-    key: str, title: str, caption: str, *, axis: str, names: tuple[str, ...], lines: tuple[Series, ...], top: float = 0.0
+    key: str,
+    title: str,
+    caption: str,
+    *,
+    axis: str,
+    names: tuple[str, ...],
+    lines: tuple[Series, ...],
+    bars: tuple[Series, ...] = (),
+    top: float = 0.0,
 ) -> Chart:
-    """A chart of lines over named columns."""
+    """A chart of lines over named columns, before stacked ``bars``."""
     return Chart(
         key=key,
         title=title,
         caption=caption,
-        unit=lines[0].unit,
+        unit=(*bars, *lines)[0].unit,
         rounds=tuple(range(1, len(names) + 1)),
+        layers=bars,
         lines=lines,
-        table=lines,
+        table=(*bars, *lines),
         top=top,
         unfinished={},
         axis=axis,

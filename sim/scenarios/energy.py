@@ -28,11 +28,15 @@ class Conclusion:
     match: float
 
 
-def conclusion(given: Given, *, device: float = 1.0, cloud: float = 1.0) -> Conclusion:
-    """``device`` multiplies all of the device's joules (idle too), ``cloud`` the data centre's, which no price follows."""
+def conclusion(given: Given, *, device: float = 1.0, cloud: float = 1.0, idle: float | None = None) -> Conclusion:
+    """``device`` multiplies the device's joules, idling too unless ``idle`` says otherwise; ``cloud`` the data centre's,
+    which no price follows.
+    """
     book, profile, stream = given.book, given.profile, given.last["stream"]
-    queries, moved = stream["queries"], {kind.value for kind in (*WORK, Kind.DEVICE_IDLE)}
-    used = {kind: amount * (device if kind in moved else 1.0) for kind, amount in quantities(given, profile).items()}
+    standing = device if idle is None else idle
+    factors = {kind.value: device for kind in WORK} | {Kind.DEVICE_IDLE.value: standing}
+    queries = stream["queries"]
+    used = {kind: amount * factors.get(kind, 1.0) for kind, amount in quantities(given, profile).items()}
     usd = repriced(used, book, profile)
     marginal = sum(amount for kind, amount in usd.items() if kind not in STANDING)
     each = cloud * book.central_energy_j_per_query
@@ -43,7 +47,7 @@ def conclusion(given: Given, *, device: float = 1.0, cloud: float = 1.0) -> Conc
         idle_j=used.get(Kind.DEVICE_IDLE.value, 0.0) / queries,
         central_j=each * (stream["escalated"] + stream["probes"]) / queries,
         all_cloud_j=each,
-        match=86_400 * device * profile.idle_w / each,
+        match=86_400 * standing * profile.idle_w / each,
     )
 
 
@@ -52,6 +56,8 @@ def energy(given: Given) -> Scenario:
     price = 1000 * given.book.central_price_usd
     cases = [(d, c, conclusion(given, device=d, cloud=c)) for d in FACTORS for c in FACTORS]
     as_is = conclusion(given)
+    work = [(f"work alone {_times(factor)}", conclusion(given, device=factor, idle=1.0)) for factor in (1 / FACTOR, FACTOR)]
+    swing = max(abs(case.marginal_usd / as_is.marginal_usd - 1.0) for _, case in work)
     flips = {
         "marginal cost": {case.marginal_usd < price for _, _, case in cases},
         "loaded cost": {case.loaded_usd < price for _, _, case in cases},
@@ -73,6 +79,8 @@ def energy(given: Given) -> Scenario:
         findings=(
             *([f"Whatever the factor, {'; '.join(firm)}."] if firm else []),
             *([f"It depends on the factor: {', '.join(open_)}."] if open_ else []),
+            "Inference (and all other work of the device, but not idling) at a third or three times the energy moves "
+            f"marginal cost by at most {number(swing, 'share')}.",
             f"Merely being on equals the data centre's energy at {number(as_is.match, 'count')} queries a day, between "
             f"{number(min(c.match for *_, c in cases), 'count')} and "
             f"{number(max(c.match for *_, c in cases), 'count')} over "
@@ -93,7 +101,7 @@ def energy(given: Given) -> Scenario:
         ),
         rows=tuple(
             (
-                f"device {_times(d)}, cloud {_times(c)}",
+                name,
                 case.marginal_usd,
                 case.loaded_usd,
                 price,
@@ -102,7 +110,7 @@ def energy(given: Given) -> Scenario:
                 case.all_cloud_j,
                 case.match,
             )
-            for d, c, case in cases
+            for name, case in (*((f"device {_times(d)}, cloud {_times(c)}", case) for d, c, case in cases), *work)
         ),
         chart=chart(
             "energy",

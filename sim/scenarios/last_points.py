@@ -7,7 +7,7 @@ from sim.scenarios.base import Given, Scenario, assumed, central_sources, chart,
 from sim.scenarios.economics import Curve, cheapest, curve
 
 TARGETS = (0.85, 0.90, 0.95, 0.99)
-SHARES = tuple(i / 10 for i in range(11))
+DRAWN = tuple(percent / 100 for percent in range(85, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,20 @@ def last_points(given: Given) -> Scenario:
         ),
         chart=chart(
             "last_points",
-            "Accuracy over the share asked",
-            "Right answers to the test queries when the least sure are asked first.",
-            axis="share asked",
-            names=tuple(f"{100 * share:g} %" for share in SHARES),
+            "What each accuracy costs",
+            "USD per 1,000 queries for asking the least sure until so many answers are right; no dot: out of reach.",
+            axis="right answers",
+            names=tuple(f"{100 * target:g} %" for target in DRAWN),
             lines=(
-                line("what the user gets", tuple(_accuracy(points, share) for share in SHARES), "share", "c0", label="user"),
-                line("central alone", (ends[1],) * len(SHARES), "share", "c5", label="central", dashed=True),
+                line(
+                    "asking as few as it takes",
+                    tuple(_usd_per_1k(points, target, price) for target in DRAWN),
+                    "usd",
+                    "c0",
+                    label="least",
+                ),
+                line("asking everything", (1000 * price,) * len(DRAWN), "usd", "ink", label="all", dashed=True),
             ),
-            top=1.0,
         ),
         sources=(
             *central_sources(given.book),
@@ -104,9 +109,9 @@ def last_points(given: Given) -> Scenario:
     )
 
 
-def _accuracy(points: Curve, share: float) -> float:
-    """At the last threshold that asks no more than ``share``."""
-    return float(points.accuracy[max(i for i, asked in enumerate(points.asked) if asked <= share + 1e-12)])
+def _usd_per_1k(points: Curve, target: float, price: float) -> float | None:
+    least = cheapest(points, target)
+    return None if least is None else 1000 * price * float(points.asked[least])
 
 
 def _list(targets: list[float]) -> str:

@@ -9,4 +9,4 @@ from sim.scenarios.base import Given, Scenario, cell
 def render(given: Given, scenarios: Sequence[Scenario]) -> str:
     """The page; it runs no script and loads nothing."""
     page = environment().get_template("scenarios.html")
-    return page.render(record=given.record, book=given.book, scenarios=scenarios, text=cell)
+    return page.render(record=given.record, given=given, scenarios=scenarios, text=cell)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedge.costs import PriceBook, load_profiles, profiles_from_toml
 from fedge.errors import InputError
 from sim.config import SimulationConfig
 from sim.days import Observer
@@ -52,6 +53,15 @@ def recorded_run(config: SimulationConfig, *, observer: Observer) -> RunRecord:
         found = "no record" if record is None else f"a run of {record.workload}"
         raise InputError(f"{config.out} holds {found}, not of {config.workload}: give its --workload, or another --run")
     return record
+
+
+def given(record: RunRecord, book: PriceBook, *, profiles: str | None = None) -> Given:
+    """The record with prices and device profiles: ``profiles`` as TOML, or those that ship. Raises InputError."""
+    shipped = load_profiles(record.device_model)
+    if record.device_profile not in shipped:
+        raise InputError(f"the recorded run's device {record.device_profile!r} is unknown here: play the run again")
+    chosen = shipped if profiles is None else profiles_from_toml(profiles, model=record.device_model)
+    return Given(record=record, book=book, profiles=chosen, recorded=shipped[record.device_profile])
 
 
 def ask_all(given: Given) -> list[Scenario]:
@@ -119,4 +129,4 @@ def write(out: Path, content: Any, page: str) -> None:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-__all__ = ["ask_all", "document", "play_own", "recorded_run", "render", "write"]
+__all__ = ["ask_all", "document", "given", "play_own", "recorded_run", "render", "write"]

@@ -1,6 +1,9 @@
 """The price book and the profiles: sourced, dated, strict."""
 
+import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +114,35 @@ def test_energy_of_work_on_a_raspberry_pi_4_in_closed_form():
     assert pi.hardware_usd_per_s * 365.25 * 86_400 == pytest.approx(11.0)
 
 
+def test_each_kind_of_model_was_timed_once_and_is_scaled_to_each_device() -> None:
+    """Pixels: 48 us and 54 us on x86, a Raspberry Pi 4 is 8 times slower; the source says what was measured and what not."""
+    text, pixels = load_profiles()["raspberry-pi-4"], load_profiles("pixels")["raspberry-pi-4"]
+    assert pixels.inference_j(1000) == pytest.approx(1000 * 8 * 48e-6 * 0.925)
+    assert pixels.training_j(10) == pytest.approx(10 * 8 * 54e-6 * 0.925)
+    assert pixels.secagg_j(1) == text.secagg_j(1)
+    assert load_profiles("pixels")["laptop"].value("inference_s") == pytest.approx(48e-6)
+    for profile in load_profiles().values():
+        assert profile.figures["inference_s"].source.startswith("scaled by")
+        assert "measured on x86" in profile.figures["inference_s"].source
+    with pytest.raises(InputError, match="speech"):
+        load_profiles("speech")
+
+
+@pytest.mark.skipif("FEDGE_DATA" not in os.environ, reason="needs the price list in $FEDGE_DATA")
+def test_list_prices_are_those_of_the_list_that_they_name() -> None:
+    path = Path(os.environ["FEDGE_DATA"]) / "prices_energy" / "prices_2026-08.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    document = json.loads(path.read_text())
+    listed = {entry["id"]: entry for entry in document["prices"]}
+    for model in PriceBook.load_default().models.values():
+        named = model.source.removeprefix("list price of ").split(" ")[0].rstrip(",")
+        assert model.input_usd_per_mtok == listed[named]["input_usd_per_mtok"]
+        assert model.output_usd_per_mtok == listed[named]["output_usd_per_mtok"]
+        assert model.source.partition("@ ")[2] in document["source"]
+        assert model.date in document["source"]
+
+
 def test_the_attributed_share_scales_what_merely_stands_there():
     laptop = load_profiles()["laptop"]
     assert laptop.idle_w == pytest.approx(0.05 * 5.9)
@@ -128,7 +160,11 @@ def test_the_attributed_share_scales_what_merely_stands_there():
         ("idle_w = { value = 2.7,", "idle_w = { worth = 2.7,", "worth"),
         ("idle_w = { value = 2.7,", "idle_watts = { value = 2.7,", "idle_watts"),
         ("idle_w = { value = 2.7,", "idle_w = { value = true,", "idle_w"),
-        ('version = "2026-08"', 'version = ""', "version"),
+        ('version = "2026-11"', 'version = ""', "version"),
+        ("[models.text]", "[models.speech]", "speech"),
+        ("inference_s = { value = 9.8e-05,", "inference_s = { value = -1,", "models.text.inference_s"),
+        ("training_step_s = { value = 5.4e-05,", "training_s = { value = 5.4e-05,", "training_s"),
+        ("slower = { value = 8,", "slower = { value = inf,", "slower"),
     ],
 )
 def test_profiles_are_read_strictly(old, new, named):
@@ -138,7 +174,7 @@ def test_profiles_are_read_strictly(old, new, named):
 
 
 def test_profiles_must_be_tables():
-    head = 'version = "x"\n'
+    head = 'version = "x"\n' + PROFILES[PROFILES.index("[models.text]") : PROFILES.index("[profiles.raspberry-pi-4]")]
     for text in (head + "profiles = 3", head + "[profiles]", head + "[profiles]\npi = 3", "profiles = {}"):
         with pytest.raises(InputError):
             profiles_from_toml(text)

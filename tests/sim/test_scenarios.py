@@ -61,6 +61,7 @@ def record() -> RunRecord:
         release="ab" * 32,
         threshold=0.5,
         device_profile="raspberry-pi-4",
+        device_model="text",
         price_book=BOOK.version,
         version="0",
         parameters=SimulationConfig(devices=10, rounds=1, queries_per_round=10).parameters(),

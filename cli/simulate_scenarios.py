@@ -75,6 +75,7 @@ def scenarios(
         prices=prices,
         policy=policy,
     ).checked()
+    play.make_folder(out)
     with Progress(config, quiet=json_output) as progress:
         record = play.recorded_run(config, observer=progress)
     given = play.given(record, book, profiles=figures)
@@ -120,6 +121,7 @@ def _print(console: "Console", answer: "Scenario") -> None:
     own = " (runs of its own)" if answer.own_runs else ""
     console.print(Text(f"\n{answer.title}{own}", style="bold"))
     table = Table("", *(name for name, _ in answer.columns), box=None, pad_edge=False, padding=(0, 1))
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     units = [unit for _, unit in answer.columns]

@@ -6,7 +6,7 @@ from fedge.costs import DeviceProfile, PriceBook, repriced
 from fedge.costs.ledger import STANDING
 from sim.report.numbers import number
 from sim.scenarios.base import Given, Scenario, book_source, central_sources, chart, line, profile_sources
-from sim.scenarios.economics import WORK, quantities, standing_usd
+from sim.scenarios.economics import WORK, quantities, running, standing_usd
 
 NAMES = {
     "raspberry-pi-4": "Pi 4",
@@ -71,7 +71,9 @@ def accelerators(given: Given) -> Scenario:
             f"At {number(each, 'count')} queries a device and day, loaded cost is lowest on {least.name} "
             f"({number(least.loaded_usd, 'usd')} USD per 1,000) and highest on {most.name} "
             f"({number(most.loaded_usd, 'usd')}); all cloud costs {number(cloud, 'usd')}.",
-            "Marginal cost hardly differs: what central is still paid outweighs the energy of answering on every device.",
+            f"Marginal cost lies between {number(min(one.marginal_usd for one in found), 'usd')} and "
+            f"{number(max(one.marginal_usd for one in found), 'usd')}, of which central's answers are "
+            f"{number(1000 * running(given).asked_share * given.book.central_price_usd, 'usd')} on every device.",
             *(
                 f"Of the {profile.name}'s idle power and price only {number(profile.value('attributed_share'), 'share')} is "
                 f"charged: {profile.figures['attributed_share'].source}."

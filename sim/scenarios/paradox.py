@@ -19,6 +19,7 @@ def paradox(given: Given) -> Scenario:
     )
     way = [now.changed(price=PRICE_FALLS ** (-k / STEPS), volume=VOLUME_GROWS ** (k / STEPS)) for k in range(STEPS + 1)]
     both = cases[-1][1]
+    busy = both.queries * given.profile.value("inference_s") / 86_400
     lost = [name for name, case in cases if case.loaded_usd > case.all_cloud_usd]
     lost_marginal = [name for name, case in cases if case.marginal_usd > case.all_cloud_usd]
     return Scenario(
@@ -26,8 +27,8 @@ def paradox(given: Given) -> Scenario:
         title="The cost paradox",
         question=f"Token prices fall {PRICE_FALLS:g} times while the volume of queries grows {VOLUME_GROWS:g} times. A "
         "device's cost of answering, the bytes of queries and central's answers grow with the volume; training, secure "
-        "aggregation and releases go by rounds; idle power and hardware stay (one core is busy for well under a hundredth "
-        "of the day even then).",
+        "aggregation and releases go by rounds; idle power and hardware stay, since even then one core is busy with "
+        f"answering for {number(busy, 'share')} of the day.",
         findings=(
             f"All cloud, the bill of one device's user goes from {_month(now.all_cloud_usd)} to "
             f"{_month(both.all_cloud_usd)} "

@@ -119,14 +119,21 @@ def document(given: Given, scenarios: Sequence[Scenario]) -> dict[str, Any]:
     }
 
 
+def make_folder(out: Path) -> None:
+    """Before anything is played: where nothing can be written, nothing need be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made: {error.strerror}") from None
+
+
 def write(out: Path, content: Any, page: str) -> None:
     """Write both files into ``out``."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         (out / "scenarios.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (out / "scenarios.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror}") from None
 
 
-__all__ = ["ask_all", "document", "given", "play_own", "recorded_run", "render", "write"]
+__all__ = ["ask_all", "document", "given", "make_folder", "play_own", "recorded_run", "render", "write"]

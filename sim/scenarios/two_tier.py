@@ -26,7 +26,8 @@ def bearable(ratio: float) -> float:
 
 def two_tier(given: Given) -> Scenario:
     """At the issue's ratios and at those of the price book's own models, with and without the device as a tier."""
-    book, asked = given.book, running(given).asked_share
+    book, fleet = given.book, running(given)
+    asked = fleet.asked_share
     priced = sorted(book.models, key=lambda name: book.with_model(name).central_price_usd)
     pairs = [
         (f"{dear} over {cheap}", book.with_model(dear).central_price_usd / book.with_model(cheap).central_price_usd)
@@ -35,6 +36,7 @@ def two_tier(given: Given) -> Scenario:
     ]
     cases = [*((f"ratio {ratio:g}", ratio) for ratio in RATIOS), *pairs]
     all_cloud = 1000 * book.central_price_usd
+    loaded, tiers = 1000 * fleet.loaded_usd / fleet.queries, all_cloud * (1.0 - saved(SUITED, RATIOS[0]))
     rows = tuple(
         (
             name,
@@ -63,8 +65,16 @@ def two_tier(given: Given) -> Scenario:
         ),
         loses=(
             f"Behind the fleet the two tiers have {number(asked, 'share')} of the bill left to save on, and those are the "
-            "queries that the small model was least sure of: that one in ten of them suits a cheap tier is generous. A "
-            "service with one easy query in ten needs two tiers, not a fleet.",
+            "queries that the small model was least sure of: that one in ten of them suits a cheap tier is generous.",
+            *(
+                [
+                    f"Loaded, the fleet costs {number(loaded, 'usd')} USD per 1,000 queries at "
+                    f"{number(fleet.queries, 'count')} a device and day; two tiers at a ratio of {RATIOS[0]:g} cost "
+                    f"{number(tiers, 'usd')} and need no device."
+                ]
+                if loaded > tiers
+                else []
+            ),
         ),
         columns=(
             ("price ratio", "count"),

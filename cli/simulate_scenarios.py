@@ -41,7 +41,7 @@ def scenarios(
     prices: Annotated[Path | None, typer.Option(help="A price book (TOML) instead of the one that ships.")] = None,
     profiles: Annotated[Path | None, typer.Option(help="Device profiles (TOML) instead of those that ship.")] = None,
     policy: Annotated[Path | None, typer.Option(help="The routing policy (TOML) that the run is played with.")] = None,
-    intent_days: Annotated[int, typer.Option(help="Days played from the one on which a new intent appears.", min=1)] = 14,
+    intent_days: Annotated[int, typer.Option(help="Days played from the one on which a new intent appears.", min=1)] = 35,
     recorded_only: Annotated[
         bool, typer.Option("--recorded-only", help="Leave out the two scenarios that play runs of their own.")
     ] = False,

@@ -19,8 +19,8 @@ from sim.record import RunRecord
 from sim.scenarios.own_runs import OwnRuns
 
 HALF = 0.5
-DAYS = 14
-"""Days played from the one on which the intent appears, unless asked otherwise."""
+EVERYWHERE_DAYS = 14
+"""Days that suffice, at most, to compare with an intent that every device asks."""
 
 
 @dataclass(slots=True)
@@ -94,11 +94,12 @@ def shares(
     return float((answers.local & right)[mine].mean()), float((answers.local & ~right)[mine].mean())
 
 
-def play_new_intent(record: RunRecord, runs: OwnRuns, *, days: int = DAYS) -> list[Learned]:
-    """Play both cases: the rounds before the intent appears once, ``days`` from then on twice."""
+def play_new_intent(record: RunRecord, runs: OwnRuns, *, days: int) -> list[Learned]:
+    """Play both cases: the rounds before the intent appears once, then ``days`` with it at one device, and at most
+    EVERYWHERE_DAYS with it at every one.
+    """
     workload, intent = runs.preparation.workload, middle_class(record)
     day = runs.config.rounds // 2 + 1
-    last = day - 1 + days
     server = workload.server.take(np.flatnonzero(workload.server.labels != intent).astype(np.int64))
     seed = derive(root_seed(runs.config.seed), "scenarios", "new intent")
     model = build_device_model(replace(workload, server=server), seed, warm_start=runs.config.warm_start)
@@ -123,6 +124,7 @@ def play_new_intent(record: RunRecord, runs: OwnRuns, *, days: int = DAYS) -> li
     play(f"withheld: rounds 1 to {day - 1}", Arrival(intent, day), day - 1, before, None)
     found = []
     for name, everywhere in (("asked at one device", False), ("asked at every device", True)):
+        last = day - 1 + (min(days, EVERYWHERE_DAYS) if everywhere else days)
         arrival, measured = Arrival(intent, day, everywhere), list(before)
         play(f"{name}: rounds {day} to {last}", arrival, last, measured, "the intent is unknown")
         found.append(

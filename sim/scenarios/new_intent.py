@@ -25,7 +25,7 @@ def new_intent(given: Given, cases: Sequence[Learned]) -> Scenario:
         "that asks it most on that day begins to. From which day on do the other devices answer half of its test queries "
         "rightly without asking central? Traffic, devices and parameters are otherwise the recorded run's.",
         findings=(
-            *(_verdict(case, days) for case in cases),
+            *(_verdict(case) for case in cases),
             f"In the recorded run, where it never was new, {number(known[0], 'share')} of its test queries are answered on "
             f"the device and rightly, {number(known[1], 'share')} wrongly.",
         ),
@@ -76,7 +76,13 @@ def new_intent(given: Given, cases: Sequence[Learned]) -> Scenario:
             names=tuple(str(day) for day in range(days + 1)),
             lines=(
                 *(
-                    line(case.name, case.right, "share", colour, label=case.name.removeprefix("asked at "))
+                    line(
+                        case.name,
+                        (*case.right, *(None,) * (days + 1 - len(case.right))),
+                        "share",
+                        colour,
+                        label=case.name.removeprefix("asked at "),
+                    )
                     for case, colour in zip(cases, COLOURS, strict=True)
                 ),
                 line("never new (recorded run)", (known[0],) * (days + 1), "share", "c5", label="known", dashed=True),
@@ -97,8 +103,9 @@ def _never_new(record: RunRecord, intent: int) -> tuple[float, float]:
     return shares(answers, columns.truth, columns.owner, intent=intent, device=None)
 
 
-def _verdict(case: Learned, days: int) -> str:
+def _verdict(case: Learned) -> str:
     if case.days is None:
+        days = len(case.right) - 1
         return f"{case.name.capitalize()}, the fleet does not answer half of it for good within {_days(days)}."
     asked = sum(case.asked[: case.days + 1])
     return f"{case.name.capitalize()}, the fleet answers half of it after {_days(case.days)} and {asked} queries of it."

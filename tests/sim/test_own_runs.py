@@ -94,6 +94,9 @@ def test_the_fleet_answers_an_intent_from_the_day_on_which_half_of_it_stays_loca
     told = new_intent(GIVEN, [learned(0.0, 0.1, 0.5), replace(learned(0.0, 0.1, 0.2), name="asked at every device")])
     assert [row[1:4] for row in told.rows[:2]] == [(2.0, 6.0, 0.5), ("not reached", 6.0, 0.2)]
     assert "after 2 days and 6 queries" in told.findings[0]
+    shorter = new_intent(GIVEN, [learned(0.0, 0.1, 0.5), replace(learned(0.0, 0.4), name="asked at every device")])
+    assert [one.values for one in shorter.chart.lines[:2]] == [(0.0, 0.1, 0.5), (0.0, 0.4, None)]
+    assert "within 1 day" in shorter.findings[1]
     assert told.own_runs and told.sources
 
 

@@ -71,8 +71,7 @@ def accelerators(given: Given) -> Scenario:
             f"At {number(each, 'count')} queries a device and day, loaded cost is lowest on {least.name} "
             f"({number(least.loaded_usd, 'usd')} USD per 1,000) and highest on {most.name} "
             f"({number(most.loaded_usd, 'usd')}); all cloud costs {number(cloud, 'usd')}.",
-            f"Marginal cost lies between {number(min(one.marginal_usd for one in found), 'usd')} and "
-            f"{number(max(one.marginal_usd for one in found), 'usd')}, of which central's answers are "
+            f"Marginal cost is {_range([one.marginal_usd for one in found])} USD per 1,000, of which central's answers are "
             f"{number(1000 * running(given).asked_share * given.book.central_price_usd, 'usd')} on every device.",
             *(
                 f"Of the {profile.name}'s idle power and price only {number(profile.value('attributed_share'), 'share')} is "
@@ -125,3 +124,8 @@ def accelerators(given: Given) -> Scenario:
             *(source for profile in given.profiles.values() for source in profile_sources(profile)),
         ),
     )
+
+
+def _range(usd: list[float]) -> str:
+    least, most = number(min(usd), "usd"), number(max(usd), "usd")
+    return least if least == most else f"{least} to {most}"

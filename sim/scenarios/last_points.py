@@ -89,8 +89,8 @@ def last_points(given: Given) -> Scenario:
             "last_points",
             "What each accuracy costs",
             "USD per 1,000 queries for asking the least sure until so many answers are right; no dot: out of reach.",
-            axis="right answers",
-            names=tuple(f"{100 * target:g} %" for target in DRAWN),
+            axis="right answers, %",
+            names=tuple(f"{100 * target:g}" for target in DRAWN),
             lines=(
                 line(
                     "asking as few as it takes",

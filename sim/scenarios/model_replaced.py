@@ -39,8 +39,8 @@ def model_replaced(given: Given, played: Replaced) -> Scenario:
             if extra[case.name] > 0
         ),
         columns=(
-            ("right on device, first day", "share"),
-            ("last day", "share"),
+            ("right, first day", "share"),
+            ("right, last day", "share"),
             ("days all escalates", "count"),
             ("rounds to certified", "count"),
             ("rounds to old fallback", "count"),
@@ -116,7 +116,7 @@ def _row(given: Given, case: Case, before: Before) -> tuple[Value, ...]:
 
 
 def _rounds(count: int | None) -> Value:
-    return "not reached" if count is None else float(count)
+    return None if count is None else float(count)
 
 
 def _way_back(case: Case, before: Before, days: int) -> str:

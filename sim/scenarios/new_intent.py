@@ -36,6 +36,11 @@ def new_intent(given: Given, cases: Sequence[Learned]) -> Scenario:
                     f"{_days(days)}: one device's labels stand against those of all others, which never name it."
                 ]
                 if one.days is None
+                else [
+                    f"Asked at one device only, half of it is answered on the others after {_days(one.days)}, "
+                    f"{_against(cases[1].days)}: one device's labels stand against those of all others, which never name it."
+                ]
+                if cases[1].days is None or cases[1].days < one.days
                 else []
             ),
             *(
@@ -109,6 +114,14 @@ def _verdict(case: Learned) -> str:
         return f"{case.name.capitalize()}, the fleet does not answer half of it for good within {_days(days)}."
     asked = sum(case.asked[: case.days + 1])
     return f"{case.name.capitalize()}, the fleet answers half of it after {_days(case.days)} and {asked} queries of it."
+
+
+def _against(days: int | None) -> str:
+    return (
+        "and not for good where every device asks it"
+        if days is None
+        else f"against {_days(days)} where every device asks it"
+    )
 
 
 def _days(count: int) -> str:

@@ -119,7 +119,7 @@ def test_a_replaced_model_is_told_beside_the_one_that_is_kept() -> None:
     assert (new.blind_days, new.certified_after, new.back_after(0.2), kept.back_after(0.2)) == (1, 2, 2, None)
     first, second, _ = told.rows
     assert second[3:7] == (1.0, 2.0, 2.0, 140.0)
-    assert first[3:7] == (0.0, "not reached", "not reached", 40.0)
+    assert first[3:7] == (0.0, None, None, 40.0)
     assert second[7:9] == (2e6, 20.0)
     assert second[10] == pytest.approx(100 * 0.00075)
     assert second[9] == pytest.approx(140 * 0.00075 + 2 * 0.09e-3 + 20 * 0.1872 / 3.6e6)

@@ -123,15 +123,15 @@ def _way_back(case: Case, before: Before, days: int) -> str:
     back, certified = case.back_after(before.fallback_rate), case.certified_after
     rate, right = number(before.fallback_rate, "share"), number(case.rounds[0]["accuracy"]["device"], "share")
     return (
-        f"{case.name.capitalize()}: right on the device in {right} on the first evening; the fallback rate is back at "
-        f"{rate} or less {_when(back, days)}, and the fleet is certified {_when(certified, days)}."
+        f"{case.name.capitalize()}: right on the device in {right} on the first evening. The fallback rate is "
+        f"{_when(f'back at {rate} or less', back, days)}, the fleet is {_when('certified', certified, days)}."
     )
 
 
-def _when(rounds: int | None, days: int) -> str:
+def _when(what: str, rounds: int | None, days: int) -> str:
     if rounds is None:
-        return f"not within {_days(days)}"
-    return f"after {rounds} round{'' if rounds == 1 else 's'}"
+        return f"not {what} within {_days(days)}"
+    return f"{what} after {rounds} round{'' if rounds == 1 else 's'}"
 
 
 def _days(count: int) -> str:

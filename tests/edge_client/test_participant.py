@@ -422,6 +422,25 @@ def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party)
     assert sums.examples == 4 and not sums.nll.any()
 
 
+def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
+    releases = party.benches["device-4"].manager
+    base, _ = releases.obtain(party.release.release_id)
+    text = '[labels.left]\nrule = "always-central"\n[training]\nconstraint_weight = '
+
+    def made(policy: str = ""):
+        return make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32, policy=Policy.from_toml(policy))
+
+    free, off, on, more = made(), made(text + "0"), made(text + "1"), made(text + "9")
+    assert free.reals.tobytes() == off.reals.tobytes() and free.integers.tolist() == off.integers.tolist()
+    assert on.reals.tobytes() == made(text + "1").reals.tobytes()
+    assert len({update.reals.tobytes() for update in (free, on, more)}) == 3
+    without = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
+    assert without.reals.tobytes() == free.reals.tobytes()
+    sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
+    assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
+    assert sums[0].nll.tolist() == sums[1].nll.tolist()
+
+
 # Running pairs and memory are spent when the vector leaves.
 
 

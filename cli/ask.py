@@ -24,6 +24,7 @@ _REASONS = {
     "policy_human": "policy leaves this to a person",
     "offline": "central is out of reach",
     "over_budget": "the day's budget is spent",
+    "rate_limited": "central was asked as often as the policy allows",
     "refused": "central refused the query",
 }
 

@@ -11,7 +11,7 @@ from fedge.errors import InputError
 from sim import checkpoint as checkpoints
 from sim.config import SimulationConfig
 from sim.days import Observer
-from sim.preparation import prepare
+from sim.preparation import Preparation, prepare
 from sim.report import render
 from sim.run import read_policy, simulate
 from sim.summary import write as write_summary
@@ -33,7 +33,9 @@ class _Quietly:
         """Not shown."""
 
 
-def simulate_with_baseline(config: SimulationConfig, *, observer: Observer, resume: bool = False) -> dict[str, Any]:
+def simulate_with_baseline(
+    config: SimulationConfig, *, observer: Observer, resume: bool = False, preparation: Preparation | None = None
+) -> dict[str, Any]:
     """Both runs; returns the first one's summary with ``violation_rate_unconstrained`` of each round filled in.
 
     Raises InputError as `simulate`, and for a policy without rules or weight, which makes both runs the same.
@@ -44,7 +46,7 @@ def simulate_with_baseline(config: SimulationConfig, *, observer: Observer, resu
             "--policy-baseline compares a policy's rules in training with none: give --policy FILE with rules and a "
             "training.constraint_weight above 0, without --no-constraint"
         )
-    prepared = prepare(config, stage=observer.stage)
+    prepared = preparation or prepare(config, stage=observer.stage)
     summary = simulate(config, observer=observer, resume=resume, preparation=prepared)
     other = replace(config, constraint=False, secagg=False, out=config.out / FOLDER)
     begun = resume and checkpoints.load(other.out) is not None

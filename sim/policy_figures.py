@@ -38,7 +38,7 @@ def policy_entry(
 def _counted(violations: Violations) -> dict[str, Any]:
     return {
         "violation_rate": violations.rate,
-        "queries": violations.pinned,
+        "pinned": violations.pinned,
         "violations": violations.violations,
         "overreach": violations.overreach,
         "by_rule": {

@@ -9,10 +9,15 @@ central is pinned, and which the model takes for another one, goes where the rul
 
 The training term is the Lagrangian of "errors on pinned labels stay rare": the mean loss of all examples plus
 ``constraint_weight`` times that of the pinned ones, which weighs an example of a pinned label ``1 + constraint_weight`` and
-any other 1. The cross-entropy in bits is never below the 0/1 violation, since whoever breaks a rule has the label wrong, so
-what is made small is an upper bound of it (rate constraints with a convex surrogate: Goh et al. 2016, "Satisfying real-world
-goals with dataset constraints", section 3; examples in proportion to their cost: Elkan 2001, Zadrozny et al. 2003). The
+any other 1. The cross-entropy in bits is never below the 0/1 violation, since a model that breaks a rule has the label
+wrong, so what is made small is an upper bound of it (rate constraints with a convex surrogate: Goh et al. 2016, "Satisfying
+real-world goals with dataset constraints"; examples in proportion to their cost: Elkan 2001, Zadrozny et al. 2003). The
 multiplier is the operator's and stays fixed. Pure.
+
+Compared on clinc150 (`docs/policy-clinc150.toml`, 30 devices, round 8, one seed): of 887 pinned test queries 30 broke their
+rule without the term; 16 at a weight of 9 with 6.3 % of the free ones caught instead of 2.1 %, 29 at 4. A margin added to
+the logits of other rules' labels (softmax margin, Gimpel and Smith 2010) came to 19 at 4.5 % and 12 at 6.5 %: a little
+better, for a more intricate step.
 """
 
 from collections.abc import Iterable, Sequence

@@ -121,7 +121,7 @@ class Policy:
             kind = where.split(".")[0]
             raise InputError(f"policy: {where} names nothing that the model knows; {kind} are {some}, ...")
         rules = {label: rule for label in labels if (rule := self.rule(label, topics.get(label))) is not None}
-        return replace(self, label_rules=MappingProxyType(rules), topic_rules=_empty())
+        return replace(self, label_rules=MappingProxyType(rules), topic_rules=_empty(), topic_labels=_empty())
 
     def unknown(self, labels: Collection[str], topics: Mapping[str, str] | None = None) -> tuple[str, ...]:
         """What is named here and is neither a label nor a topic of a model. Without ``topics`` any topic may be named."""

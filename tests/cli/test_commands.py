@@ -76,6 +76,8 @@ def test_a_policy_is_checked_and_spelled_out_for_devices(tmp_path: Path) -> None
     file.write_text("[budget]\nweekly_usd = 1\n")
     assert "budget.weekly_usd" in refusal("policy", "show", file)
     assert "nowhere.toml" in refusal("policy", "show", "nowhere.toml")
+    assert "budget.weekly_usd" in refusal("up", "--policy", file, "--home", tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(

@@ -108,11 +108,21 @@ def test_a_weight_of_zero_is_no_constraint(play: Play, both: tuple[Path, dict[st
     assert [e["weights_sha256"] for e in zero["rounds"]] == [e["weights_sha256"] for e in baseline["rounds"]]
 
 
+def test_a_comparison_that_was_interrupted_in_its_second_run_resumes_there(
+    play: Play, both: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    stop_at = "without the rules in training: round 3: training"
+    with pytest.raises(KeyboardInterrupt):
+        play(tmp_path / "run", RULES, how=simulate_with_baseline, stop_at=stop_at, secagg=False)
+    resumed = play(tmp_path / "run", RULES, how=simulate_with_baseline, resume=True, secagg=False)
+    assert [entry["policy"] for entry in resumed["rounds"]] == [entry["policy"] for entry in both[1]["rounds"]]
+
+
 LIMITS = f"[budget]\ndaily_usd = {6.5 * PRICE_USD!r}\n[rate]\nper_hour = 4\nburst = 5\n"
 
 
 def test_limits_run_by_the_simulated_clock_and_an_interrupted_run_resumes_under_them(play: Play, tmp_path: Path) -> None:
-    whole = play(tmp_path / "whole", LIMITS)
+    whole = play(tmp_path / "whole", LIMITS, secagg=False)
     asked = [entry["stream"]["escalated"] + entry["stream"]["probes"] for entry in whole["rounds"]]
     assert asked == [10 * 5] * 3  # a burst a device and day: between two days the buckets fill
     for entry in whole["rounds"]:
@@ -121,17 +131,16 @@ def test_limits_run_by_the_simulated_clock_and_an_interrupted_run_resumes_under_
         assert entry["policy"]["violation_rate"] is None
         paid = entry["usd"].get("escalations", 0.0) + entry["usd"].get("probes", 0.0)
         assert paid == pytest.approx(50 * PRICE_USD)
-    (tmp_path / "broken.toml").write_text(LIMITS)
     with pytest.raises(KeyboardInterrupt):
-        play(tmp_path / "broken", LIMITS, stop_at="round 3: training")
-    resumed = play(tmp_path / "broken", LIMITS, resume=True)
+        play(tmp_path / "broken", LIMITS, stop_at="round 3: training", secagg=False)
+    resumed = play(tmp_path / "broken", LIMITS, resume=True, secagg=False)
     assert [e["policy"] for e in resumed["rounds"]] == [e["policy"] for e in whole["rounds"]]
     assert [e["weights_sha256"] for e in resumed["rounds"]] == [e["weights_sha256"] for e in whole["rounds"]]
     assert "more often than the rate" in (tmp_path / "whole" / "report.html").read_text()
 
 
 def test_a_spent_budget_keeps_queries_home_until_the_next_day(play: Play, tmp_path: Path) -> None:
-    summary = play(tmp_path / "run", f"[budget]\ndaily_usd = {6.5 * PRICE_USD!r}\n", rounds=2)
+    summary = play(tmp_path / "run", f"[budget]\ndaily_usd = {6.5 * PRICE_USD!r}\n", rounds=2, secagg=False)
     for entry in summary["rounds"]:
         assert entry["stream"]["escalated"] + entry["stream"]["probes"] == 10 * 6
         assert entry["policy"]["stream"]["over_budget"] == entry["stream"]["queries"] - 60

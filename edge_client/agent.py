@@ -102,11 +102,11 @@ class Agent:
         if not len(queries):
             return []
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
-        now = self.device.clock()
         active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
         meter, spent_s = self.device.meter, inferred if active else 0.0
         with self.store.transaction():
+            now = self.device.clock()  # inside, so that threads fill buckets in the order of their times
             first = self.store.answers.upcoming()
             questions = [
                 Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
@@ -185,8 +185,8 @@ class Agent:
         with self._catching_up:  # two at once would book one answer twice
             if not self.device.online():
                 return 0
-            now = self.device.clock()
             with self.store.transaction():
+                now = self.device.clock()
                 allowance = self.spending.allowance(now)
                 waiting = self.store.outbox.oldest(at_most)
                 waiting = waiting[: allowance.take_up_to(len(waiting))]

@@ -352,7 +352,9 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
         party.share(party.open(config=exact))
     sums = [party.run(config=noisy, attempt=attempt).reals for attempt in (2, 3)]
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
-    assert np.std(sums[0] - sums[1]) > expected  # the noise of the two is not the same
+    # The noise of the two is not the same. Of eight values a standard deviation varies much: at the expected one itself this
+    # would fail in a fifth of all runs, at a quarter of it in less than one of ten thousand.
+    assert np.std(sums[0] - sums[1]) > expected / 4
     assert np.abs(sums[0]).max() < 12 * expected
 
 

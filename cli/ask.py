@@ -24,6 +24,7 @@ _REASONS = {
     "policy_human": "policy leaves this to a person",
     "offline": "central is out of reach",
     "over_budget": "the day's budget is spent",
+    "rate_limited": "central was asked as often as the policy allows",
     "refused": "central refused the query",
 }
 
@@ -32,6 +33,9 @@ def ask(
     query: Annotated[str, typer.Argument(help="What to ask.")],
     local_only: Annotated[bool, typer.Option("--local-only", help="Answer on the device, whatever happens.")] = False,
     central: Annotated[bool, typer.Option("--central", help="Ask central.")] = False,
+    topic: Annotated[
+        str | None, typer.Option(help="What it is about, for rules that the device's policy has by topic.")
+    ] = None,
     queue: Annotated[bool, typer.Option("--queue", help="Where central is out of reach, keep the query for it.")] = False,
     home: HomeOption = None,
     url: UrlOption = None,
@@ -45,7 +49,7 @@ def ask(
     if not query.strip():
         raise InputError("the query is empty: write what to ask, as in fedge ask 'turn off the lights'")
     mode = "local-only" if local_only else "central" if central else "auto"
-    body = {"query": query, "mode": mode} | ({"queue": True} if queue else {})
+    body = {"query": query, "mode": mode} | ({"queue": True} if queue else {}) | ({"topic": topic} if topic else {})
     answer = call(agent_url(home, url), "POST", "/v1/ask", body)
     print(json.dumps(answer) if json_output else _shown(answer))
     if answer["answer"] is None and not json_output:

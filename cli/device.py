@@ -44,11 +44,16 @@ def enroll(
 
 
 @app.command()
-def run(home: HomeOption = None) -> None:
+def run(
+    home: HomeOption = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="A policy (TOML) in place of the one that the device's settings name.")
+    ] = None,
+) -> None:
     """Run the agent until SIGTERM or Ctrl-C: local API, releases, rounds."""
     from cli.device_run import run_agent
 
-    run_agent(home)
+    run_agent(home, policy)
 
 
 @app.command()

@@ -14,13 +14,17 @@ _FEW_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARE
 """Read by libraries when they load: an agent runs small models, one query at a time."""
 
 
-def run_agent(home: Path | None) -> NoReturn:
-    """Become the agent: the same process, without the command line's own 7 MB. Raises InputError where there is no home."""
+def run_agent(home: Path | None, policy: Path | None = None) -> NoReturn:
+    """Become the agent: the same process, without the command line's own 7 MB. Raises InputError where there is no home.
+
+    ``policy``: a file in place of the one that the device's settings name.
+    """
     chosen = device_home(home)
     # Where the working directory is on the path already (python -m cli.main), the agent's packages may be found there alone.
     safe_path = [] if sys.path[0] in ("", str(Path.cwd())) else ["-P"]
     environment = {**_FEW_THREADS, **os.environ}
-    command = [sys.executable, *safe_path, "-m", "edge_client", str(chosen.folder)]
+    more = [] if policy is None else [str(policy.expanduser().absolute())]
+    command = [sys.executable, *safe_path, "-m", "edge_client", str(chosen.folder), *more]
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own module
 
 
@@ -56,6 +60,19 @@ def _shown(status: dict[str, object]) -> str:
             f"  release   {release} (version {status['release_version']})",
             f"  central   {status['central']}",
             f"  queue     {queue['questions']} questions, {queue['bytes']} bytes",
+            *_limits(status),
             *(f"  missing   {name}: {reason}" for name, reason in missing.items()),
         ]
     )
+
+
+def _limits(status: dict[str, object]) -> list[str]:
+    """What is left of the day's budget and of the rates, where there are any."""
+    lines = []
+    if isinstance(budget := status.get("budget"), dict):
+        lines.append(f"  budget    {budget['left_usd']:.4g} of {budget['daily_usd']:.4g} USD are left today (UTC)")
+    if isinstance(rate := status.get("rate"), dict):
+        for name, bucket in rate.items():
+            left = f"{bucket['left']} of {bucket['burst']}"
+            lines.append(f"  rate      {left} questions may go to central at once ({name.replace('_', ' ')})")
+    return lines

@@ -24,6 +24,7 @@ from cli.joining import join_device
 from cli.local_api import exchange
 from cli.local_server import ONE_THREAD, part_command, prepare_server
 from cli.processes import ProcessFolder, Started
+from edge_client.policy_file import load_policy
 from edge_client.running import RunningAgent
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import FedgeError, InputError
@@ -65,10 +66,21 @@ class LocalFleet:
         return DeviceHome(self.home / "devices" / f"device-{number:02d}")
 
 
-def start(fleet: LocalFleet, *, devices: int, workload: str | None, data: Path | None, stage: Stage) -> dict[str, Any]:
+def start(
+    fleet: LocalFleet,
+    *,
+    devices: int,
+    workload: str | None,
+    data: Path | None,
+    stage: Stage,
+    policy: Path | None = None,
+) -> dict[str, Any]:
     """Bring everything up and return what there is to know. Raises InputError where it runs already, FedgeError where
-    something does not come up: all that was started is ended then.
+    something does not come up: all that was started is ended then. ``policy``: of all devices; None leaves theirs.
     """
+    if policy is not None:
+        policy = policy.expanduser().absolute()
+        load_policy(policy)
     if not 2 <= devices <= MOST_DEVICES:
         raise InputError(f"--devices {devices}: start 2 to {MOST_DEVICES}; learning together needs at least 2")
     with _alone(fleet):
@@ -81,7 +93,7 @@ def start(fleet: LocalFleet, *, devices: int, workload: str | None, data: Path |
         try:
             parts = _start_server(fleet, started, stage)
             _wait([parts["door"]], _says_ready, seconds=SERVING_S, stage=stage)
-            _join_devices(fleet, homes, stage)
+            _join_devices(fleet, homes, stage, policy)
             # An agent that misses central at its start waits longer and longer before it looks again.
             _wait([parts["central"]], _says_ready, seconds=SERVING_S, stage=stage)
             agents = _start_agents(fleet, homes, started, stage)
@@ -184,7 +196,7 @@ def _says_ready(part: Started) -> bool:
     return ready_line(part.name) in part.output()
 
 
-def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage) -> None:
+def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage, policy: Path | None) -> None:
     settings = fleet.server.settings()
     taken: set[int] = set()
     for number, home in enumerate(homes):
@@ -198,6 +210,7 @@ def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage) 
             "fleet": f"127.0.0.1:{settings.fleet_port}",
             "central": f"127.0.0.1:{settings.central_port}",
             "api.port": _free_port(ours, taken),
+            **({} if policy is None else {"policy": str(policy)}),
         }
         _rewrite(home.settings_file, values)
 

@@ -14,6 +14,7 @@ from cli import (
     device,
     devices,
     keys,
+    policy,
     releases,
     replay,
     rounds,
@@ -40,6 +41,7 @@ app.add_typer(simulate.app, name="sim")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(route.app, name="route")
 app.add_typer(costs.app, name="costs")
+app.add_typer(policy.app, name="policy")
 app.add_typer(server.app, name="server")
 app.add_typer(bench.app, name="bench")
 app.add_typer(device.app, name="device")

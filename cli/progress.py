@@ -97,6 +97,8 @@ class Progress:
             + (f"break-even in round {even}." if even is not None else "no break-even in this run.")
         )
         self._console.print(_certificate_line(last, self._config))
+        if (fared := last.get("policy")) is not None:
+            self._console.print(_policy_line(fared))
         if (spent := summary["privacy"]) is not None:
             self._console.print(f"Differential privacy: {spent['verdict']}.")
         if summary["secagg"] != True:  # noqa: E712 ("demo" is true in a boolean sense, and must not pass for private)
@@ -127,6 +129,17 @@ def _certificate_line(last: dict[str, Any], config: SimulationConfig) -> str:
     return (
         f"empirical: this release's threshold passed its test, the running bound is not yet at {config.max_risk:.0%}{known}."
     )
+
+
+def _policy_line(fared: dict[str, Any]) -> str:
+    stream = fared["stream"]
+    limits = f"{stream['over_budget']} over budget and {stream['rate_limited']} over the rate in the last round."
+    if not fared["pinned"]:
+        return f"Policy: {limits}"
+    before = fared["violation_rate_unconstrained"]
+    compared = "" if before is None else f" (without the rules in training {before:.1%})"
+    broken = f"{fared['violation_rate']:.1%} of pinned queries no one trained on break their rule{compared}"
+    return f"Policy: {broken}; {limits}"
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -83,7 +83,17 @@ def run(
         bool, typer.Option("--warm-start", help="Train the first release's head on the server's part of the data.")
     ] = False,
     prices: Annotated[Path | None, typer.Option(help="A price book (TOML) instead of the one that ships.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="A routing policy (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy (TOML): rules, error prices, budget, rate limits.")] = None,
+    constraint: Annotated[
+        bool,
+        typer.Option("--constraint/--no-constraint", help="Let the policy's rules weigh in training, or only in routing."),
+    ] = True,
+    policy_baseline: Annotated[
+        bool,
+        typer.Option(
+            "--policy-baseline", help="Play the run again without the rules in training: violations before and after."
+        ),
+    ] = False,
     insecure_small_cohort: Annotated[
         bool,
         typer.Option(
@@ -102,6 +112,7 @@ def run(
     """
     from cli.progress import Progress
     from sim.config import SimulationConfig
+    from sim.policy_baseline import simulate_with_baseline
     from sim.run import simulate
 
     config = SimulationConfig(
@@ -122,6 +133,7 @@ def run(
         warm_start=warm_start,
         prices=prices,
         policy=policy,
+        constraint=constraint,
         insecure_small_cohort=insecure_small_cohort,
         bits=bits,
         dp_noise_multiplier=dp_noise_multiplier,
@@ -130,7 +142,8 @@ def run(
     del engine  # one engine so far; typer refuses any other
     with Progress(config, quiet=json_output) as progress:
         try:
-            summary = simulate(config, observer=progress, resume=resume)
+            play = simulate_with_baseline if policy_baseline else simulate
+            summary = play(config, observer=progress, resume=resume)
         except KeyboardInterrupt:
             progress.interrupted(resumed=resume)
             raise typer.Exit(1) from None

@@ -33,6 +33,7 @@ def up(
         UpWorkload | None, typer.Option(help="What is asked and answered.", show_default="home, or what stands there")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="For --workload csv: text,label[,user] in UTF-8, gzip too.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy (TOML) for all devices.")] = None,
     home: ServerHomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -51,6 +52,7 @@ def up(
                 devices=devices,
                 workload=None if workload is None else workload.value,
                 data=data,
+                policy=policy,
                 stage=stages,
             )
     except StartFailed as failed:

@@ -1,6 +1,6 @@
 """`python -m edge_client HOME`: the agent without the command line around it, which takes 7 MB that no agent needs.
 
-`fedge device run` becomes this process. The only argument is the device's folder.
+`fedge device run` becomes this process. Arguments: the device's folder, and a policy in place of the one in its settings.
 """
 
 import logging
@@ -18,7 +18,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         home = DeviceHome(Path(sys.argv[1]))
-        process = AgentProcess(home, plugs=fleet_plugs(home, home.settings()))
+        policy = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+        process = AgentProcess(home, plugs=fleet_plugs(home, home.settings()), policy=policy)
         name = process.settings.device_id
         process.run(ready=lambda url: print(f"Device {name} answers at {url} (Ctrl-C ends it)", flush=True))
     except FedgeError as error:

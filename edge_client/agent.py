@@ -4,9 +4,9 @@ Features, model and router decide; central is asked through whatever client was 
 after another, but runs the model once. Never trains and never takes part in rounds: see `learner` and the Flower client.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -28,7 +28,8 @@ from edge_client.escalation import CentralClient, Outcome
 from edge_client.loading import LoadedRelease
 from edge_client.opinions import Opinion, opinions
 from edge_client.releases import Active, ReleaseManager, Synced
-from edge_client.store import DeviceStore, LabelledQuery, OpenQuestion
+from edge_client.spending import Spending
+from edge_client.store import DeviceStore, LabelledQuery
 from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
@@ -47,7 +48,8 @@ def always() -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """Who this device is and what it goes by. ``probe_key``: its secret of 16 to 64 bytes for drawing probes.
-    ``daily_budget_usd``: most that central may be paid on a day (UTC); beyond it the device answers, marked degraded.
+    ``daily_budget_usd``: most that central may be paid on a day (UTC); the policy's own budget, where it is smaller. Beyond
+    it the device answers, marked degraded.
 
     ``stopwatch`` None: times are the profile's (simulation). ``online``: what is known of the connection before a call.
     """
@@ -70,6 +72,12 @@ class Agent:
         self.device = device
         self.store = store
         self.releases = releases
+        self.spending = Spending(
+            store,
+            device.policy.limits,
+            daily_budget_usd=device.daily_budget_usd,
+            price_usd=lambda: device.meter.book.central_price_usd,
+        )
         self._central = central
         self._catching_up = Lock()
 
@@ -87,17 +95,18 @@ class Agent:
     ) -> list[Answer]:
         """Answer queries as if they came one after another, with one run of the model for all of them.
 
-        ``queue``: what central should have answered and could not (out of reach, over the day's budget) is put to it later,
-        and its answer kept under the answer's number. Where the queue is full the answer says so: it is not ``queued``.
+        ``queue``: what central should have answered and could not (out of reach, over the day's budget, too often) is put to
+        it later, and its answer kept under the answer's number. Where the queue is full the answer says so: it is not
+        ``queued``.
         """
         if not len(queries):
             return []
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
-        now = self.device.clock()
         active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
         meter, spent_s = self.device.meter, inferred if active else 0.0
         with self.store.transaction():
+            now = self.device.clock()  # inside, so that threads fill buckets in the order of their times
             first = self.store.answers.upcoming()
             questions = [
                 Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
@@ -117,7 +126,8 @@ class Agent:
             requests, outcomes = self._escalated(questions, routes, active)
             settled = _settled(questions, fates, routes, outcomes)
             rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
-            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue)
+            release = partial(self.spending.release, len(requests), now)
+            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue, release=release)
         self._note(settled, active)
         local_usd = rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
@@ -173,8 +183,15 @@ class Agent:
         They count as escalations in the ledger. Users have had the device's own answers by then.
         """
         with self._catching_up:  # two at once would book one answer twice
-            waiting = self._affordable(at_most)
-            if not waiting or not self.device.online():
+            if not self.device.online():
+                return 0
+            with self.store.transaction():
+                now = self.device.clock()
+                allowance = self.spending.allowance(now)
+                waiting = self.store.outbox.oldest(at_most)
+                waiting = waiting[: allowance.take_up_to(len(waiting))]
+                self.spending.keep(allowance, now)
+            if not waiting:
                 return 0
             requests = [
                 answer_request(
@@ -187,14 +204,14 @@ class Agent:
                 for question in waiting
             ]
             outcomes = self._central.answer_many(requests, self.device.timeout_s)
-            now = self.device.clock()
             rows = wire_rows(
                 self.device.meter,
                 requests,
                 [(Kind.ESCALATIONS, outcome) for outcome in outcomes if isinstance(outcome, AnswerResponse)],
                 now=now,
             )
-            return write_late(self.store, list(zip(waiting, outcomes, strict=True)), rows, now=now)
+            release = partial(self.spending.release, len(requests), now)
+            return write_late(self.store, list(zip(waiting, outcomes, strict=True)), rows, now=now, release=release)
 
     def expire(self, *, max_age_s: float) -> int:
         """Give up open questions that are older than that; returns how many."""
@@ -264,11 +281,11 @@ class Agent:
         mode: Mode,
         now: float,
     ) -> list[Route]:
-        """Who is to answer each question."""
+        """Who is to answer each question; what is to be sent is set aside. Belongs into a transaction."""
         device = self.device
         online = device.online()
         price_usd = device.meter.book.central_price_usd
-        left_usd = self._budget_left_usd(now)
+        allowance = self.spending.allowance(now)
         routes: list[Route] = []
         for question in questions:
             decided = routed(
@@ -278,13 +295,15 @@ class Agent:
                 mode=mode,
                 drawn=fates[question.content_hash],
                 online=online,
-                within_budget=left_usd >= price_usd,
+                within_budget=allowance.within_budget,
+                within_rate=allowance.within_rate,
                 price_usd=price_usd,
                 now=now,
             )
             if decided.answered_by == "central":
-                left_usd -= price_usd
+                allowance.take()
             routes.append(decided)
+        self.spending.keep(allowance, now)
         return routes
 
     def _escalated(
@@ -297,17 +316,6 @@ class Agent:
         requests = [request_for(questions[i], routes[i], device_id=device.device_id, release_id=release_id) for i in asked]
         outcomes = self._central.answer_many(requests, device.timeout_s) if requests else []
         return requests, dict(zip(asked, outcomes, strict=True))
-
-    def _affordable(self, at_most: int) -> list[OpenQuestion]:
-        """The oldest open questions that today's budget allows."""
-        price_usd = self.device.meter.book.central_price_usd
-        affordable = self._budget_left_usd(self.device.clock()) / price_usd if price_usd else at_most
-        return self.store.outbox.oldest(int(max(0, min(at_most, affordable))))
-
-    def _budget_left_usd(self, now: float) -> float:
-        """What may still be paid to central today (UTC); a batch sets the list price aside for each question it sends."""
-        budget = self.device.daily_budget_usd
-        return math.inf if budget is None else budget - self.store.ledger.paid_to_central_usd(day_of=now)
 
     def _draws(self, questions: Sequence[Question], active: Active | None) -> dict[bytes, bool]:
         """The coin of each distinct query as it falls today; it counts only for those that were never seen."""

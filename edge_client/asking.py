@@ -26,7 +26,7 @@ REFUSED = "refused"
 """Reason of a local answer where central was reached and would not answer this query."""
 
 _KEPT_IN = (Rule.NEVER_ESCALATE, Rule.HUMAN)
-_OPEN_TO_QUEUE = (Reason.OFFLINE, Reason.OVER_BUDGET)
+_OPEN_TO_QUEUE = (Reason.OFFLINE, Reason.OVER_BUDGET, Reason.RATE_LIMITED)
 _FORCED = (Reason.FORCED_CENTRAL, Reason.POLICY_ALWAYS_CENTRAL)
 
 
@@ -89,6 +89,7 @@ def routed(
     drawn: bool,
     online: bool,
     within_budget: bool,
+    within_rate: bool,
     price_usd: float,
     now: float,
 ) -> Route:
@@ -107,6 +108,7 @@ def routed(
         central_price_usd=price_usd,
         oos_label=active.loaded.release.manifest.oos_label if active else None,
         within_budget=within_budget,
+        within_rate=within_rate,
     )
 
 

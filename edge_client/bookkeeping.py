@@ -4,7 +4,7 @@ All of it in one transaction. Never decides and never sends.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge_client.asking import Settled, labelled, labelled_by, logged, open_question, probe_of
 from edge_client.energy import EnergyMeter
@@ -15,6 +15,10 @@ from fedge.costs import Kind, LedgerEntry
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
 
+def nothing() -> None:
+    """Nothing was set aside."""
+
+
 def write_batch(
     store: DeviceStore,
     settled: Sequence[Settled],
@@ -23,8 +27,12 @@ def write_batch(
     *,
     now: float,
     queue: bool = False,
+    release: Callable[[], None] = nothing,
 ) -> set[bytes]:
-    """Store everything that comes of a batch. Returns the content hashes that are queued for a caller, for good (fsync)."""
+    """Store everything that comes of a batch. Returns the content hashes that are queued for a caller, for good (fsync).
+
+    ``release`` gives back what was set aside for the questions, in the transaction that writes what they cost.
+    """
     release_id = active.loaded.release_id if active else ""
     examples = [example for done in settled if (example := labelled(done, now))]
     probes = [probe for done in settled if (probe := probe_of(done, active, now))]
@@ -41,14 +49,23 @@ def write_batch(
         store.waiting.add([(question.number, question.content_hash) for question in numbers], at=now)
         store.answers.append(settled[0].question.number, [logged(done, now) for done in settled])
         store.ledger.append(rows)
+        release()
         store.count(counts)
     return queued
 
 
 def write_late(
-    store: DeviceStore, asked: Sequence[tuple[OpenQuestion, Outcome]], rows: Sequence[LedgerEntry], *, now: float
+    store: DeviceStore,
+    asked: Sequence[tuple[OpenQuestion, Outcome]],
+    rows: Sequence[LedgerEntry],
+    *,
+    now: float,
+    release: Callable[[], None] = nothing,
 ) -> int:
-    """Store what came of open questions: labels, the answers that callers wait for, what it cost. Returns the answered."""
+    """Store what came of open questions: labels, the answers that callers wait for, what it cost. Returns the answered.
+
+    ``release`` as for `write_batch`.
+    """
     answered = [(question, outcome) for question, outcome in asked if isinstance(outcome, AnswerResponse)]
     learned = [
         labelled_by(response, question.content_hash, question.query, now)
@@ -73,6 +90,7 @@ def write_late(
             store.waiting.settle(question.content_hash, "refused", at=now)
         store.outbox.close([question.content_hash for question, _ in answered] + [q.content_hash for q in refused])
         store.ledger.append(rows)
+        release()
         store.count({"caught_up": len(answered)})
     return len(answered)
 

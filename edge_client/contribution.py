@@ -17,7 +17,10 @@ from edge_client.store import DeviceStore, HealthCounts, Pairs
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator
 from fedge.routing.confidence import nll_sums
+from fedge.routing.constraint import example_weights
 from fedge.routing.policy import Policy
+
+_NO_RULES = Policy.default()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,15 @@ class Contribution:
 
 
 def make_update(
-    store: DeviceStore, loader: ReleaseLoader, base: LoadedRelease, *, seed: bytes, again: bool = False
+    store: DeviceStore,
+    loader: ReleaseLoader,
+    base: LoadedRelease,
+    *,
+    seed: bytes,
+    again: bool = False,
+    policy: Policy = _NO_RULES,
 ) -> Contribution:
-    """Train on everything remembered, from the base release's weights.
+    """Train on everything remembered, from the base release's weights; ``policy`` weighs the examples of pinned labels.
 
     ``again``: an update on this release has left the device before. It must never be masked again, so a tenth of the
     examples, drawn anew, stays out: neither the update nor its weight is the one that left.
@@ -59,6 +68,7 @@ def make_update(
     # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart. The
     # temperature is another matter: how sure the head may be has to be judged on all the traffic there is.
     inside = np.array([example.label != manifest.oos_label for example in examples], dtype=bool)
+    weights = example_weights(policy, manifest.labels)
     update = train(
         loader.step_session(base),
         base.release.weights(),
@@ -66,6 +76,7 @@ def make_update(
         labels[inside],
         training=training,
         seed=seed,
+        sample_weights=None if weights is None else weights[labels[inside]],
     )
     if training.noise_multiplier:
         # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.

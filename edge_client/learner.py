@@ -33,7 +33,8 @@ class Training:
 class Update:
     """``delta`` float32 [m] = trained minus initial weights, in the order of `fedge.release.flatten`.
 
-    ``loss_sum``: summed loss of the examples over the last epoch, each at the weights just before its step.
+    ``loss_sum``: summed loss of the examples, times their weights, over the last epoch, each at the weights just before its
+    step.
     """
 
     delta: NDArray[np.float32]
@@ -88,6 +89,10 @@ def train(
 ) -> Update:
     """Run ``training.epochs`` over embeddings [n, D] with labels [n] (and weights [n], 1 where not given) from ``weights``.
 
+    Descended is the sum of weight times loss over the *number* of examples in a batch. The step graph divides by the sum of
+    their weights, so that each step is made longer by the batch's mean weight: without that, a device all of whose examples
+    are heavy would train as if none were.
+
     The order of each epoch is drawn from ``seed``; the last batch of an epoch is padded with examples of weight 0. With no
     examples the update is zero. Raises FedgeError where the training leaves the finite numbers.
     """
@@ -98,7 +103,6 @@ def train(
         return Update(np.zeros(sum(weights[name].size for name in names), np.float32), 0, 0.0, 0)
     sample_weights = np.ones(examples, np.float32) if sample_weights is None else sample_weights
     batch = training.batch_size
-    rate = np.array(training.learning_rate, dtype=np.float32)
     padding = -examples % batch
     current: list[NDArray[Any]] = [weights[name] for name in names]
     steps = 0
@@ -113,6 +117,8 @@ def train(
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             part_weights = row_weights[start : start + batch]
+            mean_weight = float(part_weights.sum()) / min(batch, examples - start)
+            rate = np.array(training.learning_rate * mean_weight, dtype=np.float32)
             batch_of = {"embedding": embeddings[part], "label": labels[part], "sample_weight": part_weights}
             feed = dict(zip(names, current, strict=True)) | batch_of | {"learning_rate": rate}
             loss, *current = step.run(["loss", *outputs], feed)

@@ -219,7 +219,8 @@ class Participant:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
             again = self._store.sessions.is_spent(_mark("update", request.release_id))
             seed = derive(self._seed, "training", request.round, request.attempt)
-            update = make_update(self._store, self._releases.loader, release, seed=seed, again=again)
+            loader = self._releases.loader
+            update = make_update(self._store, loader, release, seed=seed, again=again, policy=self._policy)
             # A few examples can be left out in a few ways only. Who has nothing new to say says nothing, instead of being
             # one answer too few for the others' sum.
             return without_news(update) if self._store.sessions.is_spent(_fingerprint(update)) else update

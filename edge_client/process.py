@@ -6,6 +6,7 @@ certificates, Flower's node) comes in as `Plugs`.
 """
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edge_client import footprint
@@ -23,6 +25,7 @@ from edge_client.energy import EnergyMeter
 from edge_client.escalation import ClientTls, GrpcCentralClient
 from edge_client.loading import ReleaseLoader
 from edge_client.loops import Loop, Pace
+from edge_client.policy_file import load_policy, policy_path
 from edge_client.power import PowerMeter, find_sensors
 from edge_client.readiness import notify
 from edge_client.releases import Latest, ReleaseManager, ReleasePieces, ReleaseSource
@@ -41,7 +44,6 @@ from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.randomness import derive
-from fedge.routing import Policy
 
 _log = logging.getLogger(__name__)
 _DAY_S = 86_400.0
@@ -76,13 +78,17 @@ class Plugs:
 
 
 class AgentProcess:
-    """The parts of one agent. `run` serves until SIGTERM or SIGINT; one process holds one at a time."""
+    """The parts of one agent. `run` serves until SIGTERM or SIGINT; one process holds one at a time.
+
+    ``policy``: a file in place of the one that the settings name.
+    """
 
     def __init__(
         self,
         home: DeviceHome,
         *,
         plugs: Plugs | None = None,
+        policy: Path | None = None,
         clock: Clock = system_clock,
         stopwatch: Stopwatch = system_stopwatch,
     ) -> None:
@@ -92,7 +98,7 @@ class AgentProcess:
         self.clock = clock
         self.stopping = threading.Event()
         self.trust = _trust(home)
-        self.policy = _policy(settings)
+        self.policy = load_policy(policy_path(home, settings) if policy is None else policy)
         self.meter = _meter(settings, stopwatch)
         self.store = _store(home, settings)
         self.releases = ReleaseManager(
@@ -122,7 +128,7 @@ class AgentProcess:
         self._service = Service(
             agent=self.agent,
             health=self.health,
-            figures=Figures(self.store, self.releases, started_at=clock()),
+            figures=Figures(self.store, self.releases, started_at=clock(), left_usd=self._left_usd),
             clock=clock,
         )
         self._server = ApiServer(create_app(self._service))
@@ -160,6 +166,10 @@ class AgentProcess:
             missing["certificate"] = "none is valid now: what may leave the device goes to central"
         if not online:
             missing["central"] = "out of reach: hard queries are answered here, marked degraded, or queued"
+        if (spent := self.agent.spending.missing(self.clock())) is not None:
+            missing["allowance"] = spent
+        if active is not None and (unknown := self.policy.unknown(active.loaded.release.manifest.labels)):
+            missing["policy"] = f"names what the release does not know, and protects nothing there: {', '.join(unknown[:3])}"
         for loop in self.loops:
             if loop.last_error is not None:
                 missing.setdefault(loop.name, loop.last_error)
@@ -169,6 +179,7 @@ class AgentProcess:
             "release_version": active.loaded.release.manifest.version if active else None,
             "central": "in reach" if online else "out of reach",
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
+            **self.agent.spending.status(self.clock()),
         }
         given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]
         if given_up:
@@ -203,6 +214,11 @@ class AgentProcess:
             timeout_s=self.settings.central_timeout_s,
             daily_budget_usd=self.settings.daily_budget_usd,
         )
+
+    def _left_usd(self) -> float | None:
+        """What is left of the day's budget; None without one."""
+        left_usd = self.agent.spending.left_usd(self.clock())
+        return None if math.isinf(left_usd) else max(0.0, left_usd)
 
     def _ready(self, url: str, ready: Callable[[str], None]) -> None:
         for loop in self.loops:
@@ -254,15 +270,6 @@ def _watch_rules(settings: DeviceSettings) -> WatchRules:
         escalation_rise=given.escalation_rise,
         min_answers=given.min_answers,
     )
-
-
-def _policy(settings: DeviceSettings) -> Policy:
-    if settings.policy is None:
-        return Policy.default()
-    try:
-        return Policy.from_toml(settings.policy.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"policy {settings.policy} cannot be read: {error}") from None
 
 
 def _meter(settings: DeviceSettings, stopwatch: Stopwatch) -> EnergyMeter:

@@ -1,8 +1,9 @@
 """What a device keeps of its users: listed, exported, kept for a set time, deleted.
 
 Deleting takes every query with everything that was made of it (answers, labels, probes, fates, open questions) and
-overwrites the bytes in the database. What stays has no query in it: what was paid and used, by day; counters; the installed
-release; and the marks of secure aggregation, without which the device could be made to send one update twice.
+overwrites the bytes in the database. What stays has no query in it: what was paid and used, by day; counters, the day's
+allowance among them; the installed release; and the marks of secure aggregation, without which the device could be made to
+send one update twice.
 """
 
 from collections.abc import Iterator

@@ -56,7 +56,9 @@ class DeviceSettings(Settings):
         None, description="Name in the servers' certificates where it differs from the host dialled."
     )
     profile: str = Field("raspberry-pi-4", description="Device profile for energy where nothing measures it.")
-    daily_budget_usd: float | None = Field(None, ge=0, description="Most that central may be paid on a day (UTC).")
+    daily_budget_usd: float | None = Field(
+        None, ge=0, description="Most that central may be paid on a day (UTC); the policy's budget.daily_usd if smaller."
+    )
     central_timeout_s: float = Field(5.0, gt=0, description="How long one query waits for central, in seconds.")
     sync_s: float = Field(60.0, gt=0, description="Time between two looks for a newer release, in seconds.")
     keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
@@ -67,7 +69,10 @@ class DeviceSettings(Settings):
         description="Takes part only in sums with at least this much noise (differential privacy); 0: as releases say.",
     )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
-    policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
+    policy: Path | None = Field(
+        None,
+        description="A policy (docs/policy.md), relative to the device's folder; one without rules or limits otherwise.",
+    )
     sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")
     api: ApiSettings = Field(ApiSettings(), description="The local API.")
     node: NodeSettings = Field(NodeSettings(), description="Taking part in rounds.")

@@ -36,6 +36,7 @@ class SimulationConfig:
     warm_start: bool = False
     prices: Path | None = None
     policy: Path | None = None
+    constraint: bool = True
     insecure_small_cohort: bool = False
     bits: int = 32
     dp_noise_multiplier: float = 0.0
@@ -79,6 +80,10 @@ class SimulationConfig:
         )
         _require(
             self.workload == "csv" or self.data is None, f"--data is for --workload csv; {self.workload} brings its own data"
+        )
+        _require(
+            self.constraint or self.policy is not None,
+            "--no-constraint is about a policy's rules: give --policy FILE too",
         )
         small = self.smallest_cohort
         _require(

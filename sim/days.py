@@ -20,7 +20,7 @@ from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, load
 from fedge.costs.ledger import Kind
 from fedge.costs.profiles import DeviceProfile
 from fedge.release import CertificateDocument, Release, weights_sha256
-from fedge.routing import Policy
+from fedge.routing import Policy, Violations
 from sim import checkpoint as checkpoints
 from sim.accounting import devices_totals, round_totals
 from sim.checkpoint import Checkpoint
@@ -28,6 +28,7 @@ from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
 from sim.fleet import Asked, Fleet
 from sim.measure import Measurement, TestAnswers, TestSet
+from sim.policy_figures import policy_entry
 from sim.source import RegistrySource
 
 STATE_FILE = "state.bin"
@@ -135,6 +136,7 @@ class Days:
         self._seconds["measure"] = time.perf_counter() - started
         self._source.refresh()
         self._fleet.take_up()
+        violations = self._test.violations(self.answers, self._policy)
         totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
             report.tally,
             self._book,
@@ -143,7 +145,7 @@ class Days:
             seconds=DAY,
             at=self._clock(),
         )
-        entry = self._entry(state, report, measured, totals)
+        entry = self._entry(state, report, measured, violations, totals)
         self.rounds.append(entry)
         store_round(self._database, state, report, finished=self._clock())
         checkpoints.save(
@@ -175,8 +177,16 @@ class Days:
         for queries in traffic:
             np.add.at(self.asked_labels, [one.label for one in queries], 1)
 
-    def _entry(self, state: FederationState, report: RoundReport, measured: Measurement, totals: Totals) -> dict[str, Any]:
+    def _entry(
+        self,
+        state: FederationState,
+        report: RoundReport,
+        measured: Measurement,
+        violations: Violations,
+        totals: Totals,
+    ) -> dict[str, Any]:
         queries = len(self._asked)
+        central = self._central_labels()
         usd = {
             "marginal": marginal_usd(totals),
             "loaded": loaded_usd(totals),
@@ -202,7 +212,8 @@ class Days:
             "training_loss": report.training_loss,
             **self._privacy(state, report),
             "probes": {"local": state.running.seen, "disagreed": state.running.disagreed, "rate": state.probe_rate},
-            "stream": self._stream(),
+            "stream": self._stream(central),
+            **self._policy_entry(violations, central),
             "usd_per_1k": {name: 1000.0 * amount / queries for name, amount in usd.items()},
             "usd": totals.usd_by_kind(),
             "usd_by_payer": totals.usd_by_payer(),
@@ -246,19 +257,30 @@ class Days:
         }
         return {"privacy": spent}
 
-    def _stream(self) -> dict[str, Any]:
+    def _policy_entry(self, violations: Violations, central: list[str]) -> dict[str, Any]:
+        """How the policy fared; nothing where there is none."""
+        entry = policy_entry(self._policy, test=violations, asked=self._asked, central=central)
+        return {} if entry is None else {"policy": entry}
+
+    def _central_labels(self) -> list[str]:
+        """What central would have said to each query of the round."""
+        said = self._strong.predict([asked.drawn.query for asked in self._asked]).argmax(axis=1) if self._asked else []
+        return [self._test.workload.labels[int(label)] for label in said]
+
+    def _stream(self, central: list[str]) -> dict[str, Any]:
         """What the fleet's users really got this round, judged by what central would have said."""
-        local = [asked for asked in self._asked if asked.answer.answered_by == "device"]
-        central = self._strong.predict([asked.drawn.query for asked in local]).argmax(axis=1) if local else []
+        pairs = list(zip(self._asked, central, strict=True))
+        local = [(asked, said) for asked, said in pairs if asked.answer.answered_by == "device"]
         labels = self._test.workload.labels
-        disagreed = sum(asked.answer.answer != labels[int(said)] for asked, said in zip(local, central, strict=True))
+        disagreed = sum(asked.answer.answer != said for asked, said in local)
         right = sum(asked.answer.answer == labels[asked.drawn.label] for asked in self._asked)
         probes = sum(asked.answer.probe for asked in self._asked)
+        human = sum(asked.answer.answered_by == "human" for asked in self._asked)
         total = len(self._asked)
         return {
             "queries": total,
             "local": len(local),
-            "escalated": total - len(local) - probes,
+            "escalated": total - len(local) - probes - human,
             "probes": probes,
             "redrawn": sum(asked.drawn.redrawn for asked in self._asked),
             "disagreed": disagreed,
@@ -268,7 +290,7 @@ class Days:
 
     def _all_cloud(self, queries: int, totals: Totals) -> float:
         """The same queries with all of them sent to central; their bytes by the mean of those that were."""
-        sent = sum(asked.answer.answered_by != "device" for asked in self._asked)
+        sent = sum(asked.answer.answered_by not in ("device", "human") for asked in self._asked)
         share = queries / sent if sent else 0.0
         return all_cloud_usd(
             queries,

@@ -13,8 +13,9 @@ from aggregator.workbench.workloads.base import Workload
 from edge_client.inference import InferenceSession
 from fedge.release.manifest import Manifest
 from fedge.routing.confidence import confidence, softmax
+from fedge.routing.constraint import Violations
 from fedge.routing.policy import Policy
-from fedge.routing.router import route
+from fedge.routing.router import RULED, route
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,16 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestAnswers:
-    """What the device said to every test query: ``own`` label int64 [n], how ``sure`` float64 [n], ``local`` bool [n]."""
+    """What the device said to every test query: ``own`` label int64 [n], how ``sure`` float64 [n], ``local`` bool [n].
+
+    ``human`` bool [n]: those that policy leaves to a person. ``ruled`` bool [n]: those that a rule of the policy decided.
+    """
 
     own: NDArray[np.int64]
     sure: NDArray[np.float64]
     local: NDArray[np.bool_]
+    human: NDArray[np.bool_]
+    ruled: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,33 +58,43 @@ class TestSet:
         probabilities = softmax(session.predict(list(workload.test.queries)).logits, manifest.temperature)
         sure = confidence(probabilities, manifest.confidence)
         own = probabilities.argmax(axis=1)
-        local = np.array(
-            [
-                route(
-                    label=labels[label],
-                    confidence=float(level),
-                    threshold=threshold,
-                    policy=policy,
-                    is_probe=False,
-                    online=True,
-                    central_price_usd=price_usd,
-                    oos_label=manifest.oos_label,
-                ).answered_by
-                == "device"
-                for label, level in zip(own, sure, strict=True)
-            ]
+        routes = [
+            route(
+                label=labels[label],
+                confidence=float(level),
+                threshold=threshold,
+                policy=policy,
+                is_probe=False,
+                online=True,
+                central_price_usd=price_usd,
+                oos_label=manifest.oos_label,
+            )
+            for label, level in zip(own, sure, strict=True)
+        ]
+        return TestAnswers(
+            own.astype(np.int64),
+            np.asarray(sure, dtype=np.float64),
+            local=np.array([one.answered_by == "device" for one in routes]),
+            human=np.array([one.answered_by == "human" for one in routes]),
+            ruled=np.array([one.reason in RULED for one in routes]),
         )
-        return TestAnswers(own.astype(np.int64), np.asarray(sure, dtype=np.float64), local)
+
+    def violations(self, answers: TestAnswers, policy: Policy) -> Violations:
+        """How often the rules were broken, by central's labels."""
+        labels = self.workload.labels
+        by = np.where(answers.local, "device", np.where(answers.human, "human", "central"))
+        rows = zip(self.central, by, answers.ruled, strict=True)
+        return Violations.count(policy, ((labels[label], str(who), bool(ruled)) for label, who, ruled in rows))
 
     def measure(self, answers: TestAnswers) -> Measurement:
-        """Shares of right answers and of disagreement."""
+        """Shares of right answers and of disagreement. A person is taken to answer as central would."""
         workload, own, local = self.workload, answers.own, answers.local
         truth = workload.test.labels
         said = {"device": own, "system": np.where(local, own, self.central), "central": self.central}
         in_scope = workload.in_scope(workload.test)
         disagreed = own[local] != self.central[local]
         return Measurement(
-            fallback_rate=float(1.0 - local.mean()),
+            fallback_rate=float(1.0 - (local | answers.human).mean()),
             accuracy={name: float((answer == truth).mean()) for name, answer in said.items()},
             accuracy_in_scope={name: float((answer == truth)[in_scope].mean()) for name, answer in said.items()},
             local_disagreement=float(disagreed.mean()) if local.any() else None,

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -81,13 +82,14 @@ def simulate(
     round's checkpoint behind.
     """
     stored = _checkpoint(config) if resume else None
-    book, policy = _price_book(config.prices), _policy(config.policy)
+    book, policy = _price_book(config.prices), read_policy(config.policy)
     _make_folder(config.out)
     prepared = preparation or prepare(config, stage=observer.stage)
     if stored is None:  # only now: inputs that cannot be used must not cost the folder an earlier run's checkpoint
         checkpoints.clear(config.out)
         (config.out / DATABASE).unlink(missing_ok=True)
     policy = policy.for_labels(prepared.workload.topics, prepared.workload.labels)
+    policy = policy if config.constraint else replace(policy, constraint_weight=0.0)
     with _simulation(
         config,
         prepared,
@@ -317,7 +319,8 @@ def _price_book(path: Path | None) -> PriceBook:
     return PriceBook.load_default() if path is None else PriceBook.from_toml(_read_text(path, "--prices"))
 
 
-def _policy(path: Path | None) -> Policy:
+def read_policy(path: Path | None) -> Policy:
+    """The policy in a file, or the default one. Raises InputError."""
     return Policy.default() if path is None else Policy.from_toml(_read_text(path, "--policy"))
 
 

@@ -55,9 +55,9 @@ def flatten(entry: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def rounds_csv(rounds: Sequence[Round]) -> str:
-    """One line a round: the fixed columns, then dollars by kind, seconds by phase and privacy as this run has them."""
+    """One line a round: the fixed columns, then dollars by kind, seconds by phase, privacy and policy as there are."""
     flat = [flatten(entry) for entry in rounds]
-    extra = sorted({key for entry in flat for key in entry if key.startswith(("usd.", "seconds.", "privacy."))})
+    extra = sorted({key for entry in flat for key in entry if key.startswith(("usd.", "seconds.", "privacy.", "policy."))})
     stream = io.StringIO()
     writer = csv.DictWriter(stream, [*COLUMNS, *extra], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

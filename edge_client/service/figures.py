@@ -5,18 +5,21 @@ they were before a restart; only durations are of this process alone.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge_client.answer import Answer
+from edge_client.asking import REFUSED
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
 from fedge.costs import Kind
 from fedge.costs.ledger import DOWNLINK, UPLINK
+from fedge.routing import Reason
 
+_NOT_ASKED = (Reason.OFFLINE, Reason.OVER_BUDGET, Reason.RATE_LIMITED)
 _SECONDS = (0.0003, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _DEVICE_ENERGY = (Kind.DEVICE_INFERENCE, Kind.DEVICE_TRAINING, Kind.DEVICE_SECAGG, Kind.DEVICE_RADIO)
 _UPDATES = {
@@ -28,8 +31,16 @@ _UPDATES = {
 class Figures(Collector):
     """Collects at each scrape."""
 
-    def __init__(self, store: DeviceStore, releases: ReleaseManager, *, started_at: float) -> None:
+    def __init__(
+        self,
+        store: DeviceStore,
+        releases: ReleaseManager,
+        *,
+        started_at: float,
+        left_usd: Callable[[], float | None] = lambda: None,
+    ) -> None:
         self.started_at = started_at
+        self._left_usd = left_usd
         self._store = store
         self._releases = releases
         # One series more for each histogram, that nobody asked for.
@@ -60,7 +71,11 @@ class Figures(Collector):
     def collect(self) -> Iterable[Metric]:
         """The figures that the store keeps."""
         totals = self._store.ledger.lifetime()
-        yield _queries(self._store.counters())
+        counters = self._store.counters()
+        yield _queries(counters)
+        yield _degraded(counters)
+        if (left_usd := self._left_usd()) is not None:
+            yield GaugeMetricFamily("fedge_budget_left_usd", "What is left of the day's budget (UTC).", value=left_usd)
         energy = CounterMetricFamily(
             "fedge_energy_joules", "Energy of the device's work, by who says so.", labels=["source"]
         )
@@ -91,4 +106,12 @@ def _queries(counters: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily("fedge_queries", "Queries by who answered them.", labels=["answered_by"])
     for answered_by, value in sorted(by.items()):
         family.add_metric([answered_by], value)
+    return family
+
+
+def _degraded(counters: Mapping[str, int]) -> Metric:
+    """Answers of the device where central should have been asked and was not, by why."""
+    family = CounterMetricFamily("fedge_degraded", "Answers that central should have given, by why not.", labels=["reason"])
+    for reason in (*_NOT_ASKED, REFUSED):
+        family.add_metric([str(reason)], counters.get(f"answered.device.{reason}", 0))
     return family

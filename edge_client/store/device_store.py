@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_client.store.allowances import Allowances
 from edge_client.store.answers import AnswerLog
 from edge_client.store.database import Database, Row, Transaction
 from edge_client.store.fates import FateTable
@@ -37,7 +38,7 @@ class Limits:
 
 class DeviceStore:
     """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``; counters by name are here."""
+    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``; counters by name are here."""
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -53,6 +54,7 @@ class DeviceStore:
         self.answers = AnswerLog(database, max_rows=limits.answers)
         self.outbox = Outbox(database, max_rows=limits.outbox, max_bytes=limits.outbox_bytes)
         self.waiting = Waiting(database)
+        self.allowances = Allowances(database)
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""

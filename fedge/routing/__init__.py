@@ -2,18 +2,22 @@
 
 from fedge.routing.certificate import GridTest, clopper_pearson_upper, grid_test, probes_needed
 from fedge.routing.confidence import TEMPERATURE_GRID, ConfidenceKind, best_temperature, confidence, nll_sums, softmax
+from fedge.routing.constraint import RuleCount, Violations, example_weights, violates
 from fedge.routing.grid import DEFAULT_GRID, bin_index, from_above, histogram
+from fedge.routing.limits import AskingLimits, TokenBucket
 from fedge.routing.policy import Policy, Rule
 from fedge.routing.probes import is_probe, probe_rate
-from fedge.routing.router import AnsweredBy, Mode, Reason, Route, local_candidate, route
+from fedge.routing.router import RULED, AnsweredBy, Mode, Reason, Route, local_candidate, route
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement, certificate_state, running_upper, statement
 from fedge.routing.tolerance import effective_risk
 
 __all__ = [
     "DEFAULT_GRID",
+    "RULED",
     "TEMPERATURE_GRID",
     "AnsweredBy",
+    "AskingLimits",
     "CertificateStatement",
     "ConfidenceKind",
     "GridTest",
@@ -22,13 +26,17 @@ __all__ = [
     "Reason",
     "Route",
     "Rule",
+    "RuleCount",
     "RunningBound",
+    "TokenBucket",
+    "Violations",
     "best_temperature",
     "bin_index",
     "certificate_state",
     "clopper_pearson_upper",
     "confidence",
     "effective_risk",
+    "example_weights",
     "from_above",
     "grid_test",
     "histogram",
@@ -41,4 +49,5 @@ __all__ = [
     "running_upper",
     "softmax",
     "statement",
+    "violates",
 ]

@@ -2,7 +2,8 @@
 
 Order of the questions, first match wins: a policy that keeps the query in the house; a person; what the caller forces; a
 policy that always asks; the probe's coin; then the model's own answer (out of scope, certified threshold, price of an
-error). Whoever should have asked central and could not (offline, over budget) answers on the device, marked ``degraded``.
+error). Whoever should have asked central and could not (offline, over budget, too often) answers on the device, marked
+``degraded``.
 Never calls anyone, never reads a clock, never draws the coin.
 """
 
@@ -32,6 +33,11 @@ class Reason(StrEnum):
     POLICY_HUMAN = "policy_human"
     OFFLINE = "offline"
     OVER_BUDGET = "over_budget"
+    RATE_LIMITED = "rate_limited"
+
+
+RULED = frozenset({Reason.POLICY_NEVER_ESCALATE, Reason.POLICY_ALWAYS_CENTRAL, Reason.POLICY_HUMAN})
+"""Reasons of queries that a rule decided about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ def route(
     central_price_usd: float,
     oos_label: str | None = None,
     within_budget: bool = True,
+    within_rate: bool = True,
 ) -> Route:
     """Routes one query by the device's predicted ``label`` and its ``confidence``.
 
@@ -70,7 +77,7 @@ def route(
     chow = policy.error_dearer_than_asking(label, confidence, central_price_usd)
     own = _own_reason(confidence, threshold, out_of_scope=label == oos_label, error_dearer=chow)
     confident = own is Reason.CONFIDENT
-    reachable = online and within_budget
+    reachable = online and within_budget and within_rate
     rule = policy.rule(label, topic)
     if rule is Rule.NEVER_ESCALATE:
         return Route("device", Reason.POLICY_NEVER_ESCALATE, degraded=not confident)
@@ -84,7 +91,7 @@ def route(
         if confident:
             return Route("device", Reason.CONFIDENT, counted=reachable)
     asking = Reason.FORCED_CENTRAL if mode == "central" else Reason.POLICY_ALWAYS_CENTRAL if rule is not None else own
-    unreachable = Reason.OVER_BUDGET if online else Reason.OFFLINE
+    unreachable = Reason.OFFLINE if not online else Reason.OVER_BUDGET if not within_budget else Reason.RATE_LIMITED
     return Route("central", asking) if reachable else Route("device", unreachable, degraded=True)
 
 

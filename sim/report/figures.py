@@ -29,8 +29,10 @@ def sections(summary: Mapping[str, Any]) -> tuple[Section, ...]:
     run = _Run(summary)
     answers = (run.fallback(), *run.accuracies(), run.risk())
     costs = (run.marginal(), run.loaded(), run.cumulative(), run.payers(), run.energy())
+    policy = (Section("policy", "What the policy did", (run.violations(), run.limited())),) if run.has_policy else ()
     return (
         Section("answers", "Who answers, and how well", tuple(answers)),
+        *policy,
         Section("costs", "What it costs, and who pays", tuple(figure for figure in costs if figure is not None)),
         Section("rounds", "How the rounds went", (run.cohort(), run.attempts(), run.bytes(), run.seconds())),
     )
@@ -101,6 +103,49 @@ class _Run:
             "Share of local answers that differ from what central would have said. The bound speaks of the fleet's local "
             "answers so far; devices know it from probes only.",
             lines=lines,
+        )
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether a policy pinned or limited anything."""
+        return any("policy" in entry for entry in self._entries)
+
+    def violations(self) -> Figure:
+        lines = (
+            self._series("broken rules, test queries", "policy.violation_rate", "share", "c0", label="test"),
+            self._series(
+                "broken rules, the fleet's own queries", "policy.stream.violation_rate", "share", "c1", label="fleet"
+            ),
+            self._series(
+                "broken rules, test queries, without the rules in training",
+                "policy.violation_rate_unconstrained",
+                "share",
+                "c5",
+                label="before",
+                dashed=True,
+            ),
+            self._series("free test queries that a rule caught", "policy.overreach", "share", "c2", label="overreach"),
+        )
+        return self._figure(
+            "violations",
+            "Broken rules",
+            "Share of the queries whose label by central is pinned that went where their rule forbids: the device took them "
+            "for another label, or a limit kept them. And of the free ones, how many a rule caught.",
+            lines=tuple(line for line in lines if any(value is not None for value in line.values)) or lines[:1],
+        )
+
+    def limited(self) -> Figure:
+        shares = (
+            self._ratio("over the day's budget", "policy.stream.over_budget", "share", "c1", label="budget"),
+            self._ratio("more often than the rate", "policy.stream.rate_limited", "share", "c4", label="rate"),
+            self._ratio("left to a person", "policy.stream.policy_human", "share", "c2", label="person"),
+        )
+        return self._figure(
+            "limited",
+            "Kept from central",
+            "Share of the fleet's own queries. What a budget or a rate kept from central was answered on the device, marked "
+            "degraded, and lies outside the certificate.",
+            lines=shares,
         )
 
     def marginal(self) -> Figure:

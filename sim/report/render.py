@@ -40,6 +40,7 @@ def render(summary: Mapping[str, Any]) -> str:
         verdicts=words.verdicts(summary) if rounds else [],
         certificate=words.certificate(rounds[-1], summary.get("parameters", {})) if rounds else "",
         privacy=words.privacy(summary),
+        policy=words.policy(summary) if rounds else None,
         sections=sections(summary) if rounds else (),
         events=_events(rounds),
         columns=list(dict.fromkeys(key for entry in rounds for key in flatten(entry))),

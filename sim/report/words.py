@@ -141,6 +141,31 @@ def privacy(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def policy(summary: Mapping[str, Any]) -> str | None:
+    """How often the policy's rules were broken and what its limits kept from central; None where there is no policy."""
+    fared = summary["rounds"][-1].get("policy")
+    if not fared:
+        return None
+    says = []
+    if fared["pinned"]:
+        before = fared["violation_rate_unconstrained"]
+        compared = "" if before is None else f"; without the rules in training {number(before, 'share')}"
+        says.append(
+            f"Rules: {number(fared['violations'], 'count')} of the {number(fared['pinned'], 'count')} test queries whose "
+            "label by central is pinned went where their rule forbids: "
+            f"{number(fared['violation_rate'], 'share')}{compared}. "
+            f"A rule caught {number(fared['overreach'], 'share')} of the free ones."
+        )
+    over, limited = (_sum(column(summary["rounds"], f"policy.stream.{name}")) for name in ("over_budget", "rate_limited"))
+    if over or limited:
+        says.append(
+            f"Limits: in the whole run {number(over, 'count')} queries came over a day's budget and "
+            f"{number(limited, 'count')} more often than the rate; devices answered them, marked degraded, outside the "
+            "certificate. Test queries know no limits."
+        )
+    return " ".join(says) or "No test query is pinned, and no limit was reached."
+
+
 def accounts(summary: Mapping[str, Any]) -> list[Account]:
     """Marginal, loaded and all-cloud, side by side."""
     rounds: Sequence[Mapping[str, Any]] = summary["rounds"]

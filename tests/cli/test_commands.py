@@ -54,10 +54,30 @@ def test_usage_errors_exit_with_2() -> None:
         (("--resume",), "holds no interrupted run"),
         (("--prices", "nowhere.toml"), "nowhere.toml"),
         (("--policy", "nowhere.toml"), "nowhere.toml"),
+        (("--policy-baseline",), "--policy-baseline compares"),
+        (("--no-constraint",), "--no-constraint"),
     ],
 )
 def test_bad_parameters_are_one_line_and_exit_1(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     assert said in refusal("sim", "run", "--out", tmp_path / "out", *arguments)
+
+
+def test_a_policy_is_checked_and_spelled_out_for_devices(tmp_path: Path) -> None:
+    file, spelled = tmp_path / "policy.toml", tmp_path / "spelled.toml"
+    file.write_text('[topics.odd]\nrule = "human"\n[budget]\ndaily_usd = 0.5\n')
+    shown = fedge("policy", "show", file, "--workload", "digits")
+    assert shown.returncode == 0, shown.stderr
+    spelled.write_text(shown.stdout)
+    document = json.loads(fedge("policy", "show", spelled, "--json").stdout)
+    assert document["labels"] == {digit: {"rule": "human"} for digit in "13579"} and document["topics"] == {}
+    assert document["budget"] == {"daily_usd": 0.5}
+    file.write_text('[labels.ten]\nrule = "human"\n')
+    assert "labels.ten" in refusal("policy", "show", file, "--workload", "digits")
+    file.write_text("[budget]\nweekly_usd = 1\n")
+    assert "budget.weekly_usd" in refusal("policy", "show", file)
+    assert "nowhere.toml" in refusal("policy", "show", "nowhere.toml")
+    assert "budget.weekly_usd" in refusal("up", "--policy", file, "--home", tmp_path / "home")
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ METRICS = {
     "fedge_round_participants": {"state"},
     "fedge_update_bytes_total": {"direction"},
     "fedge_release_info": {"version"},
+    "fedge_degraded_total": {"reason"},
+    "fedge_budget_left_usd": set(),
 }
 ROUNDS = [
     RoundRow(round=1, state="finished", cohort=8, survivors=7, started=0.0, seconds={"check_in": 1.5, "unmask": 0.5}),

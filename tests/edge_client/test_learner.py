@@ -26,7 +26,7 @@ def numpy_train(weights, embeddings, labels, sample_weights, training, seed):
             logits = x @ w + b
             p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             losses -= float((s * np.log(p[np.arange(len(y)), y])).sum())
-            error = (p - np.eye(2)[y]) * (s / s.sum())[:, None]
+            error = (p - np.eye(2)[y]) * (s / len(y))[:, None]
             w, b = w - training.learning_rate * x.T @ error, b - training.learning_rate * error.sum(axis=0)
     return {"head.weight": w, "head.bias": b}, losses
 
@@ -120,3 +120,17 @@ def test_hyperparameters_are_read_strictly():
     for name, value in [("epochs", 0), ("batch_size", 2.5), ("learning_rate", "high"), ("clip_norm", None)]:
         with pytest.raises(VerificationError, match=name):
             training_from_mapping({**good, name: value})
+
+
+def test_a_device_of_heavy_examples_alone_trains_as_hard_as_they_weigh(step, initial):
+    """The step graph divides by the sum of the weights; a device that has pinned labels only must not lose them by that."""
+    embeddings, labels, _ = examples(4)
+    once = Training(learning_rate=0.5, batch_size=4, epochs=1, clip_norm=1.0, weight_cap=32)
+    light, heavy = (
+        train(step, initial, embeddings, labels, training=once, seed=SEED, sample_weights=np.full(4, weight, np.float32))
+        for weight in (1.0, 10.0)
+    )
+    same = train(step, initial, embeddings, labels, training=once, seed=SEED)
+    assert light.delta.tobytes() == same.delta.tobytes()
+    np.testing.assert_allclose(heavy.delta, 10 * light.delta, rtol=1e-4)
+    assert heavy.loss_sum == pytest.approx(10 * light.loss_sum, rel=1e-5)

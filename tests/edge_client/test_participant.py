@@ -352,7 +352,9 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
         party.share(party.open(config=exact))
     sums = [party.run(config=noisy, attempt=attempt).reals for attempt in (2, 3)]
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
-    assert np.std(sums[0] - sums[1]) > expected  # the noise of the two is not the same
+    # The noise of the two is not the same. Of eight values a standard deviation varies much: at the expected one itself this
+    # would fail in a fifth of all runs, at a quarter of it in less than one of ten thousand.
+    assert np.std(sums[0] - sums[1]) > expected / 4
     assert np.abs(sums[0]).max() < 12 * expected
 
 
@@ -420,6 +422,25 @@ def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party)
     again = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
     sums = UpdateLayout().decode(again.integers)
     assert sums.examples == 4 and not sums.nll.any()
+
+
+def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
+    releases = party.benches["device-4"].manager
+    base, _ = releases.obtain(party.release.release_id)
+    text = '[labels.left]\nrule = "always-central"\n[training]\nconstraint_weight = '
+
+    def made(policy: str = ""):
+        return make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32, policy=Policy.from_toml(policy))
+
+    free, off, on, more = made(), made(text + "0"), made(text + "1"), made(text + "9")
+    assert free.reals.tobytes() == off.reals.tobytes() and free.integers.tolist() == off.integers.tolist()
+    assert on.reals.tobytes() == made(text + "1").reals.tobytes()
+    assert len({update.reals.tobytes() for update in (free, on, more)}) == 3
+    without = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
+    assert without.reals.tobytes() == free.reals.tobytes()
+    sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
+    assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
+    assert sums[0].nll.tolist() == sums[1].nll.tolist()
 
 
 # Running pairs and memory are spent when the vector leaves.

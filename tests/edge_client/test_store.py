@@ -347,6 +347,19 @@ def test_a_database_from_before_sources_keeps_its_ledger_and_learns_who_said_so(
     assert store.ledger.energy_j() == {"model": 10.0, "rapl": 1.0}
 
 
+def test_a_database_from_before_allowances_gets_them_empty(tmp_path):
+    path = tmp_path / "device.db"
+    before = schema.MIGRATIONS.index(schema.ALLOWANCE_TABLES)
+    old = sqlite3.connect(path)
+    old.executescript(f"{''.join(schema.MIGRATIONS[:before])} PRAGMA user_version = {before};")
+    old.close()
+    store = open_file(path)
+    assert store.allowances.under_way(day_of=0.0) == 0 and store.allowances.bucket("per_hour") is None
+    store.allowances.set_aside(2, day_of=0.0)
+    store.allowances.set_aside(-5, day_of=0.0)
+    assert store.allowances.under_way(day_of=0.0) == 0  # never below none
+
+
 def test_a_database_of_another_program_is_refused(tmp_path):
     path = tmp_path / "other.db"
     connection = sqlite3.connect(path)

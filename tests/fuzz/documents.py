@@ -26,6 +26,15 @@ rule = "always-central"
 error_price_usd = 5
 [topics.health]
 rule = "never-escalate"
+labels = ["pill"]
+[budget]
+daily_usd = 0.05
+[rate]
+per_minute = 6
+per_hour = 60
+burst = 2
+[training]
+constraint_weight = 9.0
 """
 SERVER = """federation = "home"
 workload = "csv"

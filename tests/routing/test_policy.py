@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedge.errors import InputError
-from fedge.routing import Policy, Rule
+from fedge.routing import AskingLimits, Policy, Rule
 
 SAMPLE = """
 version = 1
@@ -50,6 +50,24 @@ def test_the_default_pins_nothing_and_prices_no_error():
     assert not Policy.default().error_dearer_than_asking("any", 0.0, 0.0)
 
 
+def test_a_topic_may_list_its_labels_and_the_closest_rule_of_a_label_wins():
+    text = SAMPLE + '[topics.money]\nrule = "human"\nlabels = ["transfer", "balance", "pill"]\n'
+    policy = Policy.from_toml(text.replace("[topics.health]", '[topics.health]\nlabels = ["pill"]'))
+    assert policy.rule("transfer", None) is policy.rule("balance", None) is Rule.HUMAN
+    assert policy.rule("pill", None) is Rule.NEVER_ESCALATE
+    assert policy.rule("other", "money") is Rule.HUMAN
+    assert policy.unknown(["transfer", "balance", "fire", "joke"]) == ("labels.pill",)
+
+
+def test_limits_and_the_weight_in_training_are_read():
+    policy = Policy.from_toml(
+        "[budget]\ndaily_usd = 0.05\n[rate]\nper_minute = 6\nper_hour = 60\nburst = 2\n[training]\nconstraint_weight = 0"
+    )
+    assert policy.limits == AskingLimits(daily_usd=0.05, per_minute=6, per_hour=60, burst=2)
+    assert policy.constraint_weight == 0.0 and not policy.pins
+    assert Policy.default().limits == AskingLimits()
+
+
 def test_chows_rule_weighs_the_error_against_the_question():
     policy = Policy.from_toml("error_price_usd = 0.5")
     assert not policy.error_dearer_than_asking("any", 0.75, 0.125)  # 0.125 against 0.125
@@ -78,6 +96,22 @@ def test_chows_rule_never_escalates_the_surer_of_two(one, other, error_price, as
         ("error_price_usd = true", "error_price_usd"),
         ("error_price_usd = inf", "error_price_usd"),
         ("[labels.a]\nerror_price_usd = 'much'", "labels.a.error_price_usd"),
+        ("[labels.a]\nlabels = ['b']", "labels.a.labels"),
+        ("[topics.a]\nlabels = 'b'", "topics.a.labels"),
+        ("[topics.a]\nlabels = ['']", "topics.a.labels"),
+        ("[budget]\ndaily = 1", "budget.daily"),
+        ("[budget]\ndaily_usd = -1", "budget.daily_usd"),
+        ("[budget]\ndaily_usd = nan", "budget.daily_usd"),
+        ("budget = 3", "budget"),
+        ("[rate]\nper_second = 1", "rate.per_second"),
+        ("[rate]\nper_minute = 0", "rate.per_minute"),
+        ("[rate]\nper_hour = 1.5", "rate.per_hour"),
+        ("[rate]\nper_hour = true", "rate.per_hour"),
+        ("[rate]\nper_hour = " + "9" * 400, "rate.per_hour"),
+        ("[rate]\nburst = 3", "rate.burst needs a rate"),
+        ("[training]\nconstraint = 1", "training.constraint"),
+        ("[training]\nconstraint_weight = -1", "training.constraint_weight"),
+        ("[training]\nconstraint_weight = 1e9", "training.constraint_weight"),
         ("version = 2", "version"),
         ("version = true", "version"),
         ("labels = 3", "labels"),

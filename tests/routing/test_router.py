@@ -62,7 +62,7 @@ def test_a_probe_goes_to_central_and_counts_where_it_would_have_stayed():
     assert decide(threshold=None, is_probe=True) == Route("central", Reason.PROBE, probe=True)
 
 
-@pytest.mark.parametrize("lost", [{"online": False}, {"within_budget": False}])
+@pytest.mark.parametrize("lost", [{"online": False}, {"within_budget": False}, {"within_rate": False}])
 def test_a_probe_that_cannot_be_asked_is_none_and_what_stays_then_is_not_counted(lost):
     assert decide(is_probe=True, **lost) == Route("device", Reason.CONFIDENT)
     assert decide(**lost) == Route("device", Reason.CONFIDENT)
@@ -72,6 +72,10 @@ def test_offline_and_over_budget_answers_are_degraded():
     assert decide(confidence=0.1, online=False) == Route("device", Reason.OFFLINE, degraded=True)
     assert decide(confidence=0.1, within_budget=False) == Route("device", Reason.OVER_BUDGET, degraded=True)
     assert decide(confidence=0.1, online=False, within_budget=False).reason is Reason.OFFLINE
+    assert decide(confidence=0.1, within_rate=False) == Route("device", Reason.RATE_LIMITED, degraded=True)
+    assert decide(confidence=0.1, within_budget=False, within_rate=False).reason is Reason.OVER_BUDGET
+    assert decide("alarm", within_rate=False) == Route("device", Reason.RATE_LIMITED, degraded=True)
+    assert decide("fire", within_budget=False, within_rate=False) == Route("human", Reason.POLICY_HUMAN)
     assert decide("alarm", online=False) == Route("device", Reason.OFFLINE, degraded=True)
     assert decide(mode="central", online=False) == Route("device", Reason.OFFLINE, degraded=True)
 
@@ -102,6 +106,7 @@ everything = {
     "is_probe": st.booleans(),
     "online": st.booleans(),
     "within_budget": st.booleans(),
+    "within_rate": st.booleans(),
     "central_price_usd": st.floats(0, 1),
 }
 
@@ -117,7 +122,7 @@ def test_what_policy_keeps_in_the_house_never_leaves(**query):
 def test_central_is_only_ever_named_when_it_can_be_reached(**query):
     if decide(**query).answered_by == "central":
         assert query["online"]
-        assert query["within_budget"]
+        assert query["within_budget"] and query["within_rate"]
         assert query["mode"] != "local-only"
 
 

@@ -393,3 +393,37 @@ def test_missing_values_stay_missing_in_arithmetic() -> None:
 )
 def test_numbers_are_written_with_their_unit(value: float, unit: Any, short: str, long: str) -> None:
     assert (number(value, unit), precise(value, unit)) == (short, long)
+
+
+def with_policy(*, before: float | None = None, over_budget: int = 0) -> dict[str, Any]:
+    """A run under a policy that pins one label: fewer rules are broken with each round."""
+    made = summary(rounds=4)
+    for number_, entry in enumerate(made["rounds"], start=1):
+        counted = {"violation_rate": 0.2 / number_, "pinned": 40, "violations": 8 // number_, "overreach": 0.03}
+        rule = {"by_rule": {"human": {"queries": 40, "violations": 8 // number_}}}
+        entry["policy"] = {
+            **counted, **rule, "violation_rate_unconstrained": before, "overreach_unconstrained": None,
+            "stream": {
+                **counted, **rule, "violation_rate_unconstrained": None, "over_budget": over_budget, "rate_limited": 0,
+                "policy_human": 5,
+            },
+        }  # fmt: skip
+    return made
+
+
+def test_a_policy_is_shown_in_words_and_figures_with_what_it_was_before() -> None:
+    page = Page(render(with_policy(before=0.125, over_budget=7)))
+    said = " ".join(" ".join(page.words).split())
+    assert "2 of the 40 test queries" in said and "without the rules in training 12.5 %" in said
+    assert "28 queries came over a day's budget" in said
+    assert {"figure-violations", "figure-limited", "policy-words"} <= set(page.ids)
+
+
+def test_a_policy_without_a_comparison_or_a_limit_reached_claims_neither() -> None:
+    said = render(with_policy())
+    assert "broken rules, test queries" in said and "without the rules in training" not in said and "Limits:" not in said
+
+
+def test_a_run_without_a_policy_has_no_word_on_it() -> None:
+    said = render(summary())
+    assert "policy-words" not in said and "figure-violations" not in said

@@ -131,7 +131,9 @@ def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         change(home, console_port=port)
-        up = told("up", "--devices", "4", "--home", home)
+        policy = home / "policy.toml"
+        policy.write_text('[labels.door_unlock]\nrule = "human"\n[budget]\ndaily_usd = 5.0\n')
+        up = told("up", "--devices", "4", "--home", home, "--policy", policy)
     assert up["secagg"] == "demo" and len(up["addresses"]["agents"]) == 4
     assert not up["addresses"]["console"].endswith(f":{port}/"), "a busy port is left to whoever has it"
 
@@ -147,6 +149,9 @@ def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
     answer = told("ask", "turn off the lights in the kitchen", "--home", home)
     assert answer["answered_by"] == "central" and answer["answer"] == "light_off" and answer["usd"] > 0
     first = answer["release"]
+    for url in up["addresses"]["agents"].values():
+        health = read(f"{url}/health")
+        assert health["budget"]["daily_usd"] == 5.0 and "policy" not in health["missing"]
 
     replayed = told("replay", "--home", home, "--queries", "60", "--rate", "0", "--corrections", "1")
     assert replayed["queries"] == 60 and replayed["agents"] == 4 and replayed["users"] == "simulated"

@@ -157,12 +157,12 @@ def test_metrics_bear_the_agreed_names_and_no_device(local):
     assert status == 200
     assert {
         "fedge_queries", "fedge_query_duration_seconds", "fedge_energy_joules", "fedge_cost_usd", "fedge_update_bytes",
-        "fedge_release_info",
+        "fedge_release_info", "fedge_degraded",
     } == families.keys()  # fmt: skip
     by = {sample.labels["answered_by"]: sample.value for sample in families["fedge_queries"].samples}
     assert by["device"] >= 1 and by["central"] >= 1
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"answered_by", "source", "payer", "kind", "direction", "version", "le"}
+    assert labels == {"answered_by", "reason", "source", "payer", "kind", "direction", "version", "le"}
     assert "device-1" not in document["text"]
 
 

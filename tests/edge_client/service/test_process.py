@@ -21,10 +21,10 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "
 class Process:
     """One agent process of a home."""
 
-    def __init__(self, home, wait_for, **environment: str) -> None:
+    def __init__(self, home, wait_for, *arguments: str, **environment: str) -> None:
         self.home = home
         self.running = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "device", "run", "--home", str(home.folder)],
+            [sys.executable, "-m", "cli.main", "device", "run", "--home", str(home.folder), *arguments],
             cwd=ROOT,
             env={**ENVIRONMENT, **environment},
             stdout=subprocess.PIPE,
@@ -49,8 +49,8 @@ def start(wait_for):
     """Starts agents; whatever still runs is killed at the end."""
     started: list[Process] = []
 
-    def begin(home, **environment: str) -> Process:
-        started.append(Process(home, wait_for, **environment))
+    def begin(home, *arguments: str, **environment: str) -> Process:
+        started.append(Process(home, wait_for, *arguments, **environment))
         return started[-1]
 
     yield begin
@@ -175,3 +175,23 @@ def test_what_a_device_keeps_is_listed_exported_and_deleted_for_good(make_world,
         assert b"xylophone" not in raw and len(raw) > 0
         assert fedge("ask", "and it still answers", home=home).returncode == 0
         assert process.end(signal.SIGTERM) == 0
+
+
+def test_a_policy_given_on_the_command_line_takes_the_place_of_the_settings(make_world, start, tmp_path):
+    world = make_world()
+    policy, other = tmp_path / "policy.toml", 'policy = "nowhere.toml"'
+    policy.write_text("[budget]\ndaily_usd = 0\n")
+    with world.central():
+        home = world.home(settings=(other,))
+        start(home, "--policy", str(policy))
+        answer = json.loads(fedge("ask", "turn off the lights", "--central", "--json", home=home).stdout)
+        assert (answer["answered_by"], answer["reason"], answer["degraded"]) == ("device", "over_budget", True)
+        shown = fedge("ask", "turn off the lights", "--central", home=home).stdout
+        assert "device, degraded: the day's budget is spent" in shown
+        assert "0 of 0 USD are left today" in fedge("device", "status", home=home).stdout
+    for text, said in (("[budget]\ndaily = 1\n", "budget.daily"), ("[rate]\nper_hour = 0\n", "rate.per_hour")):
+        policy.write_text(text)
+        refused = fedge("device", "run", "--policy", str(policy), home=world.home(said))
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1) and said in refused.stderr
+    missing = fedge("device", "run", home=world.home("missing", settings=(other,)))
+    assert missing.returncode == 1 and missing.stderr.count("\n") == 1 and "nowhere.toml" in missing.stderr

@@ -1,22 +1,16 @@
-"""Who may read the console. It has no login: it listens on loopback and answers to a loopback name only.
+"""Which names the console answers to. On loopback, that is a loopback name only.
 
 The name matters because a browser lends its place on this machine to any page: one whose own name is made to point at
-127.0.0.1 (DNS rebinding) would else read everything here. Decides and sets headers; never reads the store.
+127.0.0.1 (DNS rebinding) would else read everything here. Never reads the store.
 """
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-# Pages may load their own style sheet and nothing else; no one may frame, sniff, embed or keep what is answered.
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from aggregator.console.shell.errors import refusal
 
 
 def is_loopback(host: str) -> bool:
@@ -29,9 +23,26 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_addressed_here(host_header: str) -> bool:
-    """Whether a request's Host header (name, with or without a port) names the loopback interface."""
+def named_host(host_header: str) -> str:
+    """The name or address in a Host header (with or without a port), in small letters; empty where there is none."""
     try:
-        return is_loopback(urlsplit(f"//{host_header}").hostname or "")
+        return (urlsplit(f"//{host_header}").hostname or "").lower()
     except ValueError:  # brackets that enclose no address
-        return False
+        return ""
+
+
+class AddressedHere:
+    """Refuses a request for another name, before anything else looks at it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if not is_loopback(named_host(request.headers.get("host", ""))):
+                said = "the console answers on this machine's loopback address only, such as http://127.0.0.1"
+                await refusal(request, 400, said)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

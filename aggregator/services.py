@@ -146,6 +146,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             max_risk=wanted.max_risk,
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
+            usage_every=wanted.usage_every,
         ),
         release_key=keys.release,
         round_key=keys.round,

@@ -86,6 +86,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
     from aggregator.fleet.nodes import EnrolledNodes
+    from aggregator.fleet.offering import tuf_repository
     from aggregator.fleet.relay import Destination, RelayServicer, add_relay
     from aggregator.fleet.releases import add_releases
     from aggregator.rounds.superlink import prepare_superlink, superlink_address
@@ -108,7 +109,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.offering import OfferedRegistry
+    from aggregator.fleet.offering import OfferedRegistry, tuf_repository
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.fleet.registry import ReleaseRegistry
     from aggregator.rounds.canary import canary_policy
@@ -163,13 +164,6 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     keeper.start()
     say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
     run_rounds(home, parts)
-
-
-def tuf_repository(home: ServerHome, settings: ServerSettings) -> "TufRepository":
-    """The repository that devices read releases from."""
-    from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
-
-    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
 
 
 def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:

@@ -219,6 +219,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.console import create_app
+    from aggregator.operator import Operator
     from aggregator.store import Database
 
     about = {
@@ -226,9 +227,10 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         "workload": settings.workload,
         "secagg": secagg_label(settings),
         "n_min": settings.rounds.n_min,
+        "period_s": settings.rounds.period_s,
     }
     with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
-        app = create_app(database, federation=about)
+        app = create_app(database, federation=about, operator=Operator(home))
         serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
 
 

@@ -96,6 +96,14 @@ class Database:
         model = models.Round
         return self._rows(RoundRow, select(model).where(model.run_id == self._run_id).order_by(model.round))
 
+    def latest_rounds(self, count: int, *, before: int | None = None) -> list[RoundRow]:
+        """The newest ``count`` rounds, of those below ``before`` where that is given, oldest first."""
+        model = models.Round
+        wanted = select(model).where(model.run_id == self._run_id)
+        if before is not None:
+            wanted = wanted.where(model.round < before)
+        return self._rows(RoundRow, wanted.order_by(model.round.desc()).limit(count))[::-1]
+
     def latest_round(self) -> int:
         """The number of the newest round, 0 before the first."""
         with self._read("read the newest round") as session:
@@ -139,6 +147,18 @@ class Database:
         """The round log, oldest first."""
         model = models.Record
         return self._rows(RecordRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
+
+    def records_of(self, round_number: int) -> list[RecordRow]:
+        """The signed records of a round."""
+        model = models.Record
+        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        return self._rows(RecordRow, found.order_by(model.id))
+
+    def records_since(self, first: int) -> list[RecordRow]:
+        """The signed records of the rounds from ``first`` on, oldest first."""
+        model = models.Record
+        found = select(model).where(model.run_id == self._run_id, model.round >= first)
+        return self._rows(RecordRow, found.order_by(model.id))
 
     # Releases and their certificates.
 
@@ -185,6 +205,18 @@ class Database:
         with self._read("sum up the ledger") as session:
             found = session.execute(query.group_by(model.payer, model.kind))
             return {(Payer(payer), Kind(kind)): float(amount) for payer, kind, amount in found}
+
+    def spent_by_round(self, first: int) -> dict[int, dict[tuple[Payer, Kind], float]]:
+        """The sums of the amounts by round, payer and kind, of the rounds from ``first`` on."""
+        model = models.Ledger
+        query = select(model.round, model.payer, model.kind, func.sum(model.amount_usd)).where(
+            model.run_id == self._run_id, model.round >= first
+        )
+        spent: dict[int, dict[tuple[Payer, Kind], float]] = {}
+        with self._read("sum up the ledger by round") as session:
+            for number, payer, kind, amount in session.execute(query.group_by(model.round, model.payer, model.kind)):
+                spent.setdefault(number, {})[Payer(payer), Kind(kind)] = float(amount)
+        return spent
 
     def _insert(self, model: type[models.Base], values: Sequence[dict[str, Any]]) -> None:
         if values:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from aggregator.store import models
 from aggregator.store.engine import READ_ONLY, open_engine
+from aggregator.store.logins import LoginStore
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError
@@ -34,6 +35,8 @@ class Database:
         self._engine = engine
         self._reader = engine.execution_options(**READ_ONLY)
         self._run_id = run_id
+        self.logins = LoginStore(self._read, self._write, run_id)
+        """Who may log in to the console."""
 
     @staticmethod
     def open(url: str, *, run: str = DEFAULT_RUN, config: Mapping[str, Any] | None = None) -> "Database":

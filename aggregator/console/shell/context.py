@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
 from aggregator.store import Database
+
+if TYPE_CHECKING:
+    from aggregator.console.auth.accounts import Accounts
+    from aggregator.console.auth.limits import LoginLimiter
+    from aggregator.console.auth.oidc import OidcLogin
+    from aggregator.console.auth.policy import AccessPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,10 @@ class Console:
     about: Mapping[str, object]
     clock: Callable[[], float]
     paths: frozenset[str]
+    policy: "AccessPolicy"
+    accounts: "Accounts"
+    limiter: "LoginLimiter"
+    oidc: "OidcLogin | None"
 
     @property
     def not_private(self) -> str:

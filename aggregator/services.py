@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregator.settings import ServerHome, ServerSettings
@@ -219,6 +220,8 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.console import create_app
+    from aggregator.console.auth.accounts import has_operator
+    from aggregator.console.serving import access_policy, oidc_login, tls_files
     from aggregator.operator import Operator
     from aggregator.store import Database
 
@@ -229,9 +232,17 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         "n_min": settings.rounds.n_min,
         "period_s": settings.rounds.period_s,
     }
-    with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
-        app = create_app(database, federation=about, operator=Operator(home))
-        serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+    host = settings.console.host
+    with Database.open(database_url(home, settings)) as database:
+        policy = access_policy(settings.console, has_operator=has_operator(database))
+        app = create_app(
+            database, federation=about, operator=Operator(home), policy=policy, oidc=oidc_login(settings.console)
+        )
+        tls = tls_files(settings.console)
+        with listening(host, settings.console_port) as listener:
+            shown = f"[{host}]" if ":" in host else host
+            where = f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}/"
+            serve_http(app, listener, tls=tls, ready=lambda: say_ready("console", where))
 
 
 @contextmanager
@@ -245,8 +256,13 @@ def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socke
         yield listener
 
 
-def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers."""
+def serve_http(
+    app: object, listener: socket.socket, *, ready: Callable[[], None], tls: tuple[Path, Path] | None = None
+) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers.
+
+    ``tls``: certificate and key, PEM; plain HTTP without.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -267,6 +283,8 @@ def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None
         server_header=False,
         proxy_headers=False,
         ws="none",
+        ssl_certfile=None if tls is None else tls[0],
+        ssl_keyfile=None if tls is None else tls[1],
     )
     server = Server(config)
 

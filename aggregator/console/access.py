@@ -1,48 +1,34 @@
-"""Which names the console answers to. On loopback, that is a loopback name only.
+"""Which names the console answers to: those of its settings, and on loopback those of loopback.
 
 The name matters because a browser lends its place on this machine to any page: one whose own name is made to point at
-127.0.0.1 (DNS rebinding) would else read everything here. Never reads the store.
+127.0.0.1 (DNS rebinding) would else read everything here.
 """
-
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.shell.errors import refusal
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is ``localhost`` or an address of the loopback interface. Looks no name up."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def named_host(host_header: str) -> str:
-    """The name or address in a Host header (with or without a port), in small letters; empty where there is none."""
-    try:
-        return (urlsplit(f"//{host_header}").hostname or "").lower()
-    except ValueError:  # brackets that enclose no address
-        return ""
+from aggregator.console.shell.hosts import named_host
 
 
 class AddressedHere:
     """Refuses a request for another name, before anything else looks at it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, policy: AccessPolicy) -> None:
         self._app = app
+        self._policy = policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] == "http":
             request = Request(scope, receive)
-            if not is_loopback(named_host(request.headers.get("host", ""))):
-                said = "the console answers on this machine's loopback address only, such as http://127.0.0.1"
-                await refusal(request, 400, said)(scope, receive, send)
+            if not self._policy.answers_to(named_host(request.headers.get("host", ""))):
+                await refusal(request, 400, self._said())(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _said(self) -> str:
+        if self._policy.names:
+            return "the console does not answer to this name: console.names in server.toml lists those that it answers to"
+        return "the console answers on this machine's loopback address only, such as http://127.0.0.1"

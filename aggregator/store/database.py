@@ -19,6 +19,7 @@ from aggregator.store.audit import AuditStore
 from aggregator.store.controls import ControlStore
 from aggregator.store.engine import READ_ONLY, open_engine
 from aggregator.store.happenings import Happenings
+from aggregator.store.logins import LoginStore
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError
@@ -44,6 +45,8 @@ class Database:
         """What operators want of the rounds."""
         self.happenings = Happenings(self._read, self._write, run_id)
         """How the round at hand goes."""
+        self.logins = LoginStore(self._read, self._write, run_id)
+        """Who may log in to the console."""
 
     @staticmethod
     def open(url: str, *, run: str = DEFAULT_RUN, config: Mapping[str, Any] | None = None) -> "Database":

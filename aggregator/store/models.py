@@ -211,6 +211,40 @@ class Audit(Base):
     hash: Mapped[str] = mapped_column(String(64))
 
 
+class Account(Base):
+    """Who may log in to the console: by a password, or as an OpenID provider's subject. Secrets as hashes alone."""
+
+    __tablename__ = "accounts"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    role: Mapped[str] = mapped_column(String(40))
+    created: Mapped[float]
+    disabled: Mapped[float | None]
+    password_hash: Mapped[str | None]
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
+    token_hash: Mapped[str | None] = mapped_column(String(64))
+    __table_args__ = (
+        Index("accounts_by_subject", "run_id", "issuer", "subject", unique=True),
+        Index("accounts_by_token", "run_id", "token_hash", unique=True),
+    )
+
+
+class LoginSession(Base):
+    """A browser that is logged in, by its cookie's hash."""
+
+    __tablename__ = "login_sessions"
+    run_id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account: Mapped[str] = mapped_column(String(200))
+    started: Mapped[float]
+    seen: Mapped[float]
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "account"], ["accounts.run_id", "accounts.name"]),
+        Index("login_sessions_of_an_account", "run_id", "account"),
+    )
+
+
 class RunState(Base):
     """The one serialized state from which a run goes on."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import Depends, Request
@@ -11,6 +11,12 @@ from aggregator.operator import Operator
 from aggregator.store import Database
 from fedge.costs import PriceBook
 from fedge.identity import TrustRoot
+
+if TYPE_CHECKING:
+    from aggregator.console.auth.accounts import Accounts
+    from aggregator.console.auth.limits import LoginLimiter
+    from aggregator.console.auth.oidc import OidcLogin
+    from aggregator.console.auth.policy import AccessPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,10 @@ class Console:
     about: Mapping[str, object]
     clock: Callable[[], float]
     paths: frozenset[str]
+    policy: "AccessPolicy"
+    accounts: "Accounts"
+    limiter: "LoginLimiter"
+    oidc: "OidcLogin | None"
     operator: Operator | None = None
     book: PriceBook = field(default_factory=PriceBook.load_default)
 

@@ -3,11 +3,14 @@
 Nothing of the inside is told: what a defect was stands on the server's standard error alone.
 """
 
+from urllib.parse import quote
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from aggregator.console.auth.viewer import LoginRequired
 from aggregator.console.shell.headers import SECURITY_HEADERS
 from aggregator.console.shell.templating import page
 from aggregator.store import StoreError
@@ -16,11 +19,13 @@ from aggregator.store.views import UnknownRoundError
 _MACHINES = ("/api/", "/healthz", "/metrics")
 _TITLES = {
     400: "This cannot be read",
+    401: "Log in first",
     403: "Not allowed",
     404: "Not found",
     405: "Not possible here",
     422: "Something is missing",
     429: "Too many tries",
+    502: "The login provider does not answer",
     503: "The database does not answer",
 }
 
@@ -55,6 +60,16 @@ def say_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> Response:
         return refusal(request, 422, "; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors()))
+
+    @app.exception_handler(LoginRequired)
+    def login_first(request: Request, _: LoginRequired) -> Response:
+        asked = f"{request.url.path}{f'?{request.url.query}' if request.url.query else ''}"
+        target = f"/login?next={quote(asked if request.method == 'GET' else '/', safe='')}"
+        if request.headers.get("hx-request") == "true":  # a part of a page: the whole page goes to the login
+            return Response(status_code=401, headers={"HX-Redirect": "/login"})
+        if wants_page(request):
+            return RedirectResponse(target, 303)
+        return refusal(request, 401, "log in first, or send a bearer token", {"WWW-Authenticate": "Bearer"})
 
     @app.exception_handler(StoreError)
     def store_failed(request: Request, error: StoreError) -> Response:

@@ -9,8 +9,10 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from aggregator.console.auth.viewer import ANYONE_HERE, Viewer, known_viewer
 from aggregator.console.shell.context import console_of
 from aggregator.console.shell.static import static
+from aggregator.store import StoreError
 
 MISSING = "–"
 
@@ -47,8 +49,17 @@ def page(request: Request, template: str, *, status: int = 200, **context: Any) 
         "federation": console.about.get("federation"),
         "not_private": console.not_private,
         "now": console.clock(),
+        "viewer": _viewer(request),
     }
     return HTMLResponse(environment().get_template(template).render({**shared, **context}), status_code=status)
+
+
+def _viewer(request: Request) -> Viewer:
+    """Who asks, as pages show it; nobody on the login page, and where the database cannot say."""
+    try:
+        return known_viewer(request) or ANYONE_HERE
+    except StoreError:
+        return ANYONE_HERE
 
 
 @cache

@@ -64,8 +64,8 @@ def create_app(
     """The console over ``database``, which stays the caller's to close.
 
     ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too.
-    ``operator``: what can be decided about a live fleet. ``policy``: who may look and under which names; by default, who is on
-    this machine. ``clock``: UNIX seconds; ``ticks``: seconds that only rise.
+    ``operator``: what can be decided about a live fleet. ``policy``: who may look and under which names; by default, who is
+    on this machine. ``clock``: UNIX seconds; ``ticks``: seconds that only rise.
     """
     policy = policy or AccessPolicy()
     app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url=None)

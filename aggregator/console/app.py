@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from aggregator.console.access import AddressedHere
 from aggregator.console.api import costs as costs_api
+from aggregator.console.api import events as events_api
 from aggregator.console.api import fleet as fleet_api
 from aggregator.console.api import health, session
 from aggregator.console.api import overview as overview_api
@@ -23,7 +24,7 @@ from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.auth.protection import acts_by_operators_only
 from aggregator.console.auth.viewer import current_viewer, may_read_figures
-from aggregator.console.pages import costs, devices, login, overview, releases, rounds, security
+from aggregator.console.pages import costs, devices, fragments, login, overview, releases, rounds, security
 from aggregator.console.shell import static
 from aggregator.console.shell.context import Console
 from aggregator.console.shell.errors import say_errors
@@ -38,12 +39,14 @@ PROTECTED: tuple[APIRouter, ...] = (
     rounds_api.router,
     fleet_api.router,
     costs_api.router,
+    events_api.router,
     overview.router,
     rounds.router,
     devices.router,
     releases.router,
     costs.router,
     security.router,
+    fragments.router,
 )
 FIGURES: tuple[APIRouter, ...] = (health.router,)
 OPEN: tuple[APIRouter, ...] = (login.router, static.router)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from aggregator.console.figures.live import spans
 from aggregator.console.figures.timeline import bars, full_round
 from aggregator.console.shell.context import TheConsole
 from aggregator.console.shell.templating import MISSING, page
@@ -46,12 +47,14 @@ def rounds(request: Request, console: TheConsole, before: Annotated[int | None, 
 def one_round(request: Request, console: TheConsole, number: int) -> Response:
     """One round."""
     found = full_round(console.database, number, n_min=console.n_min, round_key=console.round_key)
+    phases = console.database.happenings.phases(number)
     return page(
         request,
         "round.html",
         round=found,
         tone=_TONES.get(found["state"], "bad"),
-        bars=bars(found["seconds"]),
+        bars=spans(phases, now=console.clock()) if phases else bars(found["seconds"]),
+        exact=bool(phases),
         newest=console.database.latest_round(),
     )
 

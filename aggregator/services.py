@@ -95,6 +95,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
     from aggregator.fleet.nodes import EnrolledNodes
+    from aggregator.fleet.offering import tuf_repository
     from aggregator.fleet.relay import Destination, RelayServicer, add_relay
     from aggregator.fleet.releases import add_releases
     from aggregator.rounds.superlink import prepare_superlink, superlink_address
@@ -117,7 +118,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.offering import OfferedRegistry
+    from aggregator.fleet.offering import OfferedRegistry, tuf_repository
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.fleet.registry import ReleaseRegistry
     from aggregator.rounds.canary import canary_policy
@@ -155,6 +156,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             max_risk=wanted.max_risk,
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
+            usage_every=wanted.usage_every,
         ),
         release_key=keys.release,
         round_key=keys.round,
@@ -171,13 +173,6 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     keeper.start()
     say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
     run_rounds(home, parts)
-
-
-def tuf_repository(home: ServerHome, settings: ServerSettings) -> "TufRepository":
-    """The repository that devices read releases from."""
-    from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
-
-    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
 
 
 def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
@@ -235,6 +230,7 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.console import create_app
     from aggregator.console.auth.accounts import has_operator
     from aggregator.console.serving import access_policy, oidc_login, tls_files
+    from aggregator.operator import Operator
     from aggregator.store import Database
 
     about = {
@@ -242,11 +238,14 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         "workload": settings.workload,
         "secagg": secagg_label(settings),
         "n_min": settings.rounds.n_min,
+        "period_s": settings.rounds.period_s,
     }
     host = settings.console.host
     with Database.open(database_url(home, settings)) as database:
         policy = access_policy(settings.console, has_operator=has_operator(database))
-        app = create_app(database, federation=about, policy=policy, oidc=oidc_login(settings.console))
+        app = create_app(
+            database, federation=about, operator=Operator(home), policy=policy, oidc=oidc_login(settings.console)
+        )
         tls = tls_files(settings.console)
         with listening(host, settings.console_port) as listener:
             where = console_url(settings, listener.getsockname()[1])

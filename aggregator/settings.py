@@ -21,6 +21,9 @@ class RoundsSettings(Settings):
     phase_timeout_s: float = Field(
         30.0, gt=0, description="How long a step of a session waits for the last device, seconds."
     )
+    usage_every: int = Field(
+        1, ge=0, description="Rounds after which devices are asked, in a secure sum, what they answered and used; 0: never."
+    )
     max_risk: float = Field(0.05, gt=0, lt=1, description="Tolerated share of local answers that disagree with central.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
 

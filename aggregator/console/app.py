@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping
 from fastapi import APIRouter, Depends, FastAPI
 
 from aggregator.console.access import AddressedHere
+from aggregator.console.api import costs as costs_api
+from aggregator.console.api import fleet as fleet_api
 from aggregator.console.api import health, session
+from aggregator.console.api import overview as overview_api
 from aggregator.console.api import rounds as rounds_api
 from aggregator.console.auth.accounts import Accounts
 from aggregator.console.auth.limits import LoginLimiter
@@ -20,15 +23,28 @@ from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.auth.protection import acts_by_operators_only
 from aggregator.console.auth.viewer import current_viewer, may_read_figures
-from aggregator.console.pages import login, rounds
+from aggregator.console.pages import costs, devices, login, overview, releases, rounds, security
 from aggregator.console.shell import static
 from aggregator.console.shell.context import Console
 from aggregator.console.shell.errors import say_errors
 from aggregator.console.shell.headers import SecurityHeaders
+from aggregator.operator import Operator
 from aggregator.store import Database
 
 # A new page or subject is a file and a line here.
-PROTECTED: tuple[APIRouter, ...] = (session.router, rounds_api.router, rounds.router)
+PROTECTED: tuple[APIRouter, ...] = (
+    session.router,
+    overview_api.router,
+    rounds_api.router,
+    fleet_api.router,
+    costs_api.router,
+    overview.router,
+    rounds.router,
+    devices.router,
+    releases.router,
+    costs.router,
+    security.router,
+)
 FIGURES: tuple[APIRouter, ...] = (health.router,)
 OPEN: tuple[APIRouter, ...] = (login.router, static.router)
 ROUTERS = (*PROTECTED, *FIGURES, *OPEN)
@@ -38,6 +54,7 @@ def create_app(
     database: Database,
     *,
     federation: Mapping[str, object] | None = None,
+    operator: Operator | None = None,
     policy: AccessPolicy | None = None,
     oidc: OidcLogin | None = None,
     passwords: Passwords | None = None,
@@ -47,8 +64,8 @@ def create_app(
     """The console over ``database``, which stays the caller's to close.
 
     ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too.
-    ``policy``: who may look and under which names; by default, who is on this machine. ``clock``: UNIX seconds; ``ticks``:
-    seconds that only rise.
+    ``operator``: what can be decided about a live fleet. ``policy``: who may look and under which names; by default, who is
+    on this machine. ``clock``: UNIX seconds; ``ticks``: seconds that only rise.
     """
     policy = policy or AccessPolicy()
     app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url=None)
@@ -67,6 +84,7 @@ def create_app(
         ),
         limiter=LoginLimiter(ticks),
         oidc=oidc,
+        operator=operator,
     )
     say_errors(app)
     app.add_middleware(AddressedHere, policy=policy)

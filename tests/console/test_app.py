@@ -37,7 +37,16 @@ def test_a_round_comes_with_its_sessions_and_dropouts(client: TestClient, record
     shown = client.get("/api/v1/rounds/2").json()
     assert shown["round"] == 2 and shown["metrics"] == {"certificate": "certified"}
     assert shown["attempts"] == [
-        {"purpose": "update", "attempt": 1, "outcome": "finished", "reason": "", "cohort": 12, "survivors": 11}
+        {
+            "purpose": "update",
+            "attempt": 1,
+            "outcome": "finished",
+            "reason": "",
+            "cohort": 12,
+            "survivors": 11,
+            "needed": 9,
+            "record": None,
+        }
     ]
     assert shown["dropouts"] == [
         {"purpose": "update", "attempt": 1, "device": "device-7", "stage": "query.shares", "reason": "no answer"}
@@ -72,7 +81,7 @@ def test_a_database_that_fails_is_503(client: TestClient, monkeypatch: pytest.Mo
     def fail(*_: object) -> None:
         raise StoreError("the database cannot read rows:\ndisk I/O error")
 
-    for method in ("config", "rounds", "round"):
+    for method in ("config", "rounds", "round", "latest_rounds"):
         monkeypatch.setattr(Database, method, fail)
     for path in ("/healthz", "/", "/api/v1/rounds", "/api/v1/rounds/1"):
         answer = client.get(path)
@@ -106,7 +115,7 @@ def test_what_counts_as_loopback() -> None:
 
 def test_the_page_lists_the_newest_round_first(client: TestClient, record_rounds: Record) -> None:
     record_rounds(2)
-    heading, *rows = Page(client.get("/").text).rows
+    heading, *rows = Page(client.get("/rounds").text).rows
     assert heading == ["Round", "State", "Devices", "Attempts", "Certificate", "Finished", "Seconds", "Release"]
     assert [row[0] for row in rows] == ["Round 2", "Round 1"]
     assert rows[1][1:7] == ["finished", "11 of 12", "1", "certified", "1970-01-01 00:01", "3.0"]
@@ -114,17 +123,18 @@ def test_the_page_lists_the_newest_round_first(client: TestClient, record_rounds
 
 
 def test_the_page_of_a_new_run_says_what_will_come(client: TestClient) -> None:
-    page = client.get("/")
+    page = client.get("/rounds")
     assert page.status_code == 200 and "No round is recorded yet" in page.text and "table" not in Page(page.text).tags
 
 
 def test_a_long_history_is_cut_and_says_so(database: Database, client: TestClient) -> None:
     for number in range(1, SHOWN + 2):
         database.save_round(RoundRow(round=number, state="running", started=0.0))
-    html = client.get("/").text
+    html = client.get("/rounds").text
     rows = Page(html).rows[1:]
     assert len(rows) == SHOWN and rows[0][0] == f"Round {SHOWN + 1}" and rows[-1][0] == "Round 2"
-    assert f"{SHOWN + 1} recorded, the latest {SHOWN} shown" in html
+    assert 'href="/rounds?before=2"' in html
+    assert [row[0] for row in Page(client.get("/rounds?before=2").text).rows[1:]] == ["Round 1"]
     assert rows[0][1:] == ["running", "0 of 0", "0", "–", "–", "–", "–"]
 
 
@@ -133,15 +143,18 @@ def test_what_the_store_holds_never_becomes_markup(database: Database, client: T
     database.save_round(
         RoundRow(round=1, state=evil, started=0.0, release=f"{evil}\n" * 2, metrics={"certificate": evil, "notes": [evil]})
     )
-    page = Page(client.get("/").text)
+    page = Page(client.get("/rounds").text)
     assert "alert" not in "".join(page.scripts) and page.rows[1][1] == evil and page.rows[1][4] == evil
+    for path in ("/", "/rounds/1"):
+        other = Page(client.get(path).text)
+        assert "alert" not in "".join(other.scripts) and evil in other.text
 
 
 def test_each_column_name_is_repeated_in_the_cells_that_a_narrow_screen_stacks(
     client: TestClient, record_rounds: Record
 ) -> None:
     record_rounds(1)
-    page = Page(client.get("/").text)
+    page = Page(client.get("/rounds").text)
     assert [value for tag, name, value in page.attributes if name == "data-label"] == page.rows[0][1:]
 
 

@@ -76,7 +76,7 @@ def test_every_route_and_every_refusal_carries_the_security_headers(database: Da
 
 
 def test_a_defect_carries_them_too_and_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Database, "rounds", lambda _: 1 / 0)
+    monkeypatch.setattr(Database, "latest_rounds", lambda *_: 1 / 0)
     for sent in ({}, BROWSER):
         answer = client.get("/", headers=sent)
         assert answer.status_code == 500 and "division" not in answer.text
@@ -94,7 +94,7 @@ def test_a_browser_gets_a_page_and_a_program_one_json_line(client: TestClient) -
 
 
 def test_pages_hold_no_script_or_style_and_load_static_files_alone(client: TestClient) -> None:
-    for path in ("/", "/nowhere"):
+    for path in ("/", "/rounds", "/devices", "/releases", "/costs", "/security", "/nowhere"):
         page = Page(client.get(path, headers=BROWSER).text)
         assert not page.tags & {"style", "iframe", "object", "embed", "base"} and not "".join(page.scripts).strip()
         assert not [entry for entry in page.attributes if entry[1].startswith(("on", "hx-on")) or entry[1] == "style"]
@@ -123,7 +123,7 @@ def test_a_keyboard_reaches_the_content_first_and_narrow_screens_are_served(clie
 @pytest.mark.parametrize(("secagg", "said"), [("demo", "Fewer than 8 devices"), (False, "added up unmasked"), (True, None)])
 def test_every_page_says_where_sums_are_not_private(database: Database, secagg: object, said: str | None) -> None:
     client = TestClient(create_app(database, federation={"secagg": secagg}), base_url="http://127.0.0.1:8350")
-    for path in ("/", "/nowhere"):
+    for path in ("/", "/rounds", "/devices", "/releases", "/costs", "/security", "/nowhere"):
         text = Page(client.get(path, headers=BROWSER).text).text
         assert ("not private" in text) == (said is not None) and (said or "") in text
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from aggregator.console.figures.timeline import full_round
 from aggregator.console.shell.context import TheConsole
-from aggregator.store.views import round_document, round_entry
+from aggregator.store.views import round_entry
 
 router = APIRouter(prefix="/api/v1")
 
@@ -24,5 +25,5 @@ def rounds(console: TheConsole) -> list[dict[str, Any]]:
 
 @router.get("/rounds/{number}")
 def one_round(console: TheConsole, number: int) -> dict[str, Any]:
-    """One round with its sessions and who left them."""
-    return round_document(console.database, number)
+    """One round with its sessions, what they needed, who left them, and whether their sums are signed."""
+    return full_round(console.database, number, n_min=console.n_min, round_key=console.round_key)

@@ -22,6 +22,7 @@ _FILES = {
     "pico.css": "vendor/pico-2.1.1.min.css",
     "console.css": "console.css",
     "console.js": "console.js",
+    "charts.js": "charts.js",
     "icon.svg": "icon.svg",
 }
 router = APIRouter()

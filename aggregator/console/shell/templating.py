@@ -76,7 +76,19 @@ def environment() -> Environment:
     made.globals["MISSING"] = MISSING
     made.filters["iso"] = iso
     made.filters["utc"] = utc
+    made.filters["share"] = share
+    made.filters["usd"] = usd
     return made
+
+
+def share(value: float | None) -> str:
+    """A share as percent."""
+    return MISSING if value is None else f"{value:.1%}"
+
+
+def usd(value: float | None) -> str:
+    """An amount of money, with as many digits as a small one needs."""
+    return MISSING if value is None else f"{value:.2f} USD" if abs(value) >= 10 else f"{value:.4f} USD"
 
 
 def iso(at: float) -> str:

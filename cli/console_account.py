@@ -1,9 +1,11 @@
 """The account with which who ran `fedge up` logs in to the console: made once, its password in a file of its own."""
 
 import secrets
+import time
 from pathlib import Path
 
 from aggregator.settings import ServerHome
+from cli.accounts import machine_user
 from fedge.identity.files import write_file
 
 NAME = "operator"
@@ -30,4 +32,8 @@ def ensure_operator(home: ServerHome) -> Path | None:
             password = secrets.token_urlsafe(PASSWORD_BYTES)
             write_file(file, f"{password}\n".encode())  # first: an account whose password nobody knows would be in the way
             accounts.add(NAME, Role.OPERATOR, password)
+            detail = {"role": Role.OPERATOR.value, "by": "fedge up"}
+            database.audit.append(
+                at=time.time(), actor=machine_user(), role="", action="account.add", target=NAME, detail=detail
+            )
     return file if file.is_file() else None

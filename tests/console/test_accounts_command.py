@@ -1,5 +1,6 @@
 """`fedge server accounts` and the console that `fedge server run` starts: what they say, keep, serve over TLS and refuse."""
 
+import getpass
 import json
 import re
 import ssl
@@ -68,6 +69,19 @@ def test_a_token_is_shown_once_and_works(home: ServerHome, accounts: Accounts) -
     found = accounts.of_api_token(token)
     assert found is not None and found.name == "ada"
     assert token not in fedge(home, "list", "--json").stdout
+
+
+def test_changes_are_in_the_audit_in_the_name_of_the_machines_user(home: ServerHome, accounts: Accounts) -> None:
+    fedge(home, "add", "ada", "--role", "operator", stdin=f"{PASSWORD}\n")
+    fedge(home, "token", "ada")
+    fedge(home, "disable", "ada")  # refused: the last operator
+    with Database.open(home.database_url) as database:
+        rows = database.audit.latest(10)[::-1]
+    assert [(row.action, row.target, dict(row.detail)) for row in rows] == [
+        ("account.add", "ada", {"role": "operator"}),
+        ("account.token", "ada", {}),
+    ]
+    assert {row.actor for row in rows} == {f"{getpass.getuser()}, on the server"}
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,22 @@ def test_a_cookie_that_nobody_was_given_is_nobody(browser: TestClient, accounts:
         assert stranger.get("/").status_code == 303
 
 
+def test_logins_and_logouts_are_in_the_audit_and_failures_are_not(
+    browser: TestClient, database: Database, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_in(browser, "ada\n", "wrong password")
+    logged_in(browser)
+    form = next(form for form in Page(browser.get("/").text).forms if form[""] == "/logout")
+    browser.post("/logout", data=form)
+    rows = database.audit.latest(10)[::-1]
+    assert [(row.actor, row.role, row.action, row.at) for row in rows] == [
+        ("ada", "operator", "login", clock.now),
+        ("ada", "operator", "logout", clock.now),
+    ]
+    assert dict(rows[0].detail) == {"way": "password", "address": "testclient"}
+    assert [record.getMessage() for record in caplog.records] == ["a login as 'ada' from testclient failed"]
+
+
 # Accounts and roles.
 
 

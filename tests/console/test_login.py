@@ -451,6 +451,18 @@ def test_a_login_that_began_elsewhere_or_was_tampered_with_ends_outside(
     assert through(single_sign_on, provider, "//evil.example") == (303, "/")
 
 
+def test_ways_back_from_the_provider_that_fail_are_slowed_down(
+    single_sign_on: TestClient, provider: OpenIdProvider, clock: Clock
+) -> None:
+    for _ in range(3):
+        for _ in range(ACCOUNT.free):
+            assert single_sign_on.get("/login/oidc/callback?code=x&state=y").status_code == 403
+        assert single_sign_on.get("/login/oidc/callback?code=x&state=y").status_code == 429
+        clock.now += 1.0
+        assert through(single_sign_on, provider)[0] == 303  # a right one is heard then, and what was is forgotten
+        single_sign_on.cookies.clear()
+
+
 def test_without_a_provider_there_is_no_way_to_one(browser: TestClient) -> None:
     assert browser.get("/login/oidc").status_code == browser.get("/login/oidc/callback").status_code == 404
 

@@ -91,6 +91,9 @@ def from_provider(request: Request, console: TheConsole) -> Response:
     """Back from the OpenID provider."""
     if console.oidc is None:
         return refusal(request, 404, "no OpenID provider is configured on this console")
+    address = request.client.host if request.client else ""
+    if console.limiter.try_again_in_s(f"OpenID Connect from {address}", address) > 0:  # each try makes the provider work
+        return refusal(request, 429, "too many tries that failed: try again in a minute")
     cookie, _, target = request.cookies.get(console.policy.oidc_cookie, "").partition(".")
     try:
         if not cookie:
@@ -100,6 +103,7 @@ def from_provider(request: Request, console: TheConsole) -> Response:
     except FedgeError as error:
         answer = refusal(request, 403, str(error))
     else:
+        console.limiter.succeeded(f"OpenID Connect from {address}", address)
         answer = _begun(request, console, token, path_within(unquote(target)), way="OpenID Connect")
     _forget(console, answer, console.policy.oidc_cookie)
     return answer

@@ -75,6 +75,14 @@ def secagg_label(settings: ServerSettings) -> bool | str:
     return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
 
 
+def console_url(settings: ServerSettings, port: int) -> str:
+    """Where the console answers, by the first name that it has beyond loopback or by its address."""
+    console = settings.console
+    host = console.names[0] if console.names else console.host
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if console.tls_certificate is None else 'https'}://{shown}:{port}/"
+
+
 def _superlink(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.rounds.superlink import HOST, run_superlink
 
@@ -240,8 +248,7 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         )
         tls = tls_files(settings.console)
         with listening(host, settings.console_port) as listener:
-            shown = f"[{host}]" if ":" in host else host
-            where = f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}/"
+            where = console_url(settings, listener.getsockname()[1])
             serve_http(app, listener, tls=tls, ready=lambda: say_ready("console", where))
 
 

@@ -3,9 +3,12 @@
 A password is asked for, or read as one line from standard input; it is never an argument, where other users would see it.
 """
 
+import getpass
 import json
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
 
+Note = Callable[..., None]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
 
@@ -48,9 +52,10 @@ def add(
     """Make an account. The password is asked for twice, or read from standard input."""
     from aggregator.console.auth.roles import Role
 
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, note):
         accounts.check_new(name)
         accounts.add(name, Role(role.value), _password())
+        note("account.add", name, {"role": role.value})
     _say(json_output, {"account": name, "role": role.value}, f"{name} may log in as {role.value}.")
 
 
@@ -60,7 +65,7 @@ def list_accounts(home: ServerHomeOption = None, json_output: JsonOption = False
     from rich.console import Console
     from rich.table import Table
 
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, _):
         entries = accounts.entries()
     if json_output:
         print(json.dumps(entries))
@@ -77,8 +82,9 @@ def list_accounts(home: ServerHomeOption = None, json_output: JsonOption = False
 @app.command()
 def disable(name: NameArgument, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """Shut an account out, and end its sessions and tokens now. The last operator stays."""
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, note):
         accounts.disable(name)
+        note("account.disable", name)
     _say(json_output, {"account": name, "disabled": True}, f"{name} is shut out.")
 
 
@@ -89,47 +95,69 @@ def role(
     """Give an account another role, from its next request on. The last operator stays one."""
     from aggregator.console.auth.roles import Role
 
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, note):
         accounts.set_role(name, Role(wanted.value))
+        note("account.role", name, {"role": wanted.value})
     print(f"{name} is {wanted.value} now.")
 
 
 @app.command()
 def password(name: NameArgument, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """Set a new password, which also lets a disabled account in again. Its sessions end."""
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, note):
         accounts.check_known(name)
         accounts.set_password(name, _password())
+        note("account.password", name)
     _say(json_output, {"account": name, "password": "set"}, f"{name} has a new password.")
 
 
 @app.command()
 def token(name: NameArgument, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """Print a new bearer token for scripts, with the account's role. It is shown once; the one before ends."""
-    with _accounts(home) as accounts:
+    with _accounts(home) as (accounts, note):
         made = accounts.new_api_token(name)
+        note("account.token", name)
     print(json.dumps({"account": name, "token": made}) if json_output else made)
 
 
 @contextmanager
-def _accounts(home: Path | None) -> "Iterator[Accounts]":
+def _accounts(home: Path | None) -> "Iterator[tuple[Accounts, Note]]":
+    """The accounts, and how a change becomes part of the audit: in the name of the machine's user."""
     from aggregator.console.auth.accounts import Accounts
     from aggregator.services import database_url
     from aggregator.store import Database
 
     stands = server_home(home)
     with Database.open(database_url(stands, stands.settings())) as database:
-        yield Accounts(database)
+
+        def note(action: str, name: str, detail: dict[str, object] | None = None) -> None:
+            database.audit.append(
+                at=time.time(),
+                actor=machine_user(),
+                role="",
+                action=action,
+                target=name,
+                detail=detail,
+            )
+
+        yield Accounts(database), note
+
+
+def machine_user() -> str:
+    """Who acts on the server's own machine, as the audit names them."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        name = f"user {os.getuid()}"
+    return f"{name}, on the server"
 
 
 def _password() -> str:
     """Typed twice at a terminal, or one line of standard input. Raises InputError."""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    from getpass import getpass
-
-    first = getpass("Password: ")
-    if getpass("Again: ") != first:
+    first = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != first:
         raise InputError("the two passwords differ: nothing was changed")
     return first
 

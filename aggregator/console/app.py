@@ -26,6 +26,7 @@ from aggregator.console.auth.protection import acts_by_operators_only
 from aggregator.console.auth.viewer import current_viewer, may_read_figures
 from aggregator.console.pages import costs, devices, fragments, login, overview, releases, rounds, security
 from aggregator.console.shell import static
+from aggregator.console.shell.bodies import BodyLimit
 from aggregator.console.shell.context import Console
 from aggregator.console.shell.errors import say_errors
 from aggregator.console.shell.headers import SecurityHeaders
@@ -90,6 +91,7 @@ def create_app(
         operator=operator,
     )
     say_errors(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(AddressedHere, policy=policy)
     app.add_middleware(SecurityHeaders, tls=policy.over_tls)  # the outermost: what is added last sees every answer
     for router in PROTECTED:

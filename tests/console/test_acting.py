@@ -14,10 +14,13 @@ from aggregator.console.auth.accounts import Accounts
 from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.roles import Role
 from aggregator.console.auth.viewer import TheOperator, TheViewer
-from aggregator.console.shell.confirming import MAX_REASON, confirmed
+from aggregator.console.shell.confirming import MAX_REASON, audited, confirmed
+from aggregator.console.shell.context import TheConsole
 from aggregator.console.shell.forms import MAX_FORM_BYTES, TheForm
 from aggregator.console.shell.templating import environment
-from aggregator.store import Database
+from aggregator.store import Database, StoreError
+from aggregator.store.audit import AuditStore
+from aggregator.store.views import UnknownRoundError
 
 PASSWORD = "correct horse battery"
 HERE = "http://127.0.0.1:8350"
@@ -35,8 +38,12 @@ def app(database: Database, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[st
     router = APIRouter()
 
     @router.post("/devices/{device}/revoke")
-    def revoke(device: str, form: TheForm, operator: TheOperator) -> None:
-        acts.append((operator.name, device, confirmed(form, target=device)))
+    def revoke(device: str, form: TheForm, operator: TheOperator, console: TheConsole) -> None:
+        reason = confirmed(form, target=device)
+        with audited(console, operator, "device.revoke", target=device, reason=reason, detail={"kind": "test"}):
+            if device == "unknown":
+                raise UnknownRoundError("there is no\ndevice unknown")
+            acts.append((operator.name, device, reason))
 
     @router.delete("/api/v1/things/{thing}")
     def unaware(thing: str) -> None:  # asks for nothing, and is protected all the same
@@ -148,3 +155,43 @@ def test_without_the_name_and_a_reason_nothing_happens(
 def test_a_form_that_is_too_large_or_no_text_is_refused(enter: Enter, body: bytes, status: int) -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     assert enter("ada").post("/devices/device-7/revoke", content=body, headers=kind).status_code == status
+
+
+def records(database: Database) -> list[tuple[str, str, str, str, str, dict[str, object]]]:
+    """Oldest first, without the logins."""
+    rows = [row for row in database.audit.latest(50) if row.action != "login"][::-1]
+    return [(row.actor, row.role, row.action, row.target, row.reason, dict(row.detail)) for row in rows]
+
+
+def test_an_act_is_in_the_audit_with_who_what_whom_and_why(enter: Enter, database: Database) -> None:
+    browser = enter("ada")
+    assert browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser)}).status_code == 200
+    assert records(database) == [("ada", "operator", "device.revoke", "device-7", "lost on a train", {"kind": "test"})]
+
+
+def test_an_act_that_fails_is_in_the_audit_as_one(enter: Enter, database: Database) -> None:
+    browser = enter("ada")
+    sent = {"confirm": "unknown", "reason": "lost", "csrf": token_of(browser)}
+    assert browser.post("/devices/unknown/revoke", data=sent).status_code == 404
+    first, second = records(database)
+    assert first[:5] == ("ada", "operator", "device.revoke", "unknown", "lost") and second[2] == "device.revoke.failed"
+    assert second[5]["error"] == "there is no device unknown" and isinstance(second[5]["of"], int)
+
+
+def test_what_cannot_be_written_down_does_not_happen(
+    enter: Enter, acts: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = enter("ada")
+    right = {**RIGHT, "csrf": token_of(browser)}
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("the database cannot add to the audit: disk full")
+
+    monkeypatch.setattr(AuditStore, "append", full)
+    assert browser.post("/devices/device-7/revoke", data=right).status_code == 503 and acts == []
+
+
+def test_nothing_that_was_refused_is_in_the_audit(enter: Enter, database: Database) -> None:
+    for name in ("ada", "vera", ""):
+        enter(name).post("/devices/device-7/revoke", data=RIGHT)
+    assert records(database) == []

@@ -209,6 +209,22 @@ def test_a_cookie_that_nobody_was_given_is_nobody(browser: TestClient, accounts:
         assert stranger.get("/").status_code == 303
 
 
+def test_logins_and_logouts_are_in_the_audit_and_failures_are_not(
+    browser: TestClient, database: Database, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_in(browser, "ada\n", "wrong password")
+    logged_in(browser)
+    form = next(form for form in Page(browser.get("/").text).forms if form[""] == "/logout")
+    browser.post("/logout", data=form)
+    rows = database.audit.latest(10)[::-1]
+    assert [(row.actor, row.role, row.action, row.at) for row in rows] == [
+        ("ada", "operator", "login", clock.now),
+        ("ada", "operator", "logout", clock.now),
+    ]
+    assert dict(rows[0].detail) == {"way": "password", "address": "testclient"}
+    assert [record.getMessage() for record in caplog.records] == ["a login as 'ada' from testclient failed"]
+
+
 # Accounts and roles.
 
 
@@ -433,6 +449,18 @@ def test_a_login_that_began_elsewhere_or_was_tampered_with_ends_outside(
     provider.alter = lambda claims: claims
     assert single_sign_on.get(back).status_code == 403  # the cookie of a login is for one use
     assert through(single_sign_on, provider, "//evil.example") == (303, "/")
+
+
+def test_ways_back_from_the_provider_that_fail_are_slowed_down(
+    single_sign_on: TestClient, provider: OpenIdProvider, clock: Clock
+) -> None:
+    for _ in range(3):
+        for _ in range(ACCOUNT.free):
+            assert single_sign_on.get("/login/oidc/callback?code=x&state=y").status_code == 403
+        assert single_sign_on.get("/login/oidc/callback?code=x&state=y").status_code == 429
+        clock.now += 1.0
+        assert through(single_sign_on, provider)[0] == 303  # a right one is heard then, and what was is forgotten
+        single_sign_on.cookies.clear()
 
 
 def test_without_a_provider_there_is_no_way_to_one(browser: TestClient) -> None:

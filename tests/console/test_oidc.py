@@ -12,7 +12,7 @@ from joserfc.jwk import RSAKey
 from openid_provider import CLIENT, SECRET, Claims, OpenIdProvider, serving
 
 from aggregator.console.auth.oidc import Identity, OidcLogin, RoleRefused
-from aggregator.console.auth.oidc_provider import LOOK_AGAIN_S, Provider, ProviderError
+from aggregator.console.auth.oidc_provider import FAILURE_S, LOOK_AGAIN_S, Endpoints, Provider, ProviderError
 from aggregator.console.auth.roles import Role
 from aggregator.console.auth.tokens import new_token
 from aggregator.settings import OidcSettings
@@ -240,8 +240,24 @@ def test_a_provider_must_speak_tls_unless_it_is_here(issuer: str, clock: Clock) 
         Provider(issuer, clock=clock)
 
 
-def test_a_provider_that_is_away_is_one_line(clock: Clock) -> None:
+def test_a_provider_that_is_away_is_one_line_and_not_asked_again_at_once(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serving(clock) as gone:
         login = login_of(gone, clock)
+    asked: list[int] = []
+    discovered = Provider._discovered
+
+    def counted(provider: Provider) -> Endpoints:
+        asked.append(1)
+        return discovered(provider)
+
+    monkeypatch.setattr(Provider, "_discovered", counted)
+    for _ in range(3):
+        with pytest.raises(ProviderError, match="cannot be reached"):
+            login.authorization_url(new_token(), REDIRECT)
+    assert len(asked) == 1
+    clock.now += FAILURE_S
     with pytest.raises(ProviderError, match="cannot be reached"):
         login.authorization_url(new_token(), REDIRECT)
+    assert len(asked) == 2

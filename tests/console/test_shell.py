@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from console_page import Page
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
 from aggregator.console import create_app
 from aggregator.console.app import ROUTERS
+from aggregator.console.shell.bodies import MAX_BODY_BYTES
 from aggregator.console.shell.static import KEEP, static, static_files
 from aggregator.console.shell.templating import environment
 from aggregator.store import Database
@@ -135,3 +136,19 @@ def test_every_template_compiles_and_escapes() -> None:
         there.get_template(name)
         text = Path(str(files("aggregator.console").joinpath("templates", name))).read_text(encoding="utf-8")
         assert "|safe" not in text.replace(" ", "") and "autoescape" not in text, name
+
+
+def test_no_body_is_larger_than_what_is_taken_announced_or_not(database: Database) -> None:
+    app = create_app(database)
+
+    @app.post("/anything")
+    async def anything(request: Request) -> int:
+        return len(await request.body())
+
+    client = TestClient(app, base_url="http://127.0.0.1:8350")
+    part = b"x" * 65536
+    assert client.post("/anything", content=b"x" * MAX_BODY_BYTES).json() == MAX_BODY_BYTES
+    for content in (b"x" * (MAX_BODY_BYTES + 1), iter([part] * 17)):
+        answer = client.post("/anything", content=content)
+        assert answer.status_code == 413 and "1048576" in answer.json()["error"]
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]

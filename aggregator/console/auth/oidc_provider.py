@@ -24,6 +24,8 @@ MAX_ANSWER_BYTES = 1 << 20
 KEEP_S = 3600.0
 # A token under an unknown key may be under a new one: look again, but not at anyone's bidding.
 LOOK_AGAIN_S = 30.0
+# While a provider is away, people who would log in do not each wait for it.
+FAILURE_S = 10.0
 
 
 class ProviderError(FedgeError):
@@ -54,12 +56,19 @@ class Provider:
         self._lock = threading.Lock()
         self._endpoints: tuple[float, Endpoints] | None = None
         self._keys: tuple[float, KeySet] | None = None
+        self._failure: tuple[float, str] | None = None
 
     def endpoints(self) -> Endpoints:
         """Where the provider answers. Raises ProviderError."""
         with self._lock:
             if self._endpoints is None or self._clock() - self._endpoints[0] > KEEP_S:
-                self._endpoints = (self._clock(), self._discovered())
+                if self._failure is not None and self._clock() - self._failure[0] < FAILURE_S:
+                    raise ProviderError(self._failure[1])
+                try:
+                    self._endpoints = (self._clock(), self._discovered())
+                except ProviderError as error:
+                    self._failure = (self._clock(), str(error))
+                    raise
             return self._endpoints[1]
 
     def keys(self, *, renewed: bool = False) -> KeySet:

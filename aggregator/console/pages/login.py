@@ -3,6 +3,7 @@
 Whatever is wrong with a name or a password, the answer is the same, after the same work.
 """
 
+import logging
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
@@ -18,6 +19,7 @@ from aggregator.console.shell.forms import TheForm
 from aggregator.console.shell.templating import page
 from fedge.errors import FedgeError
 
+_log = logging.getLogger(__name__)
 VISIT_S = 3600
 OIDC_S = 600
 MAX_TARGET = 1000
@@ -47,9 +49,10 @@ def log_in(request: Request, console: TheConsole, form: TheForm) -> Response:
         return _form(request, console, target=target, said=said, status=429, headers={"Retry-After": str(seconds)})
     token = console.accounts.log_in(name, form.get("password", ""))
     if token is None:
+        _log.warning("a login as %r from %s failed", name[:64], address)
         return _form(request, console, target=target, said=WRONG, status=403)
     console.limiter.succeeded(name, address)
-    return _begun(request, console, token, target)
+    return _begun(request, console, token, target, way="password")
 
 
 @router.post("/logout")
@@ -61,6 +64,7 @@ def log_out(request: Request, console: TheConsole, form: TheForm) -> Response:
         check_origin(request)
         check_token(request, form, viewer)
         console.accounts.log_out(request.cookies.get(console.policy.session_cookie, ""))
+        console.database.audit.append(at=console.clock(), actor=viewer.name, role=viewer.role.value, action="logout")
     _forget(console, answer, console.policy.session_cookie)
     return answer
 
@@ -87,6 +91,9 @@ def from_provider(request: Request, console: TheConsole) -> Response:
     """Back from the OpenID provider."""
     if console.oidc is None:
         return refusal(request, 404, "no OpenID provider is configured on this console")
+    address = request.client.host if request.client else ""
+    if console.limiter.try_again_in_s(f"OpenID Connect from {address}", address) > 0:  # each try makes the provider work
+        return refusal(request, 429, "too many tries that failed: try again in a minute")
     cookie, _, target = request.cookies.get(console.policy.oidc_cookie, "").partition(".")
     try:
         if not cookie:
@@ -96,7 +103,8 @@ def from_provider(request: Request, console: TheConsole) -> Response:
     except FedgeError as error:
         answer = refusal(request, 403, str(error))
     else:
-        answer = _begun(request, console, token, path_within(unquote(target)))
+        console.limiter.succeeded(f"OpenID Connect from {address}", address)
+        answer = _begun(request, console, token, path_within(unquote(target)), way="OpenID Connect")
     _forget(console, answer, console.policy.oidc_cookie)
     return answer
 
@@ -119,8 +127,18 @@ def _form(
     return answer
 
 
-def _begun(request: Request, console: Console, token: str, target: str) -> Response:
-    """A browser with its new session; the one that it had before, if any, is over."""
+def _begun(request: Request, console: Console, token: str, target: str, *, way: str) -> Response:
+    """A browser with its new session, which the audit knows of; the one that it had before, if any, is over."""
+    account = console.accounts.of_session(token)
+    if account is None:  # shut out in this very moment
+        return _form(request, console, target=target, said=WRONG, status=403)
+    console.database.audit.append(
+        at=console.clock(),
+        actor=account.name,
+        role=account.role.value,
+        action="login",
+        detail={"way": way, "address": request.client.host if request.client else ""},
+    )
     before = request.cookies.get(console.policy.session_cookie)
     if before:
         console.accounts.log_out(before)

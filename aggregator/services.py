@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aggregator.settings import ServerHome, ServerSettings
@@ -224,6 +225,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.console import create_app
+    from aggregator.console.expiries import expiries
     from aggregator.store import Database
 
     about = {
@@ -233,7 +235,7 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         "n_min": settings.rounds.n_min,
     }
     with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
-        app = create_app(database, federation=about)
+        app = create_app(database, federation=about, expiries=partial(expiries, home))
         serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
 
 

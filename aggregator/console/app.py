@@ -14,14 +14,21 @@ from starlette.exceptions import HTTPException
 
 from aggregator.console import metrics, page
 from aggregator.console.access import SECURITY_HEADERS, is_addressed_here
+from aggregator.console.expiries import threshold_expiry
 from aggregator.store import Database, StoreError
 from aggregator.store.views import UnknownRoundError, round_document, round_entry
 
 
-def create_app(database: Database, *, federation: Mapping[str, object] | None = None) -> FastAPI:
+def create_app(
+    database: Database,
+    *,
+    federation: Mapping[str, object] | None = None,
+    expiries: Callable[[Database], Mapping[str, float]] = threshold_expiry,
+) -> FastAPI:
     """The console over ``database``, which stays the caller's to close.
 
-    ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too.
+    ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too. ``expiries``:
+    when what the server holds runs out, for `/metrics`.
     """
     about = dict(federation or {})
     app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
@@ -37,7 +44,13 @@ def create_app(database: Database, *, federation: Mapping[str, object] | None = 
     @app.get("/metrics", include_in_schema=False)
     def figures() -> Response:
         """For Prometheus."""
-        return Response(metrics.exposition(database.rounds(), database.spent_usd()), media_type=metrics.CONTENT_TYPE)
+        recorded = metrics.Recorded(
+            rounds=database.rounds(),
+            spent=database.spent_usd(),
+            releases=database.releases(),
+            expiries=expiries(database),
+        )
+        return Response(metrics.exposition(recorded), media_type=metrics.CONTENT_TYPE)
 
     @app.get("/api/v1/federation")
     def itself() -> dict[str, object]:

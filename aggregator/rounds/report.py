@@ -45,6 +45,8 @@ class RoundReport:
     training_loss: float | None = None
     noise_to_signal: float | None = None
     privacy_rho: float = 0.0
+    canary: Mapping[str, str | int] | None = None
+    """What the sums said of the release on the canary, and what was decided; None where there was none."""
     tally: Tally = field(default_factory=Tally)
     sessions: list[AttemptReport] = field(default_factory=list)
     release: Release | None = None

@@ -5,7 +5,7 @@ it keeps the state that it returns, so that a crash loses at most the round at h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 
@@ -116,6 +116,7 @@ class RoundRunner:
         now = self.clock()
         decision, reason = verdict(watch, policy, now=now)
         report.notes.append(reason)
+        report.canary = {"decision": decision, **asdict(watch.sums)}
         if decision == "promote":
             self.registry.promote(state.release_id, at=now, reason=reason)
             return replace(state, canary=None)

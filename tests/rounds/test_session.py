@@ -13,6 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
+from aggregator.console.expiries import threshold_expiry
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.interfaces import AttemptLog
@@ -793,6 +794,8 @@ def test_the_log_holds_attempts_dropouts_records_and_the_state_to_go_on_from(wor
     assert [row.release_id for row in database.releases()] == [world.state.release_id]
     (certificate,) = database.certificates()
     assert CertificateDocument.from_bytes(certificate.document).release_id == world.state.release_id
+    assert threshold_expiry(database) == {"threshold": report.statement.expires_at}
+    assert (line.metrics["epsilon"], line.metrics["canary"]) == (None, None)
 
 
 def test_every_dropout_of_the_log_has_a_stage_and_a_reason(world: World, database: Database) -> None:

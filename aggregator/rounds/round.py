@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aggregator.rounds.canary import CanaryPolicy, verdict
 from aggregator.rounds.certify import certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
-from aggregator.rounds.interfaces import AttemptLog, NoAttempts, Registry
+from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Place, ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
@@ -46,12 +46,14 @@ class RoundRunner:
     seed: bytes
     clock: Callable[[], float]
     attempts: AttemptLog = field(default_factory=NoAttempts)
+    progress: ProgressLog = field(default_factory=NoProgress)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
         as they are.
         """
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        self._event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = self._follow(state, report)
         if state.canary is not None:  # one change of the fleet at a time
@@ -117,6 +119,7 @@ class RoundRunner:
         decision, reason = verdict(watch, policy, now=now)
         report.notes.append(reason)
         report.canary = {"decision": decision, **asdict(watch.sums)}
+        self._event(report, f"canary.{decision}", reason, release=state.release_id)
         if decision == "promote":
             self.registry.promote(state.release_id, at=now, reason=reason)
             return replace(state, canary=None)
@@ -194,16 +197,22 @@ class RoundRunner:
         return results
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
+        place = Place(report.round_number, report.attempts_before + report.attempts, "update")
         with report.tally.phase("publish"):
             try:
-                release = self.maker.make(
-                    moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
-                )
+                with self.progress.phase(place, "evaluate", expected=0, needed=0):
+                    release = self.maker.make(
+                        moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                    )
             except QualityGateFailed as error:
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
+                self._event(report, "release.refused", str(error))
                 return state
-            self.registry.publish(release, at=self.clock())
+            with self.progress.phase(place, "publish", expected=0, needed=0):
+                self.registry.publish(release, at=self.clock())
+        text = f"release {release.release_id[:12]}, version {release.manifest.version}, is published"
+        self._event(report, "release.published", text, release=release.release_id, version=release.manifest.version)
         report.release_id, report.release = release.release_id, release
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
@@ -245,7 +254,8 @@ class RoundRunner:
                 return before
             self._promote(state.release_id, "published without a certificate")
             return replace(state, threshold=None, certificate_state="none")
-        with report.tally.phase("certificate"):
+        place = Place(report.round_number, attempt, "counts")
+        with report.tally.phase("certificate"), self.progress.phase(place, "evaluate", expected=0, needed=0):
             statement, running = certify(
                 counts,
                 state.running,
@@ -255,6 +265,7 @@ class RoundRunner:
                 now=self.clock(),
             )
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
+        with report.tally.phase("certificate"), self.progress.phase(place, "publish", expected=0, needed=0):
             self.registry.add_certificate(document, at=self.clock())
             self._promote(state.release_id, f"round {report.round_number}: {statement.state}")
         report.statement, report.certificate = statement, document
@@ -278,6 +289,9 @@ class RoundRunner:
             share = self.settings.canary.share
             reason = f"{reason}; canary: {share:.0%} of the devices first"
             self.registry.put_on_canary(release_id, share=share, at=self.clock(), reason=reason)
+
+    def _event(self, report: RoundReport, kind: str, text: str, **detail: str | int | None) -> None:
+        self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def _present(self, report: RoundReport) -> list[int]:
         return [node for node in self.link.nodes() if node not in report.tally.excluded]
@@ -316,18 +330,32 @@ class RoundRunner:
             timeout_s=self.settings.phase_timeout_s,
             canary=canary,
         )
-        name = rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
-        started, left_before = self.clock(), len(report.tally.dropouts)
-        self.attempts.begin(report.round_number, attempt)
+        place, left_before = plan.place, len(report.tally.dropouts)
+        started = self.clock()
+        with self.progress.phase(place, "select", expected=len(self._present(report)), needed=config.n_min) as reported:
+            self.attempts.begin(report.round_number, attempt)
+            reported(len(nodes))
         result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)
         except SessionAborted as error:
             reason = str(error)
-            report.notes.append(f"{name} attempt {attempt} aborted: {error}")
+            report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
+        if result is None:
+            text = f"attempt {attempt} at the sum of {place.purpose} was aborted: {reason}"
+        else:
+            text = f"the sum of {place.purpose} has {result.survivors} of {result.cohort} devices in it"
+        self._event(
+            report,
+            "attempt.finished" if result else "attempt.aborted",
+            text,
+            attempt=attempt,
+            purpose=place.purpose,
+            session=result.session_id.hex() if result else None,
+        )
         report.sessions.append(
             AttemptReport(
-                purpose=name,
+                purpose=place.purpose,
                 attempt=attempt,
                 outcome="finished" if result else "aborted",
                 reason=reason,

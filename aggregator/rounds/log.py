@@ -2,6 +2,8 @@
 new state.
 """
 
+from dataclasses import asdict
+
 from aggregator.rounds.report import AttemptReport, RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import AttemptRow, CertificateRow, Database, DropoutRow, RecordRow, ReleaseRow, RoundRow
@@ -52,6 +54,8 @@ def store_round(database: Database, state: FederationState, report: RoundReport,
             "certified_risk": state.certificate_bound,
             "refusals": dict(sorted(report.tally.refusals.items())),
             "notes": report.notes,
+            "usage": None if report.usage is None else asdict(report.usage),
+            "fallback_rate": None if report.usage is None else report.usage.fallback_rate,
         },
     )
     database.save_round(row, state.to_bytes())

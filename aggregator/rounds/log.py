@@ -2,6 +2,8 @@
 new state.
 """
 
+from dataclasses import asdict
+
 from aggregator.rounds.privacy import DELTA, epsilon_of
 from aggregator.rounds.report import AttemptReport, RoundReport
 from aggregator.rounds.state import FederationState
@@ -58,6 +60,8 @@ def store_round(
             "notes": report.notes,
             "epsilon": epsilon_of(state.privacy_rho, delta) if state.privacy_rho else None,
             "canary": None if report.canary is None else dict(report.canary),
+            "usage": None if report.usage is None else asdict(report.usage),
+            "fallback_rate": None if report.usage is None else report.usage.fallback_rate,
         },
     )
     database.save_round(row, state.to_bytes())

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from aggregator.rounds.session import Tally
 from fedge.release import CertificateDocument, Release
 from fedge.routing.statement import CertificateStatement
+from fedge.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +53,5 @@ class RoundReport:
     release: Release | None = None
     certificate: CertificateDocument | None = None
     notes: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    """What the devices that were asked answered and used since the last time."""

@@ -30,6 +30,7 @@ from fedge.release import CertificateDocument, Release, flatten, structure_sha25
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.secagg import SessionAborted, SessionConfig
+from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 
 
@@ -58,12 +59,14 @@ class RoundRunner:
         state = self._follow(state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
+            self._sum_usage(state.canary.before, report)
             return replace(state, round_number=report.round_number), report
         before = state
         moved = self._train(state, report, before_a_crash)
         if moved is not None:
             state = self._publish(state, moved, report)
         state = self._certify(state, before, report)
+        self._sum_usage(state, report)
         if self.settings.canary is not None and self.registry.active() != state.release_id:
             share = self.settings.canary.share
             state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
@@ -278,6 +281,33 @@ class RoundRunner:
             certificate_state=statement.state,
             certificate_bound=statement.running_bound,
         )
+
+    def _sum_usage(self, state: FederationState, report: RoundReport) -> None:
+        """Ask everyone, tried once, what was answered and used. What an aborted cohort sent off is missing for good.
+
+        ``state``: of a release that every device has.
+        """
+        if not self.settings.usage_every or report.round_number % self.settings.usage_every:
+            return
+        config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
+        for nodes in self._everyone(report):
+            result = self._session(
+                state,
+                report,
+                purpose=rounds_pb2.PURPOSE_USAGE,
+                attempt=1 + max((session.attempt for session in report.sessions), default=report.attempts_before),
+                config=config,
+                nodes=nodes,
+            )
+            if result is None:
+                continue
+            try:
+                usage = Usage.decode(result.decoded.integers)
+            except InputError as error:  # one device's lie costs its cohort's counts, not the round
+                report.notes.append(f"usage discarded: {error}")
+                report.tally.refusals[type(error).__name__] += 1
+                continue
+            report.usage = usage if report.usage is None else report.usage + usage
 
     def _promote(self, release_id: str, reason: str) -> None:
         """Let devices run the release: all of them, or the canary first."""

@@ -206,7 +206,8 @@ class FleetPacer:
         try:
             now = self._parts.clock()
             store_round(self._database, state, report, finished=now)
-            self._database.add_ledger(report.round_number, charge_round(report.tally, self._parts.book, at=now))
+            used = [] if report.usage is None else report.usage.ledger(self._parts.book, at=now)
+            self._database.add_ledger(report.round_number, [*charge_round(report.tally, self._parts.book, at=now), *used])
         finally:
             self._folder.save(state)
         self._due = report.started + self._parts.period_s

@@ -34,6 +34,7 @@ from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
 from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, keys, read_record
+from fedge.usage import Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2
 from sim.grid import InProcessGrid, Node, node_context
@@ -84,6 +85,7 @@ class TinyDevice:
         self.key = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
         self.spoil: dict[str, Spoiler] = {}
         self.lies: dict[str, int | np.ndarray] = {}
+        self.usage_lies: dict[str, int] = {}
         self.last_accepted: tuple[int, int] | None = None
         self.state: secagg.DeviceState | None = None
         self.request = rounds_pb2.CheckInRequest()
@@ -92,6 +94,8 @@ class TinyDevice:
         if self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
             return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
+        if self.request.purpose == rounds_pb2.PURPOSE_USAGE:
+            return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
         counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
         counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
@@ -261,6 +265,7 @@ class World:
         cohort_max: int = 16,
         noise_multiplier: float = 0.0,
         attempts: AttemptLog | None = None,
+        usage_every: int = 0,
     ) -> RoundReport:
         """Run the next round and go on from the state that it gives."""
         settings = RoundSettings(
@@ -276,6 +281,7 @@ class World:
             optimizer=ServerOptimizer(),
             certificate=CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=86_400.0, grid=GRID),
             noise_multiplier=noise_multiplier,
+            usage_every=usage_every,
         )
         runner = RoundRunner(self.link, self.driver, self.maker, self.registry, settings, RELEASE_KEY, b"r" * 32, self.clock)
         if attempts is not None:
@@ -730,6 +736,25 @@ def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
     assert world.state.running.seen == 10 * COHORT  # those of the other cohort
     (note,) = [note for note in report.notes if "discarded" in note]
     assert reason in note and report.tally.refusals == {"InputError": 1}
+
+
+def test_every_so_many_rounds_devices_are_asked_what_they_answered_and_used(world: World) -> None:
+    assert world.round(usage_every=2).usage is None
+    report = world.round(usage_every=2)
+    assert report.usage == Usage(queries=80, local=48, probes=16, inference_mj=24)
+    attempts = [session.attempt for session in report.sessions]
+    assert attempts == list(range(1, len(attempts) + 1))  # each device accepts a pair of round and attempt once
+    assert [session.purpose for session in report.sessions] == ["update", "counts", "counts", "usage", "usage"]
+
+
+def test_usage_that_cannot_be_costs_its_cohort_and_not_the_round(world: World, database: Database) -> None:
+    world.devices[101].usage_lies = {"local": 10_000}
+    report = world.round(usage_every=1)
+    assert report.outcome == "finished" and report.usage == Usage(queries=40, local=24, probes=8, inference_mj=12)
+    assert any("usage discarded" in note for note in report.notes)
+    store_round(database, world.state, report, finished=world.clock())
+    metrics = database.rounds()[-1].metrics
+    assert metrics["usage"]["queries"] == 40 and metrics["fallback_rate"] == pytest.approx(8 / 32)
 
 
 def test_a_first_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:

@@ -1,0 +1,150 @@
+"""What a route that changes something is given: an operator, no other site's form, a confirmation."""
+
+from collections.abc import Callable
+
+import pytest
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
+from console_page import Page
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.testclient import TestClient
+
+import aggregator.console.app as console_app
+from aggregator.console.auth.accounts import Accounts
+from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.roles import Role
+from aggregator.console.auth.viewer import TheOperator, TheViewer
+from aggregator.console.shell.confirming import MAX_REASON, confirmed
+from aggregator.console.shell.forms import MAX_FORM_BYTES, TheForm
+from aggregator.console.shell.templating import environment
+from aggregator.store import Database
+
+PASSWORD = "correct horse battery"
+HERE = "http://127.0.0.1:8350"
+RIGHT = {"confirm": "device-7", "reason": "lost on  a train"}
+
+
+@pytest.fixture
+def acts() -> list[tuple[str, str, str]]:
+    """Who did what to whom, as the route was reached."""
+    return []
+
+
+@pytest.fixture
+def app(database: Database, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[str, str, str]]) -> FastAPI:
+    router = APIRouter()
+
+    @router.post("/devices/{device}/revoke")
+    def revoke(device: str, form: TheForm, operator: TheOperator) -> None:
+        acts.append((operator.name, device, confirmed(form, target=device)))
+
+    @router.delete("/api/v1/things/{thing}")
+    def unaware(thing: str) -> None:  # asks for nothing, and is protected all the same
+        acts.append(("?", thing, ""))
+
+    @router.get("/devices/{device}")
+    def shown(request: Request, device: str, viewer: TheViewer) -> Response:
+        source = (
+            '{% from "components.html" import confirm %}'
+            '{% call confirm("Revoke", "/devices/" ~ device ~ "/revoke", device, viewer) %}<i>more</i>{% endcall %}'
+        )
+        return Response(environment().from_string(source).render(device=device, viewer=viewer), media_type="text/html")
+
+    monkeypatch.setattr(console_app, "PROTECTED", (*console_app.PROTECTED, router))
+    passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
+    accounts = Accounts(database, passwords=passwords)
+    accounts.add("ada", Role.OPERATOR, PASSWORD)
+    accounts.add("vera", Role.VIEWER, PASSWORD)
+    return console_app.create_app(database, passwords=passwords)
+
+
+Enter = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def enter(app: FastAPI) -> Enter:
+    def enter(name: str) -> TestClient:
+        browser = TestClient(app, base_url=HERE, follow_redirects=False)
+        if name:
+            form = Page(browser.get("/login").text).forms[-1]
+            assert browser.post("/login", data={**form, "name": name, "password": PASSWORD}).status_code == 303
+        return browser
+
+    return enter
+
+
+def token_of(browser: TestClient) -> str:
+    return str(browser.get("/api/v1/session").json()["csrf"])
+
+
+def test_the_form_of_a_page_acts(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    browser = enter("ada")
+    form = Page(browser.get("/devices/device-7").text).forms[-1]
+    answer = browser.post(form[""], data={**form, **RIGHT}, headers={"Origin": HERE, "Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 200 and acts == [("ada", "device-7", "lost on a train")]
+
+
+def test_only_operators_are_shown_the_form_and_only_they_act(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    for name, status in (("vera", 403), ("", 401)):
+        browser = enter(name)
+        assert Page(browser.get("/devices/device-7").text).forms == []
+        sent = {**RIGHT, "csrf": token_of(browser)}
+        assert browser.post("/devices/device-7/revoke", data=sent).status_code == status
+        assert browser.delete("/api/v1/things/1").status_code == status
+    assert acts == []
+
+
+def test_another_sites_form_does_not_act(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    browser, other = enter("ada"), enter("ada")
+    right = {**RIGHT, "csrf": token_of(browser)}
+    for sent, headers in (
+        ({**right, "csrf": ""}, {}),
+        ({**right, "csrf": token_of(other)}, {}),
+        (right, {"Origin": "http://127.0.0.1:3000"}),
+        (right, {"Origin": "null"}),
+        (right, {"Sec-Fetch-Site": "same-site"}),
+        (right, {"Sec-Fetch-Site": "cross-site"}),
+    ):
+        assert browser.post("/devices/device-7/revoke", data=sent, headers=headers).status_code == 403
+    assert browser.delete("/api/v1/things/1").status_code == 403
+    assert acts == []
+    assert browser.delete("/api/v1/things/1", headers={"X-CSRF-Token": right["csrf"]}).status_code == 200  # as htmx sends it
+
+
+def test_a_script_acts_with_an_operators_token(app: FastAPI, database: Database, acts: list[tuple[str, str, str]]) -> None:
+    accounts = Accounts(database)
+    for name, status in (("vera", 403), ("ada", 200)):
+        script = TestClient(app, base_url=HERE, headers={"Authorization": f"Bearer {accounts.new_api_token(name)}"})
+        assert script.post("/devices/device-7/revoke", data=RIGHT).status_code == status
+    assert acts == [("ada", "device-7", "lost on a train")]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"confirm": "device-8"}, "must say device-7"),
+        ({"confirm": ""}, "must say device-7"),
+        ({"reason": " \t"}, "a reason is missing"),
+        ({"reason": "x" * (MAX_REASON + 1)}, "more than the 500 allowed"),
+    ],
+)
+def test_without_the_name_and_a_reason_nothing_happens(
+    enter: Enter, acts: list[tuple[str, str, str]], change: dict[str, str], said: str
+) -> None:
+    browser = enter("ada")
+    answer = browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser), **change})
+    assert answer.status_code == 422 and said in answer.json()["error"] and acts == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"a=" + b"x" * MAX_FORM_BYTES, 413),
+        (b"&".join(b"a%d=1" % n for n in range(300)), 400),
+        (b"a=%ff", 400),
+        (b"\xff=1", 400),
+    ],
+)
+def test_a_form_that_is_too_large_or_no_text_is_refused(enter: Enter, body: bytes, status: int) -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert enter("ada").post("/devices/device-7/revoke", content=body, headers=kind).status_code == status

@@ -18,7 +18,7 @@ from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Pla
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
-from aggregator.rounds.report import AttemptReport, RoundReport
+from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
@@ -50,9 +50,7 @@ class RoundRunner:
     progress: ProgressLog = field(default_factory=NoProgress)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
-        """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
-        as they are.
-        """
+        """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
         self._event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
@@ -214,8 +212,9 @@ class RoundRunner:
                 return state
             with self.progress.phase(place, "publish", expected=0, needed=0):
                 self.registry.publish(release, at=self.clock())
-        text = f"release {release.release_id[:12]}, version {release.manifest.version}, is published"
-        self._event(report, "release.published", text, release=release.release_id, version=release.manifest.version)
+        self._event(
+            report, "release.published", f"release {release.release_id[:12]} is published", release=release.release_id
+        )
         report.release_id, report.release = release.release_id, release
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
@@ -360,8 +359,7 @@ class RoundRunner:
             timeout_s=self.settings.phase_timeout_s,
             canary=canary,
         )
-        place, left_before = plan.place, len(report.tally.dropouts)
-        started = self.clock()
+        place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
         with self.progress.phase(place, "select", expected=len(self._present(report)), needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
@@ -371,33 +369,13 @@ class RoundRunner:
         except SessionAborted as error:
             reason = str(error)
             report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
-        if result is None:
-            text = f"attempt {attempt} at the sum of {place.purpose} was aborted: {reason}"
-        else:
-            text = f"the sum of {place.purpose} has {result.survivors} of {result.cohort} devices in it"
-        self._event(
-            report,
-            "attempt.finished" if result else "attempt.aborted",
-            text,
-            attempt=attempt,
-            purpose=place.purpose,
-            session=result.session_id.hex() if result else None,
+        dropouts = dict(report.tally.dropouts[left_before:])
+        ended = attempt_report(
+            place, result, reason, asked=len(nodes), started=started, finished=self.clock(), dropouts=dropouts
         )
-        report.sessions.append(
-            AttemptReport(
-                purpose=place.purpose,
-                attempt=attempt,
-                outcome="finished" if result else "aborted",
-                reason=reason,
-                cohort=result.cohort if result else len(nodes),
-                survivors=result.survivors if result else 0,
-                started=started,
-                finished=self.clock(),
-                dropouts=dict(report.tally.dropouts[left_before:]),
-                session_id=result.session_id if result else None,
-                record=result.record if result else None,
-            )
-        )
+        report.sessions.append(ended)
+        session = None if ended.session_id is None else ended.session_id.hex()
+        self._event(report, f"attempt.{ended.outcome}", ended.said, attempt=attempt, purpose=ended.purpose, session=session)
         return result
 
 

@@ -5,7 +5,7 @@ they were before a restart; only durations are of this process alone.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,11 +25,24 @@ _UPDATES = {
 }
 
 
-class Figures(Collector):
-    """Collects at each scrape."""
+def no_certificate() -> float | None:
+    """Of a device that has none."""
+    return None
 
-    def __init__(self, store: DeviceStore, releases: ReleaseManager, *, started_at: float) -> None:
+
+class Figures(Collector):
+    """Collects at each scrape. ``certificate_end``: when the device's own certificates run out, UNIX seconds."""
+
+    def __init__(
+        self,
+        store: DeviceStore,
+        releases: ReleaseManager,
+        *,
+        started_at: float,
+        certificate_end: Callable[[], float | None] = no_certificate,
+    ) -> None:
         self.started_at = started_at
+        self._certificate_end = certificate_end
         self._store = store
         self._releases = releases
         # One series more for each histogram, that nobody asked for.
@@ -80,6 +93,21 @@ class Figures(Collector):
         if active is not None:
             release.add_metric([str(active.loaded.release.manifest.version)], 1)
         yield release
+        yield GaugeMetricFamily(
+            "fedge_queue_questions", "Questions kept while central is out of reach.", value=len(self._store.outbox)
+        )
+        yield self._expiries()
+
+    def _expiries(self) -> Metric:
+        expiry = GaugeMetricFamily(
+            "fedge_certificate_expiry_timestamp_seconds", "When it runs out unless it is renewed.", labels=["certificate"]
+        )
+        if (end := self._certificate_end()) is not None:
+            expiry.add_metric(["device"], end)
+        active = self._releases.active
+        if active is not None and active.statement is not None:
+            expiry.add_metric(["threshold"], active.statement.expires_at)
+        return expiry
 
 
 def _queries(counters: Mapping[str, int]) -> Metric:

@@ -13,11 +13,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
+from aggregator.console.expiries import threshold_expiry
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.certify import CertificatePolicy
-from aggregator.rounds.interfaces import AttemptLog
+from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, ProgressLog
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner, initial_state
@@ -175,8 +177,9 @@ class World:
     ``away`` holds (node, action, session group); an entry of None in a place means any. ``asked`` lists what was sent.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress: ProgressLog | None = None) -> None:
         self.clock = Clock()
+        self.progress = progress or NoProgress()
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
         self.devices = {FIRST_NODE + k: TinyDevice(k, self.clock, self.registry) for k in range(DEVICES)}
         self.away: set[tuple[int | None, str | None, str | None]] = set()
@@ -193,6 +196,7 @@ class World:
             verify_certificate=vouched,
             clock=self.clock,
             entropy=os.urandom,
+            progress=progress,
         )
         head = {"head.bias": np.zeros(2, np.float32), "head.weight": np.zeros((3, 2), np.float32)}
         model = tiny_model()
@@ -283,6 +287,7 @@ class World:
             usage_every=usage_every,
         )
         runner = RoundRunner(self.link, self.driver, self.maker, self.registry, settings, RELEASE_KEY, b"r" * 32, self.clock)
+        runner = replace(runner, progress=self.progress)
         if attempts is not None:
             runner = replace(runner, attempts=attempts)
         self.state, report = runner.run(self.state)
@@ -818,6 +823,31 @@ def test_the_log_holds_attempts_dropouts_records_and_the_state_to_go_on_from(wor
     assert [row.release_id for row in database.releases()] == [world.state.release_id]
     (certificate,) = database.certificates()
     assert CertificateDocument.from_bytes(certificate.document).release_id == world.state.release_id
+    assert threshold_expiry(database) == {"threshold": report.statement.expires_at}
+    assert (line.metrics["epsilon"], line.metrics["canary"]) == (None, None)
+
+
+def test_who_watches_sees_every_phase_with_its_margin_and_who_left(database: Database, tmp_path: Path) -> None:
+    world = World(tmp_path / "watched", StoredProgress(database))
+    world.away = {(None, SHARES, "1.1")}
+    world.logged_round(database)
+    happenings = database.happenings
+    phases = happenings.phases(1)
+    assert all(row.finished is not None for row in phases)
+    cut = [row for row in phases if (row.purpose, row.attempt) == ("update", 1)]
+    assert [row.phase for row in cut] == list(PHASES[:5])  # nobody uploads, so it ends there
+    assert [(row.reported, row.expected, row.needed) for row in cut[1:]] == [(4, 4, 2)] * 2 + [(4, 4, 3), (0, 4, 3)]
+    whole = [row for row in phases if (row.purpose, row.attempt) == ("update", 2)]
+    assert [row.phase for row in whole] == list(PHASES)
+    assert all(row.reported == row.expected == 4 for row in whole[1:7])
+    events = happenings.events()
+    assert [event.kind for event in events if event.kind != "device.left"] == [
+        "round.started", "attempt.aborted", "attempt.finished", "release.published",
+        "attempt.finished", "attempt.finished",
+    ]  # fmt: skip
+    left = [event for event in events if event.kind == "device.left"]
+    assert len(left) == 4 and all(event.text.endswith("no answer in time") for event in left)
+    assert {event.detail["device"] for event in left} == {f"device-{n - FIRST_NODE}" for n in world.checked_in("1.1")}
 
 
 def test_every_dropout_of_the_log_has_a_stage_and_a_reason(world: World, database: Database) -> None:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from aggregator.console import metrics
+from aggregator.console.expiries import expiries, threshold_expiry
 from aggregator.console.shell.context import TheConsole
 
 router = APIRouter()
@@ -18,5 +19,14 @@ def health(console: TheConsole) -> dict[str, str]:
 @router.get("/metrics", include_in_schema=False)
 def figures(console: TheConsole) -> Response:
     """For Prometheus."""
-    body = metrics.exposition(console.database.rounds(), console.database.spent_usd())
-    return Response(body, media_type=metrics.CONTENT_TYPE)
+    database, operator = console.database, console.operator
+    controls, period_s = database.controls.get(), console.about.get("period_s")
+    recorded = metrics.Recorded(
+        rounds=database.rounds(),
+        spent=database.spent_usd(),
+        releases=database.releases(),
+        expiries=threshold_expiry(database) if operator is None else expiries(operator.home, database),
+        period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
+        paused=controls.state != "running",
+    )
+    return Response(metrics.exposition(recorded), media_type=metrics.CONTENT_TYPE)

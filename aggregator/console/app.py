@@ -24,7 +24,7 @@ from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.auth.protection import acts_by_operators_only
 from aggregator.console.auth.viewer import current_viewer, may_read_figures
-from aggregator.console.pages import costs, devices, fragments, login, overview, releases, rounds, security
+from aggregator.console.pages import acting, costs, devices, fragments, login, overview, releases, rounds, security
 from aggregator.console.shell import static
 from aggregator.console.shell.bodies import BodyLimit
 from aggregator.console.shell.context import Console
@@ -48,6 +48,7 @@ PROTECTED: tuple[APIRouter, ...] = (
     costs.router,
     security.router,
     fragments.router,
+    acting.router,
 )
 FIGURES: tuple[APIRouter, ...] = (health.router,)
 OPEN: tuple[APIRouter, ...] = (login.router, static.router)

@@ -1,12 +1,14 @@
 """What was refused lately and by which error, which devices are shut out, and whether the rounds' records hold."""
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from aggregator.console.shell.context import Console
 from fedge.secagg import MessageError, read_record
 
 LATEST = 200
+KINDS = ("device.left", "release.refused")
 
 
 def security(console: Console) -> dict[str, Any]:
@@ -26,6 +28,9 @@ def security(console: Console) -> dict[str, Any]:
         "refusals": dict(refusals),
         "by_round": by_round,
         "revoked": revoked,
+        "events": [asdict(row) for row in console.database.happenings.latest_events(50, kinds=KINDS)],
+        "audit": [asdict(row) for row in console.database.audit.latest(50)],
+        "audit_broken_at": console.database.audit.broken(),
         "records": records(console, [row.round for row in rounds]),
     }
 

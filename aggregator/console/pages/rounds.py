@@ -40,7 +40,15 @@ def rounds(request: Request, console: TheConsole, before: Annotated[int | None, 
     """The latest rounds, or those before one."""
     found = console.database.latest_rounds(SHOWN, before=before)
     oldest = found[0].round if found else 0
-    return page(request, "rounds.html", lines=_lines(found), older=oldest if oldest > 1 else None, before=before)
+    return page(
+        request,
+        "rounds.html",
+        lines=_lines(found),
+        older=oldest if oldest > 1 else None,
+        before=before,
+        live=console.operator is not None,
+        controls=console.database.controls.get(),
+    )
 
 
 @router.get("/rounds/{number}")

@@ -15,6 +15,7 @@ from aggregator.console.shell.headers import SECURITY_HEADERS
 from aggregator.console.shell.templating import page
 from aggregator.store import StoreError
 from aggregator.store.views import UnknownRoundError
+from fedge.errors import InputError
 
 _MACHINES = ("/api/", "/healthz", "/metrics")
 _TITLES = {
@@ -56,6 +57,10 @@ def say_errors(app: FastAPI) -> None:
     @app.exception_handler(UnknownRoundError)
     def unknown_round(request: Request, error: UnknownRoundError) -> Response:
         return refusal(request, 404, str(error))
+
+    @app.exception_handler(InputError)
+    def wrong(request: Request, error: InputError) -> Response:
+        return refusal(request, 422, str(error))
 
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> Response:

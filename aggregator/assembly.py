@@ -43,6 +43,7 @@ def round_settings(
     canary: CanaryPolicy | None = None,
     bits: int = RING_BITS,
     noise_multiplier: float = 0.0,
+    usage_every: int = 0,
 ) -> RoundSettings:
     """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
@@ -66,6 +67,7 @@ def round_settings(
         ),
         canary=canary,
         noise_multiplier=noise_multiplier,
+        usage_every=usage_every,
     )
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregator.settings import ServerHome, ServerSettings
@@ -74,6 +75,14 @@ def secagg_label(settings: ServerSettings) -> bool | str:
     return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
 
 
+def console_url(settings: ServerSettings, port: int) -> str:
+    """Where the console answers, by the first name that it has beyond loopback or by its address."""
+    console = settings.console
+    host = console.names[0] if console.names else console.host
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'http' if console.tls_certificate is None else 'https'}://{shown}:{port}/"
+
+
 def _superlink(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.rounds.superlink import HOST, run_superlink
 
@@ -86,6 +95,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
     from aggregator.fleet.nodes import EnrolledNodes
+    from aggregator.fleet.offering import tuf_repository
     from aggregator.fleet.relay import Destination, RelayServicer, add_relay
     from aggregator.fleet.releases import add_releases
     from aggregator.rounds.superlink import prepare_superlink, superlink_address
@@ -108,7 +118,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.offering import OfferedRegistry
+    from aggregator.fleet.offering import OfferedRegistry, tuf_repository
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.fleet.registry import ReleaseRegistry
     from aggregator.rounds.canary import canary_policy
@@ -146,6 +156,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             max_risk=wanted.max_risk,
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
+            usage_every=wanted.usage_every,
         ),
         release_key=keys.release,
         round_key=keys.round,
@@ -162,13 +173,6 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     keeper.start()
     say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
     run_rounds(home, parts)
-
-
-def tuf_repository(home: ServerHome, settings: ServerSettings) -> "TufRepository":
-    """The repository that devices read releases from."""
-    from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
-
-    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
 
 
 def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
@@ -224,6 +228,9 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.console import create_app
+    from aggregator.console.auth.accounts import has_operator
+    from aggregator.console.serving import access_policy, oidc_login, tls_files
+    from aggregator.operator import Operator
     from aggregator.store import Database
 
     about = {
@@ -231,10 +238,18 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         "workload": settings.workload,
         "secagg": secagg_label(settings),
         "n_min": settings.rounds.n_min,
+        "period_s": settings.rounds.period_s,
     }
-    with Database.open(database_url(home, settings)) as database, listening("127.0.0.1", settings.console_port) as listener:
-        app = create_app(database, federation=about)
-        serve_http(app, listener, ready=lambda: say_ready("console", f"http://127.0.0.1:{listener.getsockname()[1]}/"))
+    host = settings.console.host
+    with Database.open(database_url(home, settings)) as database:
+        policy = access_policy(settings.console, has_operator=has_operator(database))
+        app = create_app(
+            database, federation=about, operator=Operator(home), policy=policy, oidc=oidc_login(settings.console)
+        )
+        tls = tls_files(settings.console)
+        with listening(host, settings.console_port) as listener:
+            where = console_url(settings, listener.getsockname()[1])
+            serve_http(app, listener, tls=tls, ready=lambda: say_ready("console", where))
 
 
 @contextmanager
@@ -248,8 +263,13 @@ def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socke
         yield listener
 
 
-def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers."""
+def serve_http(
+    app: object, listener: socket.socket, *, ready: Callable[[], None], tls: tuple[Path, Path] | None = None
+) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers.
+
+    ``tls``: certificate and key, PEM; plain HTTP without.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -270,6 +290,8 @@ def serve_http(app: object, listener: socket.socket, *, ready: Callable[[], None
         server_header=False,
         proxy_headers=False,
         ws="none",
+        ssl_certfile=None if tls is None else tls[0],
+        ssl_keyfile=None if tls is None else tls[1],
     )
     server = Server(config)
 

@@ -21,6 +21,9 @@ class RoundsSettings(Settings):
     phase_timeout_s: float = Field(
         30.0, gt=0, description="How long a step of a session waits for the last device, seconds."
     )
+    usage_every: int = Field(
+        1, ge=0, description="Rounds after which devices are asked, in a secure sum, what they answered and used; 0: never."
+    )
     max_risk: float = Field(0.05, gt=0, lt=1, description="Tolerated share of local answers that disagree with central.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
 
@@ -45,6 +48,46 @@ class ReleasesSettings(Settings):
     timestamp_days: float = Field(1.0, gt=0, description="Days until TUF's timestamp expires; it is renewed well before.")
 
 
+class OidcSettings(Settings):
+    """Login to the console by an OpenID provider: off until `issuer` and `client_id` are set."""
+
+    issuer: str | None = Field(None, description="The provider's issuer URL, exactly as it names itself; https.")
+    client_id: str = Field("", description="The client that the provider knows the console as.")
+    client_secret_file: Path | None = Field(
+        None, description="A file with the client's secret alone; none for a public client (PKCE is used always)."
+    )
+    scopes: tuple[str, ...] = Field(("openid", "profile", "email"), description="What is asked for; openid must be there.")
+    name_claim: str = Field("preferred_username", description="The claim of the ID token that people are shown by.")
+    role_claim: str = Field("roles", description="The claim that gives roles; dots lead into it, as realm_access.roles.")
+    operators: tuple[str, ...] = Field((), description="Values of that claim that make an operator.")
+    viewers: tuple[str, ...] = Field((), description="Values of that claim that make a viewer.")
+    label: str = Field("single sign-on", description="What the login page calls the provider.")
+
+
+class ConsoleSettings(Settings):
+    """Where the console listens and who may log in: see docs/console.md."""
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Beyond loopback it needs names, TLS, and an operator or OIDC."
+    )
+    names: tuple[str, ...] = Field(
+        (), description="Names by which browsers reach it beyond loopback, also through a proxy. Any set: login for all."
+    )
+    tls_certificate: Path | None = Field(None, description="The certificate with its chain, PEM.")
+    tls_key: Path | None = Field(None, description="The certificate's private key, PEM.")
+    login_on_loopback: bool = Field(
+        False, description="Ask for a login on loopback, too; otherwise who is on this machine may look, not act."
+    )
+    session_idle_s: float = Field(8 * 3600.0, gt=0, description="A login ends after this long without a request, seconds.")
+    session_max_s: float = Field(24 * 3600.0, gt=0, description="A login ends after this long in any case, seconds.")
+    metrics_token_file: Path | None = Field(
+        None, description="A file with the bearer token for /metrics and /healthz where a login is needed."
+    )
+    oidc: OidcSettings = Field(
+        OidcSettings(), description="Login by an OpenID provider: off until `issuer` and `client_id` are set."
+    )
+
+
 class ServerSettings(Settings):
     """`server.toml`."""
 
@@ -62,11 +105,14 @@ class ServerSettings(Settings):
         8744, ge=0, le=65535, description="Port of the door for devices that join: no client certificate."
     )
     central_port: int = Field(8742, ge=0, le=65535, description="Port of central.")
-    console_port: int = Field(8350, ge=0, le=65535, description="Port of the console, on loopback.")
+    console_port: int = Field(8350, ge=0, le=65535, description="Port of the console.")
     superlink_port: int = Field(8743, ge=0, le=65535, description="Port of Flower's SuperLink, on loopback only.")
     certificate_hours: float = Field(24.0, gt=0, le=24, description="Life of a device's certificates, in hours.")
     rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
     releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
+    console: ConsoleSettings = Field(
+        ConsoleSettings(), description="Where the console listens and who may log in: see docs/console.md."
+    )
 
 
 @dataclass(frozen=True, slots=True)

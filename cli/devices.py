@@ -1,7 +1,6 @@
 """`fedge devices`: who belongs to the fleet. For the operator, on the server's machine, with the authority's keys."""
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +11,7 @@ from cli.homes import ServerHomeOption, server_home
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aggregator.fleet.authority import Authority
-    from aggregator.settings import ServerHome
+    from aggregator.operator import Operator
 
 app = typer.Typer(no_args_is_help=True, help="Who belongs to the fleet: on the server's machine.")
 
@@ -36,12 +34,7 @@ def token(
     json_output: JsonOption = False,
 ) -> None:
     """Print a join string for one new device. It is a secret: whoever uses it first becomes a member."""
-    from aggregator.fleet.enrolling import invitation
-
-    server, authority = _open(home)
-    settings = server.settings()
-    where = _joining_address(address or settings.names[0], settings.join_port)
-    made = invitation(authority, where, now=time.time(), lifetime_s=minutes * 60.0)
+    made = _operator(home).invite(address=address, minutes=minutes)
     if json_output:
         print(json.dumps({"join": made.to_text(), "fingerprint": made.fingerprint, "minutes": minutes}))
     else:
@@ -54,22 +47,7 @@ def list_devices(home: ServerHomeOption = None, json_output: JsonOption = False)
     from rich.console import Console
     from rich.table import Table
 
-    now = time.time()
-    _, authority = _open(home)
-    entries = [
-        {
-            "device": device.device_id,
-            "state": "revoked" if device.revoked_at is not None else "member" if now < device.expires_at else "away",
-            "joined": device.enrolled_at,
-            "seen": None if member is None else member.seen_at,
-            "expires": device.expires_at,
-            "certificates": device.issued,
-            "trust": None if member is None else member.trust_number,
-            "revoked": device.revoked_at,
-            "reason": device.reason,
-        }
-        for device, member in authority.devices()
-    ]
+    entries = _operator(home).devices()
     if json_output:
         print(json.dumps(entries))
         return
@@ -88,32 +66,17 @@ def revoke(
     json_output: JsonOption = False,
 ) -> None:
     """Shut a device out for good: from its next call, and from the next roster on."""
-    from aggregator.fleet.published import publish
-
-    server, authority = _open(home)
-    now = time.time()
-    authority.revoke(device, now=now, reason=reason[:200])
-    publish(authority, server, server.settings().names, now=now)
+    done = _operator(home).revoke(device, reason=reason)
     if json_output:
-        print(json.dumps({"device": device, "revoked": now, "reason": reason[:200]}))
+        print(json.dumps(done))
     else:
         print(f"{device} is revoked: its next call is refused.")
 
 
-def _open(home: "Path | None") -> "tuple[ServerHome, Authority]":
-    from aggregator.fleet.authority import Authority
+def _operator(home: "Path | None") -> "Operator":
+    from aggregator.operator import Operator
 
-    server = server_home(home)
-    return server, Authority(server.authority)
-
-
-def _joining_address(address: str, port: int) -> str:
-    """HOST:PORT of a host with or without a port; an IPv6 address gets its brackets."""
-    if address.startswith("["):
-        return address if "]:" in address else f"{address}:{port}"
-    if address.count(":") > 1:
-        return f"[{address}]:{port}"
-    return address if ":" in address else f"{address}:{port}"
+    return Operator(server_home(home))
 
 
 def _date(at: object) -> str:

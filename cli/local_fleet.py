@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.rounds.cohort import least_sum
-from aggregator.services import PARTS, ready_line, secagg_label
+from aggregator.services import PARTS, console_url, ready_line, secagg_label
 from aggregator.settings import ServerHome, ServerSettings
+from cli.console_account import NAME, ensure_operator
 from cli.joining import join_device
 from cli.local_api import exchange
 from cli.local_server import ONE_THREAD, part_command, prepare_server
@@ -88,6 +89,7 @@ def start(
         prepare_server(fleet.server, workload=workload, data=data, stage=stage)
         begun = time.monotonic()
         _fit_settings(fleet, devices)
+        password_file = ensure_operator(fleet.server)
         started: list[Started] = []
         homes = [fleet.device(number) for number in range(1, devices + 1)]
         try:
@@ -102,7 +104,7 @@ def start(
         except BaseException:
             fleet.processes.stop([one.background for one in started])
             raise
-        summary = _summary(fleet, homes, seconds=time.monotonic() - begun)
+        summary = _summary(fleet, homes, seconds=time.monotonic() - begun, password_file=password_file)
         fleet.summary_file.write_text(json.dumps(summary), encoding="utf-8")
         return summary
 
@@ -265,7 +267,9 @@ class StartFailed(FedgeError):  # noqa: N818 - what became of a start
         self.tail = tail
 
 
-def _summary(fleet: LocalFleet, homes: Sequence[DeviceHome], *, seconds: float) -> dict[str, Any]:
+def _summary(
+    fleet: LocalFleet, homes: Sequence[DeviceHome], *, seconds: float, password_file: Path | None
+) -> dict[str, Any]:
     settings = fleet.server.settings()
     agents = {home.folder.name: running.url for home in homes if (running := RunningAgent.of(home)) is not None}
     return {
@@ -279,12 +283,13 @@ def _summary(fleet: LocalFleet, homes: Sequence[DeviceHome], *, seconds: float) 
             "period_s": settings.rounds.period_s,
         },
         "addresses": {
-            "console": f"http://127.0.0.1:{settings.console_port}/",
+            "console": console_url(settings, settings.console_port),
             "door": f"{settings.host}:{settings.fleet_port}",
             "central": f"{settings.host}:{settings.central_port}",
             "superlink": f"127.0.0.1:{settings.superlink_port}",
             "agents": agents,
         },
+        "console_login": None if password_file is None else {"account": NAME, "password_file": str(password_file)},
         "logs": str(fleet.processes.logs),
         "healthy_after_s": round(seconds, 3),
     }

@@ -7,17 +7,14 @@ goes by it from its next round on.
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
-    from aggregator.fleet.offering import OfferedRegistry
-    from aggregator.fleet.registry import ReleaseRegistry
-    from aggregator.fleet.tuf_repository import TufRepository
-    from aggregator.settings import ServerHome
+    from aggregator.operator import Operator
 
 app = typer.Typer(no_args_is_help=True, help="What the fleet runs: list, promote, roll back.")
 
@@ -37,8 +34,8 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
     from rich.console import Console
     from rich.table import Table
 
-    opened = server_home(home)
-    entries = _entries(_registry(opened))
+    operator = _operator(home)
+    entries = operator.releases()
     if json_output:
         print(json.dumps(entries))
         return
@@ -59,7 +56,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         )
     console = Console(highlight=False)
     console.print(table)
-    for role, at in sorted(_tuf(opened).expires().items(), key=lambda item: item[1]):
+    for role, at in sorted(operator.tuf().expires().items(), key=lambda item: item[1]):
         left_days = (at - time.time()) / 86400
         if left_days < 0 or (role == "root" and left_days < 60):
             state = "has expired: devices take nothing" if left_days < 0 else f"expires in {left_days:.0f} days"
@@ -71,24 +68,13 @@ def promote(
     release: ReleaseArgument, home: ServerHomeOption = None, reason: ReasonOption = "promoted by an operator"
 ) -> None:
     """Make a candidate, on the canary or not, what all devices run."""
-    offered, registry = _offered(server_home(home))
-    release_id = _find(registry, release)
-    offered.promote(release_id, at=time.time(), reason=reason)
-    print(f"{release_id[:12]} is active: devices take it at their next look")
+    print(_operator(home).promote(release, reason=reason))
 
 
 @app.command()
 def rollback(home: ServerHomeOption = None, reason: ReasonOption = "rolled back by an operator") -> None:
     """Take back the release on the canary; without one, the active release, for the one before it."""
-    offered, registry = _offered(server_home(home))
-    canary = registry.canary()
-    if canary is not None:
-        offered.reject(canary.release_id, at=time.time(), reason=reason)
-        print(f"{canary.release_id[:12]} is rejected: its devices go back to {(registry.active() or 'none')[:12]}")
-        return
-    active = registry.active()
-    back = offered.rollback(at=time.time(), reason=reason)
-    print(f"{(active or '')[:12]} is rolled back: devices go back to {back[:12]} at their next look")
+    print(_operator(home).roll_back(reason=reason))
 
 
 @app.command("rotate-root")
@@ -107,12 +93,16 @@ def rotate_root(
     """Sign a new TUF root: renews its expiry, replaces keys. Devices follow it by themselves."""
     from aggregator.fleet.tuf_keys import ONLINE
 
-    version = _tuf(server_home(home)).rotate(
-        root_keys=root_keys,
-        new_root_keys=new_root_keys,
-        count=count,
-        threshold=threshold,
-        online=ONLINE if online else (),
+    version = (
+        _operator(home)
+        .tuf()
+        .rotate(
+            root_keys=root_keys,
+            new_root_keys=new_root_keys,
+            count=count,
+            threshold=threshold,
+            online=ONLINE if online else (),
+        )
     )
     print(f"root {version} is signed and offered")
     if new_root_keys is not None:
@@ -122,62 +112,11 @@ def rotate_root(
 @app.command()
 def restored(home: ServerHomeOption = None) -> None:
     """After the server's folder was restored from a backup: sign versions above all that devices may have seen."""
-    opened = server_home(home)
-    offered, _ = _offered(opened)
-    offered.catch_up()
-    _tuf(opened).advance()
+    _operator(home).restored()
     print("signed anew, with versions moved ahead: devices go on at their next look")
 
 
-def _entries(registry: "ReleaseRegistry") -> list[dict[str, Any]]:
-    canary, last = registry.canary(), {move.release_id: move for move in registry.history()}
-    entries = []
-    for release in registry.releases():
-        on_canary = canary is not None and canary.release_id == release.release_id
-        move = last[release.release_id]
-        entries.append(
-            {
-                "release": release.release_id,
-                "version": release.version,
-                "state": release.state,
-                "channel": "stable" if release.state == "active" else "canary" if on_canary else None,
-                "share": canary.share if canary is not None and on_canary else None,
-                "certified": release.certified,
-                "since": move.at,
-                "reason": move.reason,
-            }
-        )
-    return entries
+def _operator(home: Path | None) -> "Operator":
+    from aggregator.operator import Operator
 
-
-def _registry(home: "ServerHome") -> "ReleaseRegistry":
-    from aggregator.fleet.registry import ReleaseRegistry
-    from fedge.errors import InputError
-    from fedge.identity import TrustRoot
-
-    if not home.trust.is_file() or not home.registry.is_dir():
-        raise InputError(f"{home.folder} holds no releases: run fedge server init, or give --home")
-    return ReleaseRegistry(home.registry, TrustRoot.from_bytes(home.trust.read_bytes()).release_key)
-
-
-def _tuf(home: "ServerHome") -> "TufRepository":
-    from aggregator.services import tuf_repository
-
-    return tuf_repository(home, home.settings())
-
-
-def _offered(home: "ServerHome") -> tuple["OfferedRegistry", "ReleaseRegistry"]:
-    from aggregator.fleet.offering import OfferedRegistry
-
-    registry = _registry(home)
-    return OfferedRegistry(registry, _tuf(home)), registry
-
-
-def _find(registry: "ReleaseRegistry", wanted: str) -> str:
-    from fedge.errors import InputError
-
-    found = [release.release_id for release in registry.releases() if release.release_id.startswith(wanted)]
-    if len(found) != 1 or len(wanted) < 4:
-        several = "several releases begin with that" if len(found) > 1 else "no release begins with that"
-        raise InputError(f"release {wanted[:64]!r}: {several if len(wanted) >= 4 else 'give at least 4 digits of its id'}")
-    return found[0]
+    return Operator(server_home(home))

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from cli import accounts
 from cli.assignments import SetOption, assignments
 from cli.homes import ServerHomeOption, server_home
 from cli.rounds import RunOption, open_run
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")
+
+app.add_typer(accounts.app, name="accounts")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -124,9 +127,7 @@ def config(
 @app.command()
 def console(
     run: RunOption,
-    host: Annotated[
-        str, typer.Option(help="Loopback address to listen on; there is no login, so no other is taken.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Loopback address to listen on; this command takes no other.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8350,
 ) -> None:
     """Show a run's rounds in the browser and as JSON: read-only, on this machine alone."""
@@ -135,7 +136,10 @@ def console(
     from fedge.errors import InputError
 
     if not is_loopback(host):
-        raise InputError(f"--host {host}: the console has no login yet, so it listens on loopback only, such as 127.0.0.1")
+        raise InputError(
+            f"--host {host}: this command listens on loopback only, such as 127.0.0.1; for others, with login "
+            "and TLS, see [console] in server.toml and fedge server run console"
+        )
     where = f"--host {host} --port {port}"
     with open_run(run) as database, listening(host, port, named=where) as listener:
         shown = f"[{host}]" if ":" in host else host

@@ -76,6 +76,12 @@ def down(home: ServerHomeOption = None, json_output: JsonOption = False) -> None
         print(f"Ended {len(ended)} processes{more}. Keys, models and what the devices learned are kept in {base}.")
 
 
+def _login(account: dict[str, str] | None) -> list[str]:
+    if account is None:
+        return []
+    return [f"             to act, log in as {account['account']}; the password is in {account['password_file']}"]
+
+
 def _shown(summary: dict[str, Any], *, given: Path | None) -> str:
     addresses, rounds = summary["addresses"], summary["rounds"]
     agents = addresses["agents"]
@@ -93,6 +99,7 @@ def _shown(summary: dict[str, Any], *, given: Path | None) -> str:
     lines += [
         "",
         f"  console    {addresses['console']}",
+        *_login(summary["console_login"]),
         f"  central    {addresses['central']} (gRPC, mutual TLS)",
         f"  door       {addresses['door']} (gRPC, mutual TLS: enrolment, releases, rounds)",
         *(f"  {name:<10} {url}" for name, url in agents.items()),

@@ -1,8 +1,8 @@
 """What a device puts into a secure sum, as the real and integer coordinates that both ends agree on.
 
-Three kinds: an update (clipped, weighted change of the weights, with the metrics of its training), counts (probes by
-confidence under a candidate release, and the running pairs) and health (how a release on the canary does here). The
-aggregator sees their sums only. The layouts are `fedge.layouts`.
+Four kinds: an update (clipped, weighted change of the weights, with the metrics of its training), counts (probes by
+confidence under a candidate release, and the running pairs), health (how a release on the canary does here) and usage (what
+the device answered and used). The aggregator sees their sums only. The layouts are `fedge.layouts` and `fedge.usage`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,13 +19,15 @@ from fedge.randomness import generator
 from fedge.routing.confidence import nll_sums
 from fedge.routing.constraint import example_weights
 from fedge.routing.policy import Policy
+from fedge.usage import Usage
 
 _NO_RULES = Policy.default()
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs`` and ``health`` are spent once the masked vector has left.
+    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs``, ``health`` and ``usage`` are spent once the masked vector
+    has left.
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """
@@ -37,6 +39,7 @@ class Contribution:
     steps: int
     scored: int
     health: HealthCounts | None = None
+    usage: Usage | None = None
 
 
 def make_update(
@@ -131,3 +134,9 @@ def make_health(counts: HealthCounts) -> Contribution:
         taken=capped.taken, rolled_back=capped.rolled_back, answered=capped.answered, errors=capped.errors
     )
     return Contribution(np.zeros(0, np.float32), integers, pairs=None, trained_on=(), steps=0, scored=0, health=capped)
+
+
+def make_usage(usage: Usage) -> Contribution:
+    """Report what the device answered and used that no sum has carried yet."""
+    none = np.zeros(0, np.float32)
+    return Contribution(none, usage.encode(), pairs=None, trained_on=(), steps=0, scored=0, usage=usage)

@@ -13,13 +13,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from google.protobuf.message import DecodeError
 
 from edge_client.clock import Clock
-from edge_client.contribution import Contribution, make_counts, make_health, make_update, without_news
+from edge_client.contribution import Contribution, make_counts, make_health, make_update, make_usage, without_news
 from edge_client.energy import EnergyMeter
 from edge_client.learner import Training, training_from_mapping
 from edge_client.loading import LoadedRelease
 from edge_client.refusal import SessionRefused
 from edge_client.releases import ReleaseManager
 from edge_client.store import DeviceStore
+from edge_client.usage import mark_usage_sent, pending_usage
 from fedge.costs import Kind
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
@@ -183,6 +184,8 @@ class Participant:
                 self._store.probes.mark_pairs_spent(contribution.pairs)
             if contribution.health is not None:
                 self._store.health.mark_sent(contribution.health)
+            if contribution.usage is not None:
+                mark_usage_sent(self._store, contribution.usage, now=self._clock())
             if contribution.trained_on:
                 self._store.memory.mark_used(contribution.trained_on)
         self._save(after)
@@ -234,6 +237,8 @@ class Participant:
             )
         if request.purpose == rounds_pb2.PURPOSE_HEALTH:
             return make_health(self._releases.health_counts(request.canary_release_id))
+        if request.purpose == rounds_pb2.PURPOSE_USAGE:
+            return make_usage(pending_usage(self._store, self._meter.book, self._meter.profile, now=self._clock()))
         raise SessionRefused(f"a session of purpose {request.purpose} is unknown to this device")
 
     def _conditions(self, opened: _Open) -> DevicePolicy:
@@ -277,7 +282,7 @@ class Participant:
         """
         request, contribution = opened.request, opened.contribution
         sessions = self._store.sessions
-        if request.purpose == rounds_pb2.PURPOSE_HEALTH:
+        if request.purpose in (rounds_pb2.PURPOSE_HEALTH, rounds_pb2.PURPOSE_USAGE):
             return  # these counts are news since the last time, so two sums of them have nothing in common
         if request.purpose == rounds_pb2.PURPOSE_COUNTS:
             fresh = sessions.spend_update(_mark("counts", request.release_id))

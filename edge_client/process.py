@@ -43,6 +43,7 @@ from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
+from fedge.identity.tls import certificate_span
 from fedge.randomness import derive
 
 _log = logging.getLogger(__name__)
@@ -128,7 +129,13 @@ class AgentProcess:
         self._service = Service(
             agent=self.agent,
             health=self.health,
-            figures=Figures(self.store, self.releases, started_at=clock(), left_usd=self._left_usd),
+            figures=Figures(
+                self.store,
+                self.releases,
+                started_at=clock(),
+                left_usd=self._left_usd,
+                certificate_end=partial(_certificate_end, home),
+            ),
             clock=clock,
         )
         self._server = ApiServer(create_app(self._service))
@@ -259,6 +266,14 @@ def _trust(home: DeviceHome) -> TrustRoot:
         return TrustRoot.from_bytes(home.trust.read_bytes())
     except OSError as error:
         raise InputError(f"{home.trust} cannot be read ({error.strerror}): enrol this device first") from None
+
+
+def _certificate_end(home: DeviceHome) -> float | None:
+    """When the certificate that the device shows runs out; None where none can be read."""
+    try:
+        return certificate_span(home.tls_certificate.read_bytes())[1]
+    except (OSError, VerificationError):
+        return None
 
 
 def _watch_rules(settings: DeviceSettings) -> WatchRules:

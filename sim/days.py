@@ -147,7 +147,7 @@ class Days:
         )
         entry = self._entry(state, report, measured, violations, totals)
         self.rounds.append(entry)
-        store_round(self._database, state, report, finished=self._clock())
+        store_round(self._database, state, report, finished=self._clock(), delta=self._config.dp_delta)
         checkpoints.save(
             self._config.out,
             Checkpoint(

@@ -1,37 +1,34 @@
-"""Who may read the console. It has no login: it listens on loopback and answers to a loopback name only.
+"""Which names the console answers to: those of its settings, and on loopback those of loopback.
 
 The name matters because a browser lends its place on this machine to any page: one whose own name is made to point at
-127.0.0.1 (DNS rebinding) would else read everything here. Decides and sets headers; never reads the store.
+127.0.0.1 (DNS rebinding) would else read everything here.
 """
 
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Pages may load their own style sheet and nothing else; no one may frame, sniff, embed or keep what is answered.
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+from aggregator.console.auth.policy import AccessPolicy
+from aggregator.console.shell.errors import refusal
+from aggregator.console.shell.hosts import named_host
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is ``localhost`` or an address of the loopback interface. Looks no name up."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+class AddressedHere:
+    """Refuses a request for another name, before anything else looks at it."""
 
+    def __init__(self, app: ASGIApp, *, policy: AccessPolicy) -> None:
+        self._app = app
+        self._policy = policy
 
-def is_addressed_here(host_header: str) -> bool:
-    """Whether a request's Host header (name, with or without a port) names the loopback interface."""
-    try:
-        return is_loopback(urlsplit(f"//{host_header}").hostname or "")
-    except ValueError:  # brackets that enclose no address
-        return False
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            if not self._policy.answers_to(named_host(request.headers.get("host", ""))):
+                await refusal(request, 400, self._said())(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _said(self) -> str:
+        if self._policy.names:
+            return "the console does not answer to this name: console.names in server.toml lists those that it answers to"
+        return "the console answers on this machine's loopback address only, such as http://127.0.0.1"

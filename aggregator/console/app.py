@@ -1,103 +1,104 @@
-"""The console as a FastAPI application: rounds as JSON and as one page. Reads the store; has no route that changes anything.
+"""The console as a FastAPI application, put together from its routes: a file a subject, in ``pages`` and in ``api``.
 
-Every error is one JSON line, ``{"error": "..."}``, and every response carries the security headers. The interactive
-documentation that FastAPI brings is off, since it loads scripts from elsewhere; its schema is at ``/api/v1/openapi.json``.
+Who may ask what is decided here and not in each route: but for those in ``OPEN``, all stand behind a viewer, and those that
+change something behind an operator, closed to other sites' forms. The interactive documentation that FastAPI brings is off,
+since it loads scripts from elsewhere; the schema is at ``/api/v1/openapi.json``.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Depends, FastAPI
 
-from aggregator.console import metrics, page
-from aggregator.console.access import SECURITY_HEADERS, is_addressed_here
-from aggregator.store import Database, StoreError
-from aggregator.store.views import UnknownRoundError, round_document, round_entry
+from aggregator.console.access import AddressedHere
+from aggregator.console.api import costs as costs_api
+from aggregator.console.api import events as events_api
+from aggregator.console.api import fleet as fleet_api
+from aggregator.console.api import health, session
+from aggregator.console.api import overview as overview_api
+from aggregator.console.api import rounds as rounds_api
+from aggregator.console.auth.accounts import Accounts
+from aggregator.console.auth.limits import LoginLimiter
+from aggregator.console.auth.oidc import OidcLogin
+from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.policy import AccessPolicy
+from aggregator.console.auth.protection import acts_by_operators_only
+from aggregator.console.auth.viewer import current_viewer, may_read_figures
+from aggregator.console.pages import acting, costs, devices, fragments, login, overview, releases, rounds, security
+from aggregator.console.shell import static
+from aggregator.console.shell.bodies import BodyLimit
+from aggregator.console.shell.context import Console
+from aggregator.console.shell.errors import say_errors
+from aggregator.console.shell.headers import SecurityHeaders
+from aggregator.operator import Operator
+from aggregator.store import Database
+
+# A new page or subject is a file and a line here.
+PROTECTED: tuple[APIRouter, ...] = (
+    session.router,
+    overview_api.router,
+    rounds_api.router,
+    fleet_api.router,
+    costs_api.router,
+    events_api.router,
+    overview.router,
+    rounds.router,
+    devices.router,
+    releases.router,
+    costs.router,
+    security.router,
+    fragments.router,
+    acting.router,
+)
+FIGURES: tuple[APIRouter, ...] = (health.router,)
+OPEN: tuple[APIRouter, ...] = (login.router, static.router)
+ROUTERS = (*PROTECTED, *FIGURES, *OPEN)
 
 
-def create_app(database: Database, *, federation: Mapping[str, object] | None = None) -> FastAPI:
+def create_app(
+    database: Database,
+    *,
+    federation: Mapping[str, object] | None = None,
+    operator: Operator | None = None,
+    policy: AccessPolicy | None = None,
+    oidc: OidcLogin | None = None,
+    passwords: Passwords | None = None,
+    clock: Callable[[], float] = time.time,
+    ticks: Callable[[], float] = time.monotonic,
+) -> FastAPI:
     """The console over ``database``, which stays the caller's to close.
 
     ``federation``: what a live server says of itself; where its ``secagg`` is "demo", every page says so, too.
+    ``operator``: what can be decided about a live fleet. ``policy``: who may look and under which names; by default, who is
+    on this machine. ``clock``: UNIX seconds; ``ticks``: seconds that only rise.
     """
-    about = dict(federation or {})
-    app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
-    _guard(app)
-    _say_errors(app)
-
-    @app.get("/healthz")
-    def health() -> dict[str, str]:
-        """Answers once the database does."""
-        database.config()
-        return {"status": "ok"}
-
-    @app.get("/metrics", include_in_schema=False)
-    def figures() -> Response:
-        """For Prometheus."""
-        return Response(metrics.exposition(database.rounds(), database.spent_usd()), media_type=metrics.CONTENT_TYPE)
-
-    @app.get("/api/v1/federation")
-    def itself() -> dict[str, object]:
-        """What the federation is called and asks, and whether its sums are private."""
-        return about
-
-    @app.get("/api/v1/rounds")
-    def rounds() -> list[dict[str, Any]]:
-        """All rounds in short, oldest first."""
-        return [round_entry(row) for row in database.rounds()]
-
-    @app.get("/api/v1/rounds/{number}")
-    def one_round(number: int) -> dict[str, Any]:
-        """One round with its sessions and who left them."""
-        return round_document(database, number)
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def index() -> str:
-        """The page of rounds."""
-        return page.render(database.rounds(), demo=about.get("secagg") == "demo")
-
-    @app.get("/console.css", include_in_schema=False)
-    def style() -> Response:
-        """The page's style sheet."""
-        return Response(page.style(), media_type="text/css")
-
+    policy = policy or AccessPolicy()
+    app = FastAPI(title="fedge console", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.console = Console(
+        database=database,
+        about=dict(federation or {}),
+        clock=clock,
+        paths=frozenset(str(getattr(route, "path", "")) for router in ROUTERS for route in router.routes),
+        policy=policy,
+        accounts=Accounts(
+            database,
+            passwords=passwords or Passwords(),
+            clock=clock,
+            idle_s=policy.session_idle_s,
+            max_s=policy.session_max_s,
+        ),
+        limiter=LoginLimiter(ticks),
+        oidc=oidc,
+        operator=operator,
+    )
+    say_errors(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(AddressedHere, policy=policy)
+    app.add_middleware(SecurityHeaders, tls=policy.over_tls)  # the outermost: what is added last sees every answer
+    for router in PROTECTED:
+        app.include_router(router, dependencies=[Depends(current_viewer), Depends(acts_by_operators_only)])
+    for router in FIGURES:
+        app.include_router(router, dependencies=[Depends(may_read_figures)])
+    for router in OPEN:
+        app.include_router(router)
     return app
-
-
-def _guard(app: FastAPI) -> None:
-    @app.middleware("http")
-    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not is_addressed_here(request.headers.get("host", "")):
-            return _error(400, "the console answers on this machine's loopback address only, such as http://127.0.0.1")
-        response = await proceed(request)
-        response.headers.update(SECURITY_HEADERS)
-        return response
-
-
-def _say_errors(app: FastAPI) -> None:
-    @app.exception_handler(UnknownRoundError)
-    def unknown_round(_: Request, error: UnknownRoundError) -> JSONResponse:
-        return _error(404, str(error))
-
-    @app.exception_handler(RequestValidationError)
-    def unreadable(_: Request, error: RequestValidationError) -> JSONResponse:
-        return _error(422, "; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors()))
-
-    @app.exception_handler(StoreError)
-    def store_failed(_: Request, error: StoreError) -> JSONResponse:
-        return _error(503, str(error))
-
-    @app.exception_handler(HTTPException)
-    def refused(request: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-
-    @app.exception_handler(Exception)
-    def failed(_: Request, __: Exception) -> JSONResponse:
-        return _error(500, "the console failed; its log on standard error says why")
-
-
-def _error(status: int, said: str) -> JSONResponse:
-    return JSONResponse({"error": " ".join(said.split())}, status_code=status, headers=SECURITY_HEADERS)

@@ -5,24 +5,42 @@ Never a device's id.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from aggregator.store.rows import RoundRow
+from aggregator.rounds.canary import Verdict
+from aggregator.store.rows import ReleaseRow, RoundRow
 from fedge.costs import Kind, Payer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What is known at a scrape. ``rounds``: oldest first. ``expiries``: when what the server holds runs out, UNIX seconds
+    by name. ``period_s``: from one round's start to the next one's, where rounds come by themselves; ``paused``: no round
+    begins, because an operator said so.
+    """
+
+    rounds: Sequence[RoundRow]
+    spent: Mapping[tuple[Payer, Kind], float] = field(default_factory=dict)
+    releases: Sequence[ReleaseRow] = ()
+    expiries: Mapping[str, float] = field(default_factory=dict)
+    period_s: float | None = None
+    paused: bool = False
+
+
 class _Rounds(Collector):
-    def __init__(self, rows: Sequence[RoundRow]) -> None:
-        self._rows = rows
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
 
     def collect(self) -> Iterable[Metric]:
         """Every family, also while there are no rounds."""
-        rows = self._rows
+        rows = self._recorded.rounds
         outcomes = CounterMetricFamily("fedge_rounds", "Rounds by how they stand or ended.", labels=["outcome"])
         for state, count in sorted(Counter(row.state for row in rows).items()):
             outcomes.add_metric([state], count)
@@ -40,6 +58,66 @@ class _Rounds(Collector):
             people.add_metric(["cohort"], rows[-1].cohort)
             people.add_metric(["survivors"], rows[-1].survivors)
         yield people
+        yield self._privacy()
+        yield from self._schedule()
+
+    def _privacy(self) -> Metric:
+        spent = GaugeMetricFamily(
+            "fedge_privacy_epsilon", "Differential privacy spent so far; no value while updates carry no noise."
+        )
+        if self._recorded.rounds and (epsilon := self._recorded.rounds[-1].metrics.get("epsilon")) is not None:
+            spent.add_metric([], float(epsilon))
+        return spent
+
+    def _schedule(self) -> Iterable[Metric]:
+        ended = GaugeMetricFamily(
+            "fedge_round_last_finished_timestamp_seconds", "When the newest round ended, whatever its outcome."
+        )
+        times = [row.finished for row in self._recorded.rounds if row.finished is not None]
+        if times:
+            ended.add_metric([], max(times))
+        yield ended
+        period = GaugeMetricFamily("fedge_round_period_seconds", "Time from one round's start to the next one's.")
+        if self._recorded.period_s is not None:
+            period.add_metric([], self._recorded.period_s)
+        yield period
+        yield GaugeMetricFamily(
+            "fedge_rounds_paused", "1 while an operator keeps rounds from beginning.", value=float(self._recorded.paused)
+        )
+
+
+class _Releases(Collector):
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+
+    def collect(self) -> Iterable[Metric]:
+        """The release of the newest round, how canaries went, and what runs out when."""
+        rows = self._recorded.rounds
+        info = GaugeMetricFamily("fedge_release_info", "The release of the newest round.", labels=["version"])
+        for release in self._recorded.releases:
+            if rows and release.release_id == rows[-1].release:
+                info.add_metric([str(release.version)], 1)
+        yield info
+        looks = [look for row in rows if isinstance(look := row.metrics.get("canary"), Mapping)]
+        decisions = CounterMetricFamily(
+            "fedge_canary_decisions", "Looks at a release on the canary, by what came of them.", labels=["decision"]
+        )
+        counted = Counter(str(look["decision"]) for look in looks)
+        for decision in get_args(Verdict):  # at 0 as well, so that the first one counts as an increase
+            decisions.add_metric([decision], counted[decision])
+        yield decisions
+        devices = GaugeMetricFamily(
+            "fedge_canary_devices", "Devices of the newest canary that took its release, or gave it up.", labels=["state"]
+        )
+        for state in ("taken", "rolled_back"):
+            devices.add_metric([state], float(looks[-1][state]) if looks else 0.0)
+        yield devices
+        expiry = GaugeMetricFamily(
+            "fedge_certificate_expiry_timestamp_seconds", "When it runs out unless it is renewed.", labels=["certificate"]
+        )
+        for name, at in sorted(self._recorded.expiries.items()):
+            expiry.add_metric([name], at)
+        yield expiry
 
 
 class _Costs(Collector):
@@ -54,9 +132,10 @@ class _Costs(Collector):
         yield costs
 
 
-def exposition(rows: Sequence[RoundRow], spent: Mapping[tuple[Payer, Kind], float] | None = None) -> bytes:
-    """The figures of ``rows``, oldest first, and what was ``spent``, in Prometheus's text form."""
+def exposition(recorded: Recorded) -> bytes:
+    """What is ``recorded``, in Prometheus's text form."""
     registry = CollectorRegistry()
-    registry.register(_Rounds(rows))
-    registry.register(_Costs(spent or {}))
+    registry.register(_Rounds(recorded))
+    registry.register(_Releases(recorded))
+    registry.register(_Costs(recorded.spent))
     return generate_latest(registry)

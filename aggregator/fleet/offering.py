@@ -4,8 +4,14 @@ Never decides what is promoted; a crash between the two is put right by the next
 """
 
 from aggregator.fleet.registry import OnCanary, ReleaseRegistry
-from aggregator.fleet.tuf_repository import TufRepository
+from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
+from aggregator.settings import ServerHome, ServerSettings
 from fedge.release import CertificateDocument, Release
+
+
+def tuf_repository(home: ServerHome, settings: ServerSettings) -> TufRepository:
+    """The repository that a server's devices read releases from."""
+    return TufRepository(home.tuf, lifetimes=Lifetimes(timestamp_days=settings.releases.timestamp_days))
 
 
 class OfferedRegistry:

@@ -1,6 +1,11 @@
-"""What a round asks of those around it: where releases are published, and who remembers which attempts were begun."""
+"""What a round asks of those around it: where releases are published, who remembers which attempts were begun, and who is
+told how it goes.
+"""
 
-from typing import Protocol
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 from aggregator.fleet.registry import OnCanary
 from fedge.release import CertificateDocument, Release
@@ -56,3 +61,51 @@ class NoAttempts:
 
     def begin(self, round_number: int, attempt: int) -> None:
         """Nothing to remember."""
+
+
+Phase = Literal["select", "train", "keys", "shares", "masked_upload", "consistency", "unmask", "evaluate", "publish"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""What an attempt goes through, in this order. Devices train and make their one-time keys at the check-in (`train`); `keys`
+is the aggregator's check of them, whose outcome is the roster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which attempt at which session of which round."""
+
+    round_number: int
+    attempt: int
+    purpose: str
+
+
+class ProgressLog(Protocol):
+    """Is told how the round at hand goes, while it goes. Must be quick, and must never fail: a round does not hang on who
+    watches it.
+    """
+
+    def phase(
+        self, place: Place, phase: Phase, *, expected: int, needed: int
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """A phase lasts as long as the block. ``expected`` devices may report, fewer than ``needed`` end the attempt; the
+        function that the block is given is told how many have reported so far.
+        """
+
+    def event(self, kind: str, text: str, *, round_number: int, **detail: str | int | float | None) -> None:
+        """Something happened that an operator wants to know: what kind of thing, and one line about it."""
+
+
+def _nobody_listens(reported: int) -> None:
+    pass
+
+
+class NoProgress:
+    """Where nobody watches."""
+
+    def phase(
+        self, place: Place, phase: Phase, *, expected: int, needed: int
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """Nothing to tell."""
+        return nullcontext(_nobody_listens)
+
+    def event(self, kind: str, text: str, *, round_number: int, **detail: str | int | float | None) -> None:
+        """Nothing to tell."""

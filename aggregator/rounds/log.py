@@ -2,15 +2,21 @@
 new state.
 """
 
+from dataclasses import asdict
+
+from aggregator.rounds.privacy import DELTA, epsilon_of
 from aggregator.rounds.report import AttemptReport, RoundReport
 from aggregator.rounds.state import FederationState
 from aggregator.store import AttemptRow, CertificateRow, Database, DropoutRow, RecordRow, ReleaseRow, RoundRow
 
 
-def store_round(database: Database, state: FederationState, report: RoundReport, *, finished: float) -> None:
+def store_round(
+    database: Database, state: FederationState, report: RoundReport, *, finished: float, delta: float = DELTA
+) -> None:
     """Write everything that ``report`` says of a round; the round itself, with the state to go on from, comes last.
 
-    After a crash in between, the round is run again under new sessions and its line written again.
+    After a crash in between, the round is run again under new sessions and its line written again. ``delta``: for which the
+    epsilon spent so far is given; there is none while updates carry no noise.
     """
     for session in report.sessions:
         _store_attempt(database, report.round_number, session)
@@ -52,6 +58,10 @@ def store_round(database: Database, state: FederationState, report: RoundReport,
             "certified_risk": state.certificate_bound,
             "refusals": dict(sorted(report.tally.refusals.items())),
             "notes": report.notes,
+            "epsilon": epsilon_of(state.privacy_rho, delta) if state.privacy_rho else None,
+            "canary": None if report.canary is None else dict(report.canary),
+            "usage": None if report.usage is None else asdict(report.usage),
+            "fallback_rate": None if report.usage is None else report.usage.fallback_rate,
         },
     )
     database.save_round(row, state.to_bytes())

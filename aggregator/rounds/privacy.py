@@ -14,6 +14,8 @@ from dp_accounting.rdp import RdpAccountant
 from fedge.secagg import SessionConfig
 from fedge.secagg.noise import rounded_norm
 
+DELTA = 1e-5
+"""The delta for which epsilon is given where nobody says another: well below one in the devices of a fleet."""
 EPSILON_LIMIT = 10.0
 """Above it the guarantee says little (Ponomareva et al. 2023, "How to DP-fy ML", tier 3)."""
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aggregator.rounds.session import Tally
+from aggregator.rounds.interfaces import Place
+from aggregator.rounds.session import SessionResult, Tally
 from fedge.release import CertificateDocument, Release
 from fedge.routing.statement import CertificateStatement
+from fedge.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,39 @@ class AttemptReport:
     session_id: bytes | None
     record: bytes | None
 
+    @property
+    def said(self) -> str:
+        """One line about it."""
+        if self.outcome == "finished":
+            return f"the sum of {self.purpose} has {self.survivors} of {self.cohort} devices in it"
+        return f"attempt {self.attempt} at the sum of {self.purpose} was aborted: {self.reason}"
+
+
+def attempt_report(
+    place: Place,
+    result: SessionResult | None,
+    reason: str,
+    *,
+    asked: int,
+    started: float,
+    finished: float,
+    dropouts: Mapping[str, str],
+) -> AttemptReport:
+    """The line of an attempt that ``asked`` so many devices; without a ``result`` it was aborted for ``reason``."""
+    return AttemptReport(
+        purpose=place.purpose,
+        attempt=place.attempt,
+        outcome="finished" if result else "aborted",
+        reason=reason,
+        cohort=result.cohort if result else asked,
+        survivors=result.survivors if result else 0,
+        started=started,
+        finished=finished,
+        dropouts=dropouts,
+        session_id=result.session_id if result else None,
+        record=result.record if result else None,
+    )
+
 
 @dataclass(slots=True)
 class RoundReport:
@@ -45,8 +80,12 @@ class RoundReport:
     training_loss: float | None = None
     noise_to_signal: float | None = None
     privacy_rho: float = 0.0
+    canary: Mapping[str, str | int] | None = None
+    """What the sums said of the release on the canary, and what was decided; None where there was none."""
     tally: Tally = field(default_factory=Tally)
     sessions: list[AttemptReport] = field(default_factory=list)
     release: Release | None = None
     certificate: CertificateDocument | None = None
     notes: list[str] = field(default_factory=list)
+    usage: Usage | None = None
+    """What the devices that were asked answered and used since the last time."""

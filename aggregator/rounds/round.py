@@ -5,7 +5,7 @@ it keeps the state that it returns, so that a crash loses at most the round at h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from operator import add
 
@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aggregator.rounds.canary import CanaryPolicy, verdict
 from aggregator.rounds.certify import certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
-from aggregator.rounds.interfaces import AttemptLog, NoAttempts, Registry
+from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Place, ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
-from aggregator.rounds.report import AttemptReport, RoundReport
+from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import init
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
@@ -30,6 +30,7 @@ from fedge.release import CertificateDocument, Release, flatten, structure_sha25
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.secagg import SessionAborted, SessionConfig
+from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 
 
@@ -46,22 +47,24 @@ class RoundRunner:
     seed: bytes
     clock: Callable[[], float]
     attempts: AttemptLog = field(default_factory=NoAttempts)
+    progress: ProgressLog = field(default_factory=NoProgress)
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
-        """Round ``state.round_number + 1``. A round that cannot be finished leaves weights, release and certificate
-        as they are.
-        """
+        """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
         report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        self._event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = self._follow(state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
+            self._sum_usage(state.canary.before, report)
             return replace(state, round_number=report.round_number), report
         before = state
         moved = self._train(state, report, before_a_crash)
         if moved is not None:
             state = self._publish(state, moved, report)
         state = self._certify(state, before, report)
+        self._sum_usage(state, report)
         if self.settings.canary is not None and self.registry.active() != state.release_id:
             share = self.settings.canary.share
             state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
@@ -124,6 +127,8 @@ class RoundRunner:
         now = self.clock()
         decision, reason = verdict(watch, policy, now=now)
         report.notes.append(reason)
+        report.canary = {"decision": decision, **asdict(watch.sums)}
+        self._event(report, f"canary.{decision}", reason, release=state.release_id)
         if decision == "promote":
             self.registry.promote(state.release_id, at=now, reason=reason)
             return replace(state, canary=None)
@@ -201,16 +206,23 @@ class RoundRunner:
         return results
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
+        place = Place(report.round_number, report.attempts_before + report.attempts, "update")
         with report.tally.phase("publish"):
             try:
-                release = self.maker.make(
-                    moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
-                )
+                with self.progress.phase(place, "evaluate", expected=0, needed=0):
+                    release = self.maker.make(
+                        moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                    )
             except QualityGateFailed as error:
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
+                self._event(report, "release.refused", str(error))
                 return state
-            self.registry.publish(release, at=self.clock())
+            with self.progress.phase(place, "publish", expected=0, needed=0):
+                self.registry.publish(release, at=self.clock())
+        self._event(
+            report, "release.published", f"release {release.release_id[:12]} is published", release=release.release_id
+        )
         report.release_id, report.release = release.release_id, release
         return replace(moved, release_id=release.release_id, version=release.manifest.version)
 
@@ -252,7 +264,8 @@ class RoundRunner:
                 return before
             self._promote(state.release_id, "published without a certificate")
             return replace(state, threshold=None, certificate_state="none")
-        with report.tally.phase("certificate"):
+        place = Place(report.round_number, attempt, "counts")
+        with report.tally.phase("certificate"), self.progress.phase(place, "evaluate", expected=0, needed=0):
             statement, running = certify(
                 counts,
                 state.running,
@@ -262,6 +275,7 @@ class RoundRunner:
                 now=self.clock(),
             )
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
+        with report.tally.phase("certificate"), self.progress.phase(place, "publish", expected=0, needed=0):
             self.registry.add_certificate(document, at=self.clock())
             self._promote(state.release_id, f"round {report.round_number}: {statement.state}")
         report.statement, report.certificate = statement, document
@@ -275,6 +289,33 @@ class RoundRunner:
             certificate_bound=statement.running_bound,
         )
 
+    def _sum_usage(self, state: FederationState, report: RoundReport) -> None:
+        """Ask everyone, tried once, what was answered and used. What an aborted cohort sent off is missing for good.
+
+        ``state``: of a release that every device has.
+        """
+        if not self.settings.usage_every or report.round_number % self.settings.usage_every:
+            return
+        config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
+        for nodes in self._everyone(report):
+            result = self._session(
+                state,
+                report,
+                purpose=rounds_pb2.PURPOSE_USAGE,
+                attempt=1 + max((session.attempt for session in report.sessions), default=report.attempts_before),
+                config=config,
+                nodes=nodes,
+            )
+            if result is None:
+                continue
+            try:
+                usage = Usage.decode(result.decoded.integers)
+            except InputError as error:  # one device's lie costs its cohort's counts, not the round
+                report.notes.append(f"usage discarded: {error}")
+                report.tally.refusals[type(error).__name__] += 1
+                continue
+            report.usage = usage if report.usage is None else report.usage + usage
+
     def _promote(self, release_id: str, reason: str) -> None:
         """Let devices run the release: all of them, or the canary first."""
         if self.registry.active() == release_id:
@@ -285,6 +326,9 @@ class RoundRunner:
             share = self.settings.canary.share
             reason = f"{reason}; canary: {share:.0%} of the devices first"
             self.registry.put_on_canary(release_id, share=share, at=self.clock(), reason=reason)
+
+    def _event(self, report: RoundReport, kind: str, text: str, **detail: str | int | None) -> None:
+        self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def _present(self, report: RoundReport) -> list[int]:
         return [node for node in self.link.nodes() if node not in report.tally.excluded]
@@ -323,30 +367,23 @@ class RoundRunner:
             timeout_s=self.settings.phase_timeout_s,
             canary=canary,
         )
-        name = rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
-        started, left_before = self.clock(), len(report.tally.dropouts)
-        self.attempts.begin(report.round_number, attempt)
+        place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
+        with self.progress.phase(place, "select", expected=len(self._present(report)), needed=config.n_min) as reported:
+            self.attempts.begin(report.round_number, attempt)
+            reported(len(nodes))
         result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)
         except SessionAborted as error:
             reason = str(error)
-            report.notes.append(f"{name} attempt {attempt} aborted: {error}")
-        report.sessions.append(
-            AttemptReport(
-                purpose=name,
-                attempt=attempt,
-                outcome="finished" if result else "aborted",
-                reason=reason,
-                cohort=result.cohort if result else len(nodes),
-                survivors=result.survivors if result else 0,
-                started=started,
-                finished=self.clock(),
-                dropouts=dict(report.tally.dropouts[left_before:]),
-                session_id=result.session_id if result else None,
-                record=result.record if result else None,
-            )
+            report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
+        dropouts = dict(report.tally.dropouts[left_before:])
+        ended = attempt_report(
+            place, result, reason, asked=len(nodes), started=started, finished=self.clock(), dropouts=dropouts
         )
+        report.sessions.append(ended)
+        session = None if ended.session_id is None else ended.session_id.hex()
+        self._event(report, f"attempt.{ended.outcome}", ended.said, attempt=attempt, purpose=ended.purpose, session=session)
         return result
 
 

@@ -13,7 +13,8 @@ from fedge.secagg import SessionConfig, threshold
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSettings:
     """How rounds are run. ``cohort`` devices train in a round, in several cohorts side by side where they are more than
-    ``cohort_max``, which is the encoding's head-room; ``n_min`` is the smallest cohort that is summed.
+    ``cohort_max``, which is the encoding's head-room; ``n_min`` is the smallest cohort that is summed. ``usage_every``:
+    after how many rounds devices are asked what they answered and used; 0: never.
     """
 
     cohort: int
@@ -29,6 +30,7 @@ class RoundSettings:
     certificate: CertificatePolicy
     noise_multiplier: float = 0.0
     canary: CanaryPolicy | None = None
+    usage_every: int = 0
 
     def update_session(self, reals: int, *, now: float) -> SessionConfig:
         """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the

@@ -26,15 +26,14 @@ class Pacer(Protocol):
 
 
 def build_server_app(runner: Callable[[Grid], RoundRunner], state: FederationState, pacer: Pacer) -> ServerApp:
-    """A `ServerApp` that continues from ``state`` with the runner made for its grid."""
+    """A `ServerApp` that continues from ``state``. ``runner`` makes each round's anew, since settings may change between."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        rounds = runner(grid)
         current = state
         while pacer.wait(current.round_number + 1):
-            current, report = rounds.run(current)
+            current, report = runner(grid).run(current)
             pacer.keep(current, report)
 
     return app

@@ -7,6 +7,7 @@ own messages, and no code is shipped.
 """
 
 import logging
+import math
 import os
 import threading
 import time
@@ -18,9 +19,10 @@ from flwr.serverapp import Grid
 
 from aggregator.accounting import charge_round
 from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.rounds.interfaces import Registry
+from aggregator.rounds.interfaces import ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner, initial_state
@@ -30,6 +32,7 @@ from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import ServerRoles, SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.steering import Steering
 from aggregator.rounds.superlink import prepare_superlink, superlink_address
 from aggregator.rounds.superlink_client import SuperLink
 from aggregator.settings import ServerHome
@@ -80,11 +83,14 @@ def run_rounds(home: ServerHome, parts: RoundsParts) -> None:
     folder = StateFolder(home.state)
     wait = RECONNECT_S
     with Database.open(home.settings().database or home.database_url) as database:
+        progress = StoredProgress(database, clock=parts.clock)
+        progress.recover()
+        steering = Steering(database, progress, parts.settings, period_s=parts.period_s)
         while not parts.stop.is_set():
             try:
                 link = SuperLink(superlink_address(home), files)
                 try:
-                    _run(link, parts, folder, database)
+                    _run(link, parts, folder, database, progress=progress, steering=steering)
                 finally:
                     link.close()
                 wait = RECONNECT_S
@@ -110,14 +116,22 @@ def begin_or_resume(parts: RoundsParts, folder: StateFolder, database: Database)
     return replace(state, version=max(state.version, newest))
 
 
-def _run(superlink: SuperLink, parts: RoundsParts, folder: StateFolder, database: Database) -> None:
+def _run(
+    superlink: SuperLink,
+    parts: RoundsParts,
+    folder: StateFolder,
+    database: Database,
+    *,
+    progress: StoredProgress,
+    steering: Steering,
+) -> None:
     """One run of Flower's, until told to stop. Raises SuperLinkLost."""
     roster = _Roster(superlink, parts.nodes)
     roster.refresh()
     state = begin_or_resume(parts, folder, database)
     with superlink.run() as (grid, context):
         _log.info("rounds go on after round %d", state.round_number)
-        pacer = FleetPacer(parts, folder, database, roster)
+        pacer = FleetPacer(parts, folder, database, roster, progress=progress, steering=steering)
 
         def runner(grid: Grid) -> RoundRunner:
             link = DeviceLink(grid, clock=time.time, sleep=time.sleep, poll_s=LINK_POLL_S, batch=PULL_ALL)
@@ -130,17 +144,19 @@ def _run(superlink: SuperLink, parts: RoundsParts, folder: StateFolder, database
                 clock=parts.clock,
                 entropy=os.urandom,
                 owner=roster.owner,
+                progress=progress,
             )
             return RoundRunner(
                 link,
                 sessions,
                 parts.maker,
                 parts.registry,
-                parts.settings,
+                steering.settings,
                 parts.release_key,
                 parts.seed,
                 parts.clock,
                 folder,
+                progress,
             )
 
         build_server_app(runner, state, pacer)(grid, context)
@@ -172,14 +188,27 @@ class _Roster:
 
 
 class FleetPacer:
-    """A `Pacer` by the clock: a round every ``period_s`` from start to start, once enough nodes are connected."""
+    """A `Pacer` by the clock: a round every period from start to start, once enough nodes are connected, unless an operator
+    says otherwise (`aggregator.rounds.steering`).
+    """
 
-    def __init__(self, parts: RoundsParts, folder: StateFolder, database: Database, roster: _Roster) -> None:
+    def __init__(
+        self,
+        parts: RoundsParts,
+        folder: StateFolder,
+        database: Database,
+        roster: _Roster,
+        *,
+        progress: ProgressLog,
+        steering: Steering,
+    ) -> None:
         self._parts = parts
         self._folder = folder
         self._database = database
         self._roster = roster
-        self._due = max((row.started for row in database.rounds()), default=-parts.period_s) + parts.period_s
+        self._progress = progress
+        self._steering = steering
+        self._begun = max((row.started for row in database.latest_rounds(1)), default=-math.inf)
 
     def wait(self, round_number: int) -> bool:
         """Return when round ``round_number`` should begin; False when told to stop."""
@@ -187,16 +216,22 @@ class FleetPacer:
         most, grown = 0, self._parts.clock()
         while not self._parts.stop.is_set():
             self._roster.refresh()
-            now, online, needed = self._parts.clock(), self._roster.online(), self._parts.settings.n_min
+            self._steering.refresh(round_number)
+            settings = self._steering.settings
+            now, online, needed = self._parts.clock(), self._roster.online(), settings.n_min
             if online > most:
                 most, grown = online, now
-            due = now >= self._due
-            gathered = online >= min(self._parts.settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
+            scheduled = not self._steering.holds and now >= self._begun + self._steering.period_s
+            due = scheduled or self._steering.asked
+            gathered = online >= min(settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
             if due and online >= needed and gathered:
                 _log.info("round %d begins with %d connected nodes", round_number, online)
+                self._steering.begun()
                 return True
             if due and online < needed and not said:
-                _log.info("round %d waits: %d nodes are connected, %d are needed", round_number, online, needed)
+                text = f"round {round_number} waits: {online} nodes are connected, {needed} are needed"
+                _log.info("%s", text)
+                self._progress.event("round.waits", text, round_number=round_number, connected=online, needed=needed)
                 said = True
             self._parts.stop.wait(NODES_POLL_S)
         return False
@@ -206,15 +241,14 @@ class FleetPacer:
         try:
             now = self._parts.clock()
             store_round(self._database, state, report, finished=now)
-            self._database.add_ledger(report.round_number, charge_round(report.tally, self._parts.book, at=now))
+            used = [] if report.usage is None else report.usage.ledger(self._parts.book, at=now)
+            self._database.add_ledger(report.round_number, [*charge_round(report.tally, self._parts.book, at=now), *used])
         finally:
             self._folder.save(state)
-        self._due = report.started + self._parts.period_s
-        _log.info(
-            "round %d %s: %d of %d devices, release %s",
-            report.round_number,
-            report.outcome,
-            report.survivors,
-            report.cohort,
-            state.release_id[:12],
+        self._begun = report.started
+        text = (
+            f"round {report.round_number} {report.outcome}: {report.survivors} of {report.cohort} devices, "
+            f"release {state.release_id[:12]}"
         )
+        _log.info("%s", text)
+        self._progress.event("round.finished", text, round_number=report.round_number, outcome=report.outcome)

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import DecodeError
 
+from aggregator.rounds.interfaces import NoProgress, Phase, Place, ProgressLog
 from aggregator.rounds.link import MAX_REASON, DeviceLink, Exchange, Reply
 from fedge.errors import InputError
 from fedge.identity import check_device_id
@@ -57,6 +59,16 @@ class SessionPlan:
     timeout_s: float
     canary: str = ""
     """The release on the canary, where the session is about one."""
+
+    @property
+    def place(self) -> Place:
+        """Which attempt this is."""
+        return Place(self.round_number, self.attempt, purpose_name(self.purpose))
+
+
+def purpose_name(purpose: "rounds_pb2.Purpose") -> str:
+    """``update``, ``counts`` or ``health``."""
+    return rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
 
 
 @dataclass(slots=True)
@@ -175,6 +187,7 @@ class SessionDriver:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
         owner: Callable[[int], str | None] | None = None,
+        progress: ProgressLog | None = None,
     ) -> None:
         self._link = link
         self._roles = roles
@@ -184,6 +197,7 @@ class SessionDriver:
         self._clock = clock
         self._entropy = entropy
         self._owner = owner
+        self._progress = progress or NoProgress()
 
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
@@ -195,12 +209,13 @@ class SessionDriver:
             raise
 
     def _run_steps(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]) -> SessionResult:
-        roles = self._roles
-        with tally.phase("check_in"):
-            bundles = self._check_in(plan, nodes, tally, node_of)
-        with tally.phase("share_keys"):
+        roles, config = self._roles, plan.config
+        phase = partial(self._phase, plan, tally)
+        with phase("check_in", "train", expected=len(nodes), needed=config.n_min) as reported:
+            bundles = self._check_in(plan, nodes, tally, node_of, reported)
+        with phase("share_keys", "keys", expected=len(bundles), needed=config.n_min) as reported:
             state, roster = roles.create_session(
-                plan.config,
+                config,
                 bundles,
                 round_key=self._round_key,
                 run=self._run,
@@ -213,26 +228,54 @@ class SessionDriver:
                 now=self._clock(),
                 entropy=self._entropy,
             )
-            for device, error in state.refused.items():
-                tally.drop(device, "roster", error)
-            step = _Step(plan, tally, node_of)
-            self._exchange_step(step, ROSTER, roster, lambda d, r: roles.handle_roster_reply(state, d, r.payload))
+            reported(len(roster))
+        for device, error in state.refused.items():
+            self._drop(plan, tally, device, "roster", error)
+        step, quorum = _Step(plan, tally, node_of), config.threshold(len(roster))
+        cohort = max(quorum, config.n_min)
+        with phase("share_keys", "shares", expected=len(roster), needed=cohort) as reported:
+            self._exchange_step(step, ROSTER, roster, lambda d, r: roles.handle_roster_reply(state, d, r.payload), reported)
         with tally.phase("masked_input"):
             messages = roles.create_share_messages(state)
-            self._exchange_step(step, SHARES, messages, lambda d, r: roles.handle_masked(state, d, r.payload, r.vector))
+        with phase("masked_input", "masked_upload", expected=len(messages), needed=cohort) as reported:
+            self._exchange_step(
+                step, SHARES, messages, lambda d, r: roles.handle_masked(state, d, r.payload, r.vector), reported
+            )
         with tally.phase("consistency"):
             messages = roles.create_consistency_messages(state)
+        with phase("consistency", "consistency", expected=len(messages), needed=quorum) as reported:
             self._exchange_step(
-                step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload)
+                step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload), reported
             )
         with tally.phase("unmask"):
             messages = roles.create_unmask_messages(state)
-            self._exchange_step(step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload))
+        with phase("unmask", "unmask", expected=len(messages), needed=quorum) as reported:
+            self._exchange_step(
+                step, UNMASK, messages, lambda d, r: roles.handle_unmask_reply(state, d, r.payload), reported
+            )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
-            decoded = decode(outcome.total, len(outcome.survivors), plan.config)
+            decoded = decode(outcome.total, len(outcome.survivors), config)
         return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
 
-    def _check_in(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally, node_of: dict[str, int]) -> dict[str, bytes]:
+    @contextmanager
+    def _phase(
+        self, plan: SessionPlan, tally: Tally, name: str, phase: Phase, *, expected: int, needed: int
+    ) -> Iterator[Callable[[int], None]]:
+        """The time of the block goes to the tally's ``name``; who watches is told of ``phase``."""
+        with (
+            tally.phase(name),
+            self._progress.phase(plan.place, phase, expected=expected, needed=needed) as reported,
+        ):
+            yield reported
+
+    def _check_in(
+        self,
+        plan: SessionPlan,
+        nodes: Sequence[int],
+        tally: Tally,
+        node_of: dict[str, int],
+        reported: Callable[[int], None],
+    ) -> dict[str, bytes]:
         request = rounds_pb2.CheckInRequest(
             round=plan.round_number,
             attempt=plan.attempt,
@@ -242,41 +285,56 @@ class SessionDriver:
             canary_release_id=plan.canary,
         ).SerializeToString()
         payloads: dict[int, bytes] = {}
-        requests = dict.fromkeys(nodes, request)
-        exchange = self._exchange(plan, tally, CHECK_IN, requests, lambda node, r: payloads.update({node: r.payload}))
+
+        def take(node: int, reply: Reply) -> None:
+            payloads[node] = reply.payload
+            reported(len(payloads))
+
+        exchange = self._exchange(plan, tally, CHECK_IN, dict.fromkeys(nodes, request), take)
         bundles: dict[str, bytes] = {}
         for node in sorted(set(nodes) - exchange.answered):
-            tally.drop(f"node {node}", "check-in", _why(exchange, node))
+            self._drop(plan, tally, f"node {node}", "check-in", _why(exchange, node))
         for node in sorted(payloads):
             try:
                 device, bundle = _read_check_in(payloads[node])
             except MessageError as error:
-                tally.drop(f"node {node}", "check-in", error)
+                self._drop(plan, tally, f"node {node}", "check-in", error)
                 continue
             if self._owner is not None and device != (enrolled := self._owner(node)):
                 # Before anything else, so that the device whose name was taken keeps its own place.
-                tally.drop(enrolled or f"node {node}", "check-in", RefusedError("it claims to be another device"))
+                self._drop(
+                    plan, tally, enrolled or f"node {node}", "check-in", RefusedError("it claims to be another device")
+                )
                 tally.excluded.add(node)
                 continue
             if device in node_of:
-                tally.drop(f"node {node}", "check-in", MessageError(UNUSABLE))
+                self._drop(plan, tally, f"node {node}", "check-in", MessageError(UNUSABLE))
                 continue
             node_of[device] = node
             bundles[device] = bundle
         return bundles
 
     def _exchange_step(
-        self, step: "_Step", action: str, messages: Mapping[str, bytes], handle: Callable[[str, Reply], None]
+        self,
+        step: "_Step",
+        action: str,
+        messages: Mapping[str, bytes],
+        handle: Callable[[str, Reply], None],
+        reported: Callable[[int], None],
     ) -> None:
         """Send each device its message and hand its reply to the protocol; who does not answer, or wrongly, is noted."""
         device_of = {step.node_of[device]: device for device in messages}
         refused: dict[str, str | SecAggError] = {}
+        good: set[int] = set()
 
         def take(node: int, reply: Reply) -> None:
             try:
                 handle(device_of[node], reply)
             except SecAggError as error:
                 refused[device_of[node]] = error
+                return
+            good.add(node)
+            reported(len(good))
 
         requests = {step.node_of[device]: message for device, message in messages.items()}
         exchange = self._exchange(step.plan, step.tally, action, requests, take)
@@ -285,7 +343,21 @@ class SessionDriver:
             if node not in exchange.answered:
                 refused[device] = _why(exchange, node)
             if device in refused:
-                step.tally.drop(device, action, refused[device])
+                self._drop(step.plan, step.tally, device, action, refused[device])
+
+    def _drop(self, plan: SessionPlan, tally: Tally, who: str, stage: str, why: str | SecAggError) -> None:
+        tally.drop(who, stage, why)
+        text = f"{who} left at {stage}: {str(why)[:MAX_REASON]}"
+        place = plan.place
+        self._progress.event(
+            "device.left",
+            text,
+            round_number=place.round_number,
+            attempt=place.attempt,
+            purpose=place.purpose,
+            device=who,
+            stage=stage,
+        )
 
     def _exchange(
         self,

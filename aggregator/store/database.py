@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Select, func, insert, select
+from sqlalchemy import Engine, Insert, Select, delete, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
 from aggregator.store import models
+from aggregator.store.audit import AuditStore
+from aggregator.store.controls import ControlStore
 from aggregator.store.engine import READ_ONLY, open_engine
+from aggregator.store.happenings import Happenings
+from aggregator.store.logins import LoginStore
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError
@@ -34,6 +39,14 @@ class Database:
         self._engine = engine
         self._reader = engine.execution_options(**READ_ONLY)
         self._run_id = run_id
+        self.audit = AuditStore(self._read, self._write, run_id)
+        """What operators did."""
+        self.controls = ControlStore(self._read, self._write, run_id)
+        """What operators want of the rounds."""
+        self.happenings = Happenings(self._read, self._write, run_id)
+        """How the round at hand goes."""
+        self.logins = LoginStore(self._read, self._write, run_id)
+        """Who may log in to the console."""
 
     @staticmethod
     def open(url: str, *, run: str = DEFAULT_RUN, config: Mapping[str, Any] | None = None) -> "Database":
@@ -96,6 +109,14 @@ class Database:
         model = models.Round
         return self._rows(RoundRow, select(model).where(model.run_id == self._run_id).order_by(model.round))
 
+    def latest_rounds(self, count: int, *, before: int | None = None) -> list[RoundRow]:
+        """The newest ``count`` rounds, of those below ``before`` where that is given, oldest first."""
+        model = models.Round
+        wanted = select(model).where(model.run_id == self._run_id)
+        if before is not None:
+            wanted = wanted.where(model.round < before)
+        return self._rows(RoundRow, wanted.order_by(model.round.desc()).limit(count))[::-1]
+
     def latest_round(self) -> int:
         """The number of the newest round, 0 before the first."""
         with self._read("read the newest round") as session:
@@ -140,6 +161,18 @@ class Database:
         model = models.Record
         return self._rows(RecordRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
 
+    def records_of(self, round_number: int) -> list[RecordRow]:
+        """The signed records of a round."""
+        model = models.Record
+        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        return self._rows(RecordRow, found.order_by(model.id))
+
+    def records_since(self, first: int) -> list[RecordRow]:
+        """The signed records of the rounds from ``first`` on, oldest first."""
+        model = models.Record
+        found = select(model).where(model.run_id == self._run_id, model.round >= first)
+        return self._rows(RecordRow, found.order_by(model.id))
+
     # Releases and their certificates.
 
     def add_release(self, row: ReleaseRow) -> None:
@@ -164,9 +197,21 @@ class Database:
     # The ledger.
 
     def add_ledger(self, round_number: int, entries: Iterable[LedgerEntry]) -> None:
-        """Appends rows to the ledger, as used up in a round."""
-        plain = ({**asdict(entry), "payer": entry.payer.value, "kind": entry.kind.value} for entry in entries)
-        self._insert(models.Ledger, [{"round": round_number, **values} for values in plain])
+        """Appends rows to the ledger, as used up in a round, and adds them to the round's sums in the same transaction."""
+        plain = [{**asdict(entry), "payer": entry.payer.value, "kind": entry.kind.value} for entry in entries]
+        for values in plain:
+            values.pop("source")
+        if not plain:
+            return
+        sums: dict[tuple[str, str], float] = {}
+        for values in plain:
+            key = values["payer"], values["kind"]
+            sums[key] = sums.get(key, 0.0) + values["amount_usd"]
+        ours = {"run_id": self._run_id, "round": round_number}
+        with self._write("add to the ledger") as session:
+            session.execute(insert(models.Ledger), [{**ours, **values} for values in plain])
+            added = [{**ours, "payer": payer, "kind": kind, "amount_usd": usd} for (payer, kind), usd in sums.items()]
+            session.execute(_add_to_sums(session.get_bind().dialect.name), added)
 
     def ledger(self, round_number: int) -> list[LedgerEntry]:
         """The ledger rows of a round in the order in which they were added."""
@@ -179,12 +224,38 @@ class Database:
             ]
 
     def spent_usd(self) -> dict[tuple[Payer, Kind], float]:
-        """The sum of the amounts of all rounds by payer and kind."""
-        model = models.Ledger
+        """The sum of the amounts of all rows by payer and kind."""
+        model = models.LedgerSum
         query = select(model.payer, model.kind, func.sum(model.amount_usd)).where(model.run_id == self._run_id)
         with self._read("sum up the ledger") as session:
             found = session.execute(query.group_by(model.payer, model.kind))
             return {(Payer(payer), Kind(kind)): float(amount) for payer, kind, amount in found}
+
+    def spent_by_round(self, first: int, last: int | None = None) -> dict[int, dict[tuple[Payer, Kind], float]]:
+        """The sums of the amounts by round, payer and kind, from round ``first`` on, to ``last`` where it is given."""
+        model = models.LedgerSum
+        query = select(model).where(model.run_id == self._run_id, model.round >= first)
+        if last is not None:
+            query = query.where(model.round <= last)
+        spent: dict[int, dict[tuple[Payer, Kind], float]] = {}
+        with self._read("sum up the ledger by round") as session:
+            for row in session.scalars(query.order_by(model.round, model.payer, model.kind)):
+                spent.setdefault(row.round, {})[Payer(row.payer), Kind(row.kind)] = row.amount_usd
+        return spent
+
+    def prune_ledger(self, *, before: float, batch: int = 10_000) -> int:
+        """Forget rows of the ledger that are older than that (UNIX seconds), at most ``batch``; their sums stay.
+
+        Returns how many went.
+        """
+        model = models.Ledger
+        oldest = select(model.id).where(model.run_id == self._run_id, model.at < before).order_by(model.id).limit(batch)
+        with self._write("forget old rows of the ledger") as session:
+            found = list(session.scalars(oldest))
+            if found:
+                gone = delete(model).where(model.run_id == self._run_id, model.id <= found[-1], model.at < before)
+                session.execute(gone)
+            return len(found)
 
     def _insert(self, model: type[models.Base], values: Sequence[dict[str, Any]]) -> None:
         if values:
@@ -204,6 +275,15 @@ class Database:
     def _read(self, what: str) -> Iterator[Session]:
         with _failures(what), Session(self._reader) as session, session.begin():
             yield session
+
+
+def _add_to_sums(dialect: str) -> Insert:
+    """An insert into the ledger's sums that adds to what is there."""
+    model = models.LedgerSum
+    made = postgresql.insert(model) if dialect == "postgresql" else sqlite.insert(model)
+    key = ["run_id", "round", "payer", "kind"]
+    added = model.amount_usd + made.excluded.amount_usd
+    return made.on_conflict_do_update(index_elements=key, set_={"amount_usd": added})
 
 
 def _row(kind: type[_Row], found: models.Base) -> _Row:

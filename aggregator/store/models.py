@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, ForeignKeyConstraint, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+_WIDE = BigInteger().with_variant(Integer(), "sqlite")
+
 
 class Base(DeclarativeBase):
     """Common metadata of all tables."""
@@ -124,7 +126,7 @@ class Ledger(Base):
     """A row of the cost ledger."""
 
     __tablename__ = "ledger"
-    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    id: Mapped[int] = mapped_column(_WIDE, primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     round: Mapped[int]
     at: Mapped[float]
@@ -135,6 +137,112 @@ class Ledger(Base):
     price_usd: Mapped[float]
     amount_usd: Mapped[float]
     __table_args__ = (Index("ledger_of_a_round", "run_id", "round"),)
+
+
+class LedgerSum(Base):
+    """What the ledger's rows of a round add up to; kept beside them, so that a page never scans the ledger."""
+
+    __tablename__ = "ledger_sums"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    payer: Mapped[str] = mapped_column(String(40), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40), primary_key=True)
+    amount_usd: Mapped[float]
+
+
+class RoundPhase(Base):
+    """A phase of an attempt, while it lasts and after."""
+
+    __tablename__ = "round_phases"
+    id: Mapped[int] = mapped_column(_WIDE, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round: Mapped[int]
+    attempt: Mapped[int]
+    purpose: Mapped[str] = mapped_column(String(40))
+    phase: Mapped[str] = mapped_column(String(40))
+    started: Mapped[float]
+    finished: Mapped[float | None]
+    expected: Mapped[int]
+    reported: Mapped[int]
+    needed: Mapped[int]
+    __table_args__ = (Index("phases_of_a_round", "run_id", "round"),)
+
+
+class Event(Base):
+    """Something that happened. Numbers are never given again, so that a reader can go on after the last one it saw."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(_WIDE, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(80))
+    round: Mapped[int]
+    text: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    __table_args__ = (Index("events_by_kind", "run_id", "kind", "id"), {"sqlite_autoincrement": True})
+
+
+class Control(Base):
+    """What an operator wants of the rounds."""
+
+    __tablename__ = "controls"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    state: Mapped[str] = mapped_column(String(40))
+    cohort: Mapped[int | None]
+    period_s: Mapped[float | None]
+    asked_now: Mapped[int]
+    changed_by: Mapped[str] = mapped_column(String(200))
+    at: Mapped[float]
+
+
+class Audit(Base):
+    """What an operator did. Only added to: a trigger of the database refuses all else. ``detail``: JSON as it was hashed."""
+
+    __tablename__ = "audit"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[float]
+    actor: Mapped[str] = mapped_column(String(200))
+    role: Mapped[str] = mapped_column(String(40))
+    action: Mapped[str] = mapped_column(String(80))
+    target: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[str]
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class Account(Base):
+    """Who may log in to the console: by a password, or as an OpenID provider's subject. Secrets as hashes alone."""
+
+    __tablename__ = "accounts"
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    role: Mapped[str] = mapped_column(String(40))
+    created: Mapped[float]
+    disabled: Mapped[float | None]
+    password_hash: Mapped[str | None]
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
+    token_hash: Mapped[str | None] = mapped_column(String(64))
+    __table_args__ = (
+        Index("accounts_by_subject", "run_id", "issuer", "subject", unique=True),
+        Index("accounts_by_token", "run_id", "token_hash", unique=True),
+    )
+
+
+class LoginSession(Base):
+    """A browser that is logged in, by its cookie's hash."""
+
+    __tablename__ = "login_sessions"
+    run_id: Mapped[int] = mapped_column(primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account: Mapped[str] = mapped_column(String(200))
+    started: Mapped[float]
+    seen: Mapped[float]
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "account"], ["accounts.run_id", "accounts.name"]),
+        Index("login_sessions_of_an_account", "run_id", "account"),
+    )
 
 
 class RunState(Base):

@@ -78,3 +78,27 @@ class RecordRow:
     attempt: int
     session: str
     record: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountRow:
+    """Who may log in to the console: with a password, or as ``subject`` of an OpenID provider. Times in UNIX seconds."""
+
+    name: str
+    role: str
+    created: float
+    disabled: float | None = None
+    password_hash: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
+    token_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginSessionRow:
+    """A browser that is logged in, by its cookie's hash."""
+
+    token_hash: str
+    account: str
+    started: float
+    seen: float

@@ -69,6 +69,6 @@ def round_document(database: Database, number: int) -> dict[str, Any]:
 def _usd(database: Database, number: int) -> dict[str, float]:
     """What a round cost, by kind, as far as this database knows."""
     spent: dict[str, float] = {}
-    for row in database.ledger(number):
-        spent[row.kind.value] = spent.get(row.kind.value, 0.0) + row.amount_usd
+    for (_, kind), amount in database.spent_by_round(number, number).get(number, {}).items():
+        spent[kind.value] = spent.get(kind.value, 0.0) + amount
     return spent

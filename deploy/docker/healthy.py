@@ -34,7 +34,8 @@ def main() -> None:
     port = port_of(os.environ.get("FEDGE_PART", ""), settings)
     if port is None:
         return
-    host = settings.host if settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared, not bound
+    part_host = settings.console.host if os.environ.get("FEDGE_PART") == "console" else settings.host
+    host = part_host if part_host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared, not bound
     try:
         socket.create_connection((host, port), TIMEOUT_S).close()
     except OSError as error:

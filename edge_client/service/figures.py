@@ -28,8 +28,13 @@ _UPDATES = {
 }
 
 
+def no_certificate() -> float | None:
+    """Of a device that has none."""
+    return None
+
+
 class Figures(Collector):
-    """Collects at each scrape."""
+    """Collects at each scrape. ``certificate_end``: when the device's own certificates run out, UNIX seconds."""
 
     def __init__(
         self,
@@ -38,9 +43,11 @@ class Figures(Collector):
         *,
         started_at: float,
         left_usd: Callable[[], float | None] = lambda: None,
+        certificate_end: Callable[[], float | None] = no_certificate,
     ) -> None:
         self.started_at = started_at
         self._left_usd = left_usd
+        self._certificate_end = certificate_end
         self._store = store
         self._releases = releases
         # One series more for each histogram, that nobody asked for.
@@ -95,6 +102,21 @@ class Figures(Collector):
         if active is not None:
             release.add_metric([str(active.loaded.release.manifest.version)], 1)
         yield release
+        yield GaugeMetricFamily(
+            "fedge_queue_questions", "Questions kept while central is out of reach.", value=len(self._store.outbox)
+        )
+        yield self._expiries()
+
+    def _expiries(self) -> Metric:
+        expiry = GaugeMetricFamily(
+            "fedge_certificate_expiry_timestamp_seconds", "When it runs out unless it is renewed.", labels=["certificate"]
+        )
+        if (end := self._certificate_end()) is not None:
+            expiry.add_metric(["device"], end)
+        active = self._releases.active
+        if active is not None and active.statement is not None:
+            expiry.add_metric(["threshold"], active.statement.expires_at)
+        return expiry
 
 
 def _queries(counters: Mapping[str, int]) -> Metric:

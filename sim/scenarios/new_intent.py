@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sim.measure import TestAnswers
 from sim.record import RunRecord
 from sim.report.numbers import number
@@ -104,7 +106,8 @@ def new_intent(given: Given, cases: Sequence[Learned]) -> Scenario:
 
 def _never_new(record: RunRecord, intent: int) -> tuple[float, float]:
     columns = record.queries
-    answers = TestAnswers(columns.device, columns.confidence, columns.local == 1)
+    nobody = np.zeros(len(columns.device), bool)  # a record does not say what policy decided, and no share here asks
+    answers = TestAnswers(columns.device, columns.confidence, columns.local == 1, human=nobody, ruled=nobody)
     return shares(answers, columns.truth, columns.owner, intent=intent, device=None)
 
 

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,8 @@ from fastapi.testclient import TestClient
 
 from aggregator.console import create_app
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
+
+sys.path.append(str(Path(__file__).parent))  # for `console_page`
 
 
 def _record_rounds(database: Database, count: int) -> None:

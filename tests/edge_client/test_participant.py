@@ -32,6 +32,7 @@ from fedge.release import Release, flatten, sign_release
 from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums
 from fedge.secagg import DeviceState, Phase, RefusedError, SessionAborted, SessionConfig
+from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
 
@@ -39,7 +40,7 @@ NOW = 1_767_225_600.0
 SESSION_S = 600.0
 CLIP, CAP, RATE, EPOCHS = 0.3, 3, 0.5, 2
 FEDERATION = "test"
-UPDATE, COUNTS = rounds_pb2.PURPOSE_UPDATE, rounds_pb2.PURPOSE_COUNTS
+UPDATE, COUNTS, USAGE = rounds_pb2.PURPOSE_UPDATE, rounds_pb2.PURPOSE_COUNTS, rounds_pb2.PURPOSE_USAGE
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 AUTHORITY = new_certificate_authority(
     "test", not_before=NOW - 60, not_after=NOW + 86_400, private_key=Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32)
@@ -127,7 +128,7 @@ class Party:
 
     def config(self, purpose: int, *, noise: float = 0.0) -> SessionConfig:
         weights = flatten(self.release.weights())
-        integers = UpdateLayout().integers if purpose == UPDATE else CountsLayout(5).integers
+        integers = {UPDATE: UpdateLayout().integers, COUNTS: CountsLayout(5).integers, USAGE: len(NAMES)}[purpose]
         return SessionConfig(
             reals=len(weights) if purpose == UPDATE else 0,
             integers=0 if noise else integers,
@@ -441,6 +442,53 @@ def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_change
     sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
     assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
     assert sums[0].nll.tolist() == sums[1].nll.tolist()
+
+
+# What the devices answered and used.
+
+
+def used(party, round_number=1):
+    return Usage.decode(party.run(purpose=USAGE, round_number=round_number).integers)
+
+
+def test_usage_is_what_was_answered_since_the_last_sum(party):
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 3})
+        party.stores[name].count({"answered.central.probe": 1, "answered.central.no_certificate": 2})
+        party.stores[name].count({"answered.human.policy_human": 7})
+    party.stores["device-1"].count({"answered.device.offline": 1, "degraded": 1})
+    first = used(party)
+    assert (first.queries, first.local, first.degraded, first.probes) == (25, 13, 1, 4)
+    assert first.fallback_rate == pytest.approx(8 / 21)
+    assert (first.idle_j, first.hardware_microusd) == (0, 0)  # nobody has been asked before
+    party.stores["device-2"].count({"answered.device.confident": 5})
+    second = used(party, 2)
+    assert (second.queries, second.local) == (5, 5)
+
+
+def test_usage_carries_the_energy_of_the_ledger_each_joule_once(party):
+    party.run()  # trains
+    ledgers = [party.stores[name].ledger.lifetime() for name in party.names]
+    usage = used(party, 2)
+    for kind, told in ((Kind.DEVICE_TRAINING, usage.training_mj), (Kind.DEVICE_RADIO, usage.radio_mj)):
+        owed = sum(ledger.quantity(kind) for ledger in ledgers) * 1000
+        assert owed - len(party.names) <= told <= owed + 1e-6
+    assert used(party, 3).training_mj == 0
+
+
+def test_usage_counts_the_time_between_two_sums_as_idle(party):
+    used(party)
+    party.clock.now += 60.0
+    profile = load_profiles()["raspberry-pi-4"]
+    usage = used(party, 2)
+    assert usage.idle_j == len(party.names) * int(profile.idle_w * 60)
+    assert usage.hardware_microusd == len(party.names) * int(profile.hardware_usd_per_s * 60 * 1e6)
+
+
+def test_usage_of_an_aborted_session_that_never_left_is_told_the_next_time(party):
+    party.stores["device-1"].count({"answered.device.confident": 3})
+    party.share(party.open(purpose=USAGE))
+    assert used(party, 2).queries == 3
 
 
 # Running pairs and memory are spent when the vector leaves.

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.offering import tuf_repository
 from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.services import tuf_repository
 from aggregator.settings import ServerHome
 from cli.main import app
 from edge_client.settings import DeviceHome

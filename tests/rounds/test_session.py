@@ -13,11 +13,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
+from aggregator.console.expiries import threshold_expiry
 from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.rounds.certify import CertificatePolicy
-from aggregator.rounds.interfaces import AttemptLog
+from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, ProgressLog
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner, initial_state
@@ -33,6 +35,7 @@ from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
 from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, keys, read_record
+from fedge.usage import Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2
 from sim.grid import InProcessGrid, Node, node_context
@@ -83,6 +86,7 @@ class TinyDevice:
         self.key = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
         self.spoil: dict[str, Spoiler] = {}
         self.lies: dict[str, int | np.ndarray] = {}
+        self.usage_lies: dict[str, int] = {}
         self.last_accepted: tuple[int, int] | None = None
         self.state: secagg.DeviceState | None = None
         self.request = rounds_pb2.CheckInRequest()
@@ -91,6 +95,8 @@ class TinyDevice:
         if self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
             return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
+        if self.request.purpose == rounds_pb2.PURPOSE_USAGE:
+            return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
         counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
         counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
@@ -171,8 +177,9 @@ class World:
     ``away`` holds (node, action, session group); an entry of None in a place means any. ``asked`` lists what was sent.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, progress: ProgressLog | None = None) -> None:
         self.clock = Clock()
+        self.progress = progress or NoProgress()
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
         self.devices = {FIRST_NODE + k: TinyDevice(k, self.clock, self.registry) for k in range(DEVICES)}
         self.away: set[tuple[int | None, str | None, str | None]] = set()
@@ -189,6 +196,7 @@ class World:
             verify_certificate=vouched,
             clock=self.clock,
             entropy=os.urandom,
+            progress=progress,
         )
         head = {"head.bias": np.zeros(2, np.float32), "head.weight": np.zeros((3, 2), np.float32)}
         model = tiny_model()
@@ -260,6 +268,7 @@ class World:
         cohort_max: int = 16,
         noise_multiplier: float = 0.0,
         attempts: AttemptLog | None = None,
+        usage_every: int = 0,
     ) -> RoundReport:
         """Run the next round and go on from the state that it gives."""
         settings = RoundSettings(
@@ -275,8 +284,10 @@ class World:
             optimizer=ServerOptimizer(),
             certificate=CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=86_400.0, grid=GRID),
             noise_multiplier=noise_multiplier,
+            usage_every=usage_every,
         )
         runner = RoundRunner(self.link, self.driver, self.maker, self.registry, settings, RELEASE_KEY, b"r" * 32, self.clock)
+        runner = replace(runner, progress=self.progress)
         if attempts is not None:
             runner = replace(runner, attempts=attempts)
         self.state, report = runner.run(self.state)
@@ -731,6 +742,25 @@ def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
     assert reason in note and report.tally.refusals == {"InputError": 1}
 
 
+def test_every_so_many_rounds_devices_are_asked_what_they_answered_and_used(world: World) -> None:
+    assert world.round(usage_every=2).usage is None
+    report = world.round(usage_every=2)
+    assert report.usage == Usage(queries=80, local=48, probes=16, inference_mj=24)
+    attempts = [session.attempt for session in report.sessions]
+    assert attempts == list(range(1, len(attempts) + 1))  # each device accepts a pair of round and attempt once
+    assert [session.purpose for session in report.sessions] == ["update", "counts", "counts", "usage", "usage"]
+
+
+def test_usage_that_cannot_be_costs_its_cohort_and_not_the_round(world: World, database: Database) -> None:
+    world.devices[101].usage_lies = {"local": 10_000}
+    report = world.round(usage_every=1)
+    assert report.outcome == "finished" and report.usage == Usage(queries=40, local=24, probes=8, inference_mj=12)
+    assert any("usage discarded" in note for note in report.notes)
+    store_round(database, world.state, report, finished=world.clock())
+    metrics = database.rounds()[-1].metrics
+    assert metrics["usage"]["queries"] == 40 and metrics["fallback_rate"] == pytest.approx(8 / 32)
+
+
 def test_a_first_release_whose_counts_all_abort_goes_out_without_a_certificate(world: World) -> None:
     world.away = {(None, ROSTER, f"1.{attempt}") for attempt in range(2, 6)}
     report = world.round()
@@ -793,6 +823,31 @@ def test_the_log_holds_attempts_dropouts_records_and_the_state_to_go_on_from(wor
     assert [row.release_id for row in database.releases()] == [world.state.release_id]
     (certificate,) = database.certificates()
     assert CertificateDocument.from_bytes(certificate.document).release_id == world.state.release_id
+    assert threshold_expiry(database) == {"threshold": report.statement.expires_at}
+    assert (line.metrics["epsilon"], line.metrics["canary"]) == (None, None)
+
+
+def test_who_watches_sees_every_phase_with_its_margin_and_who_left(database: Database, tmp_path: Path) -> None:
+    world = World(tmp_path / "watched", StoredProgress(database))
+    world.away = {(None, SHARES, "1.1")}
+    world.logged_round(database)
+    happenings = database.happenings
+    phases = happenings.phases(1)
+    assert all(row.finished is not None for row in phases)
+    cut = [row for row in phases if (row.purpose, row.attempt) == ("update", 1)]
+    assert [row.phase for row in cut] == list(PHASES[:5])  # nobody uploads, so it ends there
+    assert [(row.reported, row.expected, row.needed) for row in cut[1:]] == [(4, 4, 2)] * 2 + [(4, 4, 3), (0, 4, 3)]
+    whole = [row for row in phases if (row.purpose, row.attempt) == ("update", 2)]
+    assert [row.phase for row in whole] == list(PHASES)
+    assert all(row.reported == row.expected == 4 for row in whole[1:7])
+    events = happenings.events()
+    assert [event.kind for event in events if event.kind != "device.left"] == [
+        "round.started", "attempt.aborted", "attempt.finished", "release.published",
+        "attempt.finished", "attempt.finished",
+    ]  # fmt: skip
+    left = [event for event in events if event.kind == "device.left"]
+    assert len(left) == 4 and all(event.text.endswith("no answer in time") for event in left)
+    assert {event.detail["device"] for event in left} == {f"device-{n - FIRST_NODE}" for n in world.checked_in("1.1")}
 
 
 def test_every_dropout_of_the_log_has_a_stage_and_a_reason(world: World, database: Database) -> None:

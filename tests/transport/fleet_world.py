@@ -155,6 +155,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
             lifetime_s=7 * 24 * 3600.0,
             grid=model.GRID,
         ),
+        usage_every=1,
     )
     registry = ReleaseRegistry(folder / "registry", keys.release.public_key())
     given = {

@@ -84,10 +84,12 @@ def test_a_round_of_four_sums_updates_and_counts_with_secure_aggregation(fleet, 
     assert {purpose: (each.outcome, each.survivors) for purpose, each in attempts.items()} == {
         "update": ("finished", 4),
         "counts": ("finished", 4),
+        "usage": ("finished", 4),
     }
     round_key = AggregatorKeys.open(fleet.folder / "keys").round.public_key()
-    assert len([read_record(record, round_key) for record in records]) == 2
+    assert len([read_record(record, round_key) for record in records]) == 3
     assert row.metrics["training_loss"] is not None
+    assert row.metrics["usage"]["training_mj"] > 0
 
 
 def test_a_device_that_claims_anothers_id_is_refused_and_blamed_and_the_other_keeps_its_place(world, fleet, log):

@@ -1,6 +1,9 @@
 """The local API over a real socket: fedge's own routes, what is refused, and what is never done twice."""
 
 import re
+import shutil
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -157,13 +160,23 @@ def test_metrics_bear_the_agreed_names_and_no_device(local):
     assert status == 200
     assert {
         "fedge_queries", "fedge_query_duration_seconds", "fedge_energy_joules", "fedge_cost_usd", "fedge_update_bytes",
-        "fedge_release_info", "fedge_degraded",
+        "fedge_release_info", "fedge_degraded", "fedge_queue_questions", "fedge_certificate_expiry_timestamp_seconds",
     } == families.keys()  # fmt: skip
     by = {sample.labels["answered_by"]: sample.value for sample in families["fedge_queries"].samples}
     assert by["device"] >= 1 and by["central"] >= 1
     labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
-    assert labels == {"answered_by", "reason", "source", "payer", "kind", "direction", "version", "le"}
+    assert labels == {"answered_by", "reason", "source", "payer", "kind", "direction", "version", "le", "certificate"}
     assert "device-1" not in document["text"]
+    ends = {s.labels["certificate"]: s.value for s in families["fedge_certificate_expiry_timestamp_seconds"].samples}
+    assert ends.keys() == {"device", "threshold"} and all(end > time.time() for end in ends.values())
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian's prometheus) is not installed")
+def test_promtool_accepts_the_devices_figures(local):
+    local.ask()
+    text = local.call("GET", "/metrics")[1]["text"]
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_sixty_four_callers_at_once_each_get_their_own_answer(local):

@@ -11,10 +11,12 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PURPOSE_UPDATE: _ClassVar[Purpose]
     PURPOSE_COUNTS: _ClassVar[Purpose]
     PURPOSE_HEALTH: _ClassVar[Purpose]
+    PURPOSE_USAGE: _ClassVar[Purpose]
 PURPOSE_UNSPECIFIED: Purpose
 PURPOSE_UPDATE: Purpose
 PURPOSE_COUNTS: Purpose
 PURPOSE_HEALTH: Purpose
+PURPOSE_USAGE: Purpose
 
 class CheckInRequest(_message.Message):
     __slots__ = ("round", "attempt", "purpose", "release_id", "publication", "canary_release_id")

@@ -1,0 +1,79 @@
+"""What happens, as it happens: events as JSON, and as a stream that goes on where a reader was (server-sent events)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+
+from aggregator.console.figures.live import at_hand, fingerprint
+from aggregator.console.shell.context import Console, TheConsole
+from aggregator.store import StoreError
+
+POLL_S = 1.0
+KEEP_ALIVE_S = 15.0
+router = APIRouter(prefix="/api/v1")
+
+
+@router.get("/events")
+def events(
+    console: TheConsole,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[dict[str, Any]]:
+    """Events numbered above ``after``, oldest first."""
+    return [asdict(row) for row in console.database.happenings.events(after=after, limit=limit)]
+
+
+@router.get("/rounds-at-hand")
+def round_at_hand(console: TheConsole) -> dict[str, Any] | None:
+    """The round at hand with its phases; null before the first."""
+    return at_hand(console.database)
+
+
+@router.get("/events/stream")
+async def stream(
+    request: Request,
+    console: TheConsole,
+    after: Annotated[int | None, Query(ge=0)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Each event once, under its number as ``id``, from the one after ``Last-Event-ID`` (or ``after``) on; without either,
+    the new ones. A ``change`` event says that a page would look different now.
+    """
+    told = last_event_id if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() else None
+    seen = int(told) if told is not None else after
+    return StreamingResponse(
+        _told(request, console, seen),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _told(request: Request, console: Console, seen: int | None) -> AsyncIterator[str]:
+    happenings = console.database.happenings
+    before: object = None
+    quiet_s = 0.0
+    yield "retry: 2000\n\n"
+    while not await request.is_disconnected():
+        try:
+            if seen is None:
+                seen = await asyncio.to_thread(happenings.newest_event)
+            fresh = await asyncio.to_thread(lambda after: happenings.events(after=after), seen)
+            now = await asyncio.to_thread(fingerprint, console.database)
+        except StoreError:  # the reader tries again by itself, and goes on where it was
+            return
+        for row in fresh:
+            seen = row.id
+            yield f"id: {row.id}\nevent: {row.kind.partition('.')[0]}\ndata: {json.dumps(asdict(row))}\n\n"
+        quiet_s += POLL_S
+        if now != before:
+            yield f"event: change\ndata: {json.dumps(now)}\n\n"
+            before, quiet_s = now, 0.0
+        elif quiet_s >= KEEP_ALIVE_S:
+            yield ": still here\n\n"
+            quiet_s = 0.0
+        await asyncio.sleep(POLL_S)

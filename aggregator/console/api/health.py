@@ -1,0 +1,32 @@
+"""What machines that watch the console ask: whether it answers, and the figures for Prometheus."""
+
+from fastapi import APIRouter, Response
+
+from aggregator.console import metrics
+from aggregator.console.expiries import expiries, threshold_expiry
+from aggregator.console.shell.context import TheConsole
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+def health(console: TheConsole) -> dict[str, str]:
+    """Answers once the database does."""
+    console.database.config()
+    return {"status": "ok"}
+
+
+@router.get("/metrics", include_in_schema=False)
+def figures(console: TheConsole) -> Response:
+    """For Prometheus."""
+    database, operator = console.database, console.operator
+    controls, period_s = database.controls.get(), console.about.get("period_s")
+    recorded = metrics.Recorded(
+        rounds=database.rounds(),
+        spent=database.spent_usd(),
+        releases=database.releases(),
+        expiries=threshold_expiry(database) if operator is None else expiries(operator.home, database),
+        period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
+        paused=controls.state != "running",
+    )
+    return Response(metrics.exposition(recorded), media_type=metrics.CONTENT_TYPE)

@@ -1,0 +1,49 @@
+"""What was refused lately and by which error, which devices are shut out, and whether the rounds' records hold."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from aggregator.console.shell.context import Console
+from fedge.secagg import MessageError, read_record
+
+LATEST = 200
+KINDS = ("device.left", "release.refused")
+
+
+def security(console: Console) -> dict[str, Any]:
+    """What ``/security`` and its twin show, over the latest rounds."""
+    rounds = console.database.latest_rounds(LATEST)
+    refusals: Counter[str] = Counter()
+    by_round = []
+    for row in reversed(rounds):
+        refused = {name: count for name, count in dict(row.metrics.get("refusals") or {}).items() if isinstance(count, int)}
+        refusals.update(refused)
+        if refused:
+            by_round.append({"round": row.round, "refusals": refused})
+    operator = console.operator
+    revoked = [] if operator is None else [one for one in operator.devices() if one["state"] == "revoked"]
+    return {
+        "rounds": len(rounds),
+        "refusals": dict(refusals),
+        "by_round": by_round,
+        "revoked": revoked,
+        "events": [asdict(row) for row in console.database.happenings.latest_events(50, kinds=KINDS)],
+        "audit": [asdict(row) for row in console.database.audit.latest(50)],
+        "audit_broken_at": console.database.audit.broken(),
+        "records": records(console, [row.round for row in rounds]),
+    }
+
+
+def records(console: Console, rounds: list[int]) -> dict[str, Any]:
+    """How many signed sums the latest rounds left, and the rounds of those whose signature does not hold."""
+    key = console.round_key
+    found = console.database.records_since(rounds[0]) if rounds else []
+    broken = []
+    for record in found:
+        try:
+            if key is not None:
+                read_record(record.record, key)
+        except MessageError:
+            broken.append(record.round)
+    return {"count": len(found), "checked": key is not None, "broken": sorted(set(broken))}

@@ -1,0 +1,180 @@
+"""What operators watch and do: phases and events, the controls, the audit, and the ledger's sums. On both databases."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from aggregator.store import Controls, Database, StoreError
+from fedge.costs import Kind, LedgerEntry, Payer
+
+
+def act(database, number=1, **changes):
+    given = {
+        "at": float(number),
+        "actor": "ada",
+        "role": "operator",
+        "action": "device.revoke",
+        "target": f"device-{number}",
+    }
+    return database.audit.append(**{**given, **changes})
+
+
+# The audit.
+
+
+def test_acts_come_back_newest_first_and_the_chain_holds(database):
+    assert database.audit.broken() is None
+    for number in range(1, 4):
+        act(database, number, reason="lost", detail={"b": 1, "a": number})
+    assert [row.number for row in database.audit.latest(2)] == [3, 2]
+    (first,) = database.audit.latest(5, before=2)
+    assert (first.actor, first.target, first.reason, first.detail) == ("ada", "device-1", "lost", {"a": 1, "b": 1})
+    assert database.audit.broken() is None
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'eve'", "DELETE FROM audit"])
+def test_the_database_refuses_to_change_or_delete_an_act(database, statement):
+    act(database)
+    with pytest.raises(Exception, match="only ever added to"), database._engine.begin() as connection:
+        connection.execute(text(statement))
+    assert database.audit.latest(1)[0].actor == "ada"
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE audit SET reason = 'other' WHERE number = 2", 2),
+        ("UPDATE audit SET at = 7 WHERE number = 3", 3),
+        ("DELETE FROM audit WHERE number = 1", 2),
+        ("DELETE FROM audit WHERE number = 3", 4),
+    ],
+)
+def test_who_gets_around_that_is_found_out(database, statement, found):
+    for number in range(1, 5):
+        act(database, number)
+    postgres = database._engine.dialect.name == "postgresql"
+    with database._engine.begin() as connection:
+        for trigger in ["audit_change"] if postgres else ["audit_UPDATE", "audit_DELETE"]:
+            connection.execute(text(f"DROP TRIGGER {trigger}{' ON audit' if postgres else ''}"))
+        connection.execute(text(statement))
+    assert database.audit.broken() == found
+
+
+ACT = """
+import sys
+from aggregator.store import Database
+with Database.open(sys.argv[1]) as database:
+    for number in range(15):
+        database.audit.append(at=0.0, actor=sys.argv[2], role="operator", action="test")
+"""
+
+
+def test_processes_that_act_at_once_make_one_chain(url, database):
+    processes = [subprocess.Popen([sys.executable, "-c", ACT, url, name]) for name in ("ada", "bob")]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    rows = database.audit.latest(100)
+    assert [row.number for row in rows] == list(range(30, 0, -1)) and {row.actor for row in rows} == {"ada", "bob"}
+    assert database.audit.broken() is None
+
+
+def test_each_run_has_a_chain_of_its_own(url, database):
+    act(database)
+    with Database.open(url, run="another") as other:
+        assert act(other).number == 1 and other.audit.broken() is None
+
+
+# Phases and events.
+
+
+def test_a_phase_is_told_while_it_lasts_and_kept_when_it_is_over(database):
+    begin = {"round_number": 3, "attempt": 1, "purpose": "update", "expected": 16, "needed": 11}
+    first = database.happenings.begin_phase(phase="train", at=1.0, **begin)
+    database.happenings.note_phase(first, reported=12)
+    (row,) = database.happenings.phases(3)
+    assert (row.phase, row.started, row.finished, row.expected, row.reported, row.needed) == ("train", 1.0, None, 16, 12, 11)
+    database.happenings.note_phase(first, reported=16, finished=2.5)
+    database.happenings.begin_phase(phase="keys", at=2.5, **begin)
+    assert database.happenings.close_phases(at=9.0) == 1
+    assert [(row.phase, row.reported, row.finished) for row in database.happenings.phases(3)] == [
+        ("train", 16, 2.5),
+        ("keys", 0, 9.0),
+    ]
+    assert database.happenings.newest_round() == 3 and database.happenings.phases(2) == []
+
+
+def test_a_reader_of_events_goes_on_where_it_was(database):
+    add = database.happenings.add_event
+    numbers = [
+        add("round.started", f"round {number}\nbegins", at=float(number), round_number=number) for number in range(1, 5)
+    ]
+    assert numbers == sorted(set(numbers))
+    found = database.happenings.events(after=numbers[1], limit=1)
+    assert [(row.id, row.text, row.round) for row in found] == [(numbers[2], "round 3 begins", 3)]
+    add("login.refused", "ada", at=5.0, detail={"tries": 3})
+    assert [row.detail for row in database.happenings.latest_events(5, kinds=["login.refused"])] == [{"tries": 3}]
+    database.happenings.prune_events(before=6.0)
+    assert database.happenings.events() == [] and add("later", "x", at=7.0) > numbers[-1] + 1
+
+
+# The controls.
+
+
+def test_the_controls_are_what_the_last_operator_wanted(database):
+    assert database.controls.get() == Controls()
+    database.controls.change(lambda now: replace(now, state="paused", by="ada", at=1.0))
+    database.controls.change(lambda now: replace(now, cohort=16, asked_now=now.asked_now + 1, by="bob", at=2.0))
+    assert database.controls.get() == Controls(state="paused", cohort=16, asked_now=1, by="bob", at=2.0)
+
+
+# The ledger's sums.
+
+
+def row(kind, amount, payer=Payer.OPERATOR, at=0.0):
+    return LedgerEntry(at, payer, kind, 1.0, "call", amount, amount)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.sampled_from([Kind.PROBES, Kind.ESCALATIONS]),
+        st.sampled_from(list(Payer)),
+        st.integers(0, 1000),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS)
+def test_sums_equal_a_scan_of_the_rows(tmp_path_factory, rows):
+    with Database.open(f"sqlite:///{tmp_path_factory.mktemp('sums')}/a.sqlite") as database:
+        for number, kind, payer, amount in rows:
+            database.add_ledger(number, [row(kind, amount / 8, payer), row(kind, 1.0, payer)])
+        scanned = {}
+        for number in range(1, 5):
+            for entry in database.ledger(number):
+                key = number, entry.payer, entry.kind
+                scanned[key] = scanned.get(key, 0.0) + entry.amount_usd
+        summed = {(n, *key): usd for n, by in database.spent_by_round(1).items() for key, usd in by.items()}
+        assert summed == scanned
+
+
+def test_sums_stay_when_old_rows_go(database):
+    database.add_ledger(1, [row(Kind.PROBES, 0.5, at=1.0), row(Kind.PROBES, 0.25, at=2.0)])
+    database.add_ledger(2, [row(Kind.ESCALATIONS, 1.0, at=9.0)])
+    assert database.prune_ledger(before=5.0, batch=1) == 1 and database.prune_ledger(before=5.0) == 1
+    assert database.prune_ledger(before=5.0) == 0
+    assert database.ledger(1) == [] and len(database.ledger(2)) == 1
+    assert database.spent_usd() == {(Payer.OPERATOR, Kind.PROBES): 0.75, (Payer.OPERATOR, Kind.ESCALATIONS): 1.0}
+    assert list(database.spent_by_round(2)) == [2]
+
+
+def test_a_ledger_that_fails_leaves_its_sums_alone(database):
+    with pytest.raises(StoreError):
+        database.add_ledger(1, [row(Kind.PROBES, 0.5), replace(row(Kind.PROBES, 0.5), unit=object())])
+    assert database.spent_usd() == {}

@@ -110,8 +110,14 @@ def test_a_browser_is_led_to_the_login_and_back(browser: TestClient) -> None:
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2F%3Fpage%3D2")
     assert log_in(browser, target="/?page=2") == (303, "/?page=2")
     assert "Log out" in browser.get("/").text
-    part = TestClient(browser.app, base_url=ORIGIN).get("/", headers={"HX-Request": "true"})
-    assert (part.status_code, part.headers["HX-Redirect"]) == (401, "/login")
+    for current, back in (
+        (f"{ORIGIN}/rounds?a=1", "%2Frounds%3Fa%3D1"),
+        ("https://evil.example//evil.example", "%2F"),
+        ("", "%2F"),
+    ):
+        asked = {"HX-Request": "true", "HX-Current-URL": current}
+        part = TestClient(browser.app, base_url=ORIGIN).get("/", headers=asked)
+        assert (part.status_code, part.headers["HX-Redirect"]) == (401, f"/login?next={back}")
 
 
 def test_on_loopback_who_is_there_may_look_and_nobody_may_act(make_app: MakeApp) -> None:
@@ -236,9 +242,17 @@ def test_an_account_that_is_shut_out_is_so_at_once(browser: TestClient, accounts
     assert script.get("/api/v1/rounds").status_code == 200
     accounts.disable("bob")
     assert browser.get("/").status_code == 303 and script.get("/api/v1/rounds").status_code == 401
-    assert log_in(browser, "bob")[0] == 403
+    assert log_in(browser, "bob")[0] == 403 and accounts.log_in("bob", PASSWORD) is None
     accounts.set_password("bob", "another good password")
     assert log_in(browser, "bob", "another good password")[0] == 303
+
+
+def test_a_session_that_began_while_its_account_was_shut_out_is_none(
+    browser: TestClient, accounts: Accounts, database: Database, clock: Clock
+) -> None:
+    logged_in(browser, "vera")
+    database.logins.change_account("vera", {"disabled": clock.now})  # as if the session had come just after
+    assert browser.get("/").status_code == 303
 
 
 def test_a_role_changes_at_the_next_request(browser: TestClient, accounts: Accounts) -> None:
@@ -444,7 +458,9 @@ def test_a_login_that_began_elsewhere_or_was_tampered_with_ends_outside(
     victim.get("/login/oidc")
     assert victim.get(back).status_code == 403  # with one of another login
     provider.alter = lambda claims: {**claims, "nonce": "other"}
+    assert single_sign_on.cookies.get(CLOSED.oidc_cookie)
     assert single_sign_on.get(back).status_code == 403
+    assert not single_sign_on.cookies.get(CLOSED.oidc_cookie)
     assert not single_sign_on.cookies.get(COOKIE) and not victim.cookies.get(COOKIE)
     provider.alter = lambda claims: claims
     assert single_sign_on.get(back).status_code == 403  # the cookie of a login is for one use

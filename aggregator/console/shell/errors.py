@@ -3,13 +3,14 @@
 Nothing of the inside is told: what a defect was stands on the server's standard error alone.
 """
 
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from aggregator.console.auth.tokens import path_within
 from aggregator.console.auth.viewer import LoginRequired
 from aggregator.console.shell.headers import SECURITY_HEADERS
 from aggregator.console.shell.templating import page
@@ -71,7 +72,9 @@ def say_errors(app: FastAPI) -> None:
         asked = f"{request.url.path}{f'?{request.url.query}' if request.url.query else ''}"
         target = f"/login?next={quote(asked if request.method == 'GET' else '/', safe='')}"
         if request.headers.get("hx-request") == "true":  # a part of a page: the whole page goes to the login
-            return Response(status_code=401, headers={"HX-Redirect": "/login"})
+            shown = urlsplit(request.headers.get("hx-current-url", ""))
+            back = quote(path_within(f"{shown.path}{f'?{shown.query}' if shown.query else ''}"), safe="")
+            return Response(status_code=401, headers={"HX-Redirect": f"/login?next={back}"})
         if wants_page(request):
             return RedirectResponse(target, 303)
         return refusal(request, 401, "log in first, or send a bearer token", {"WWW-Authenticate": "Bearer"})

@@ -8,10 +8,10 @@ from sim.report.numbers import MISSING, Unit, number
 from sim.report.series import Figure, Series
 
 _ROWS: tuple[tuple[str, str, Unit], ...] = (
-    ("local_at_equal", "answered locally at central's accuracy", "share"),
-    ("local_at_minus_half_point", "answered locally, half a point below", "share"),
-    ("local_at_minus_one_point", "answered locally, a point below", "share"),
-    ("aurc", "AURC (lower is better)", "count"),
+    ("local_at_equal", "local, equal", "share"),
+    ("local_at_minus_half_point", "local, -0.5 point", "share"),
+    ("local_at_minus_one_point", "local, -1 point", "share"),
+    ("aurc", "AURC", "count"),
     ("cpt_50", "CPT 50 %", "share"),
     ("cpt_80", "CPT 80 %", "share"),
     ("apgr", "APGR", "count"),

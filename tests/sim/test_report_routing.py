@@ -27,7 +27,7 @@ def with_routing() -> dict:
 
 def test_the_table_shows_value_and_interval():
     shown = {row.name: row for row in rows(with_routing())}
-    assert shown["answered locally, a point below"].in_scope.startswith("75\N{NO-BREAK SPACE}% (")
+    assert shown["local, -1 point"].in_scope.startswith("75\N{NO-BREAK SPACE}% (")
     assert shown["APGR"].in_scope.startswith("0.875 (")
 
 

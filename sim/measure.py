@@ -5,6 +5,7 @@ learned, and no probe is drawn: probes would go to central whatever the model sa
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from fedge.routing.confidence import confidence, softmax
 from fedge.routing.constraint import Violations
 from fedge.routing.policy import Policy
 from fedge.routing.router import RULED, route
+from sim.selective import selective_figures, threshold_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +102,12 @@ class TestSet:
             local_disagreement=float(disagreed.mean()) if local.any() else None,
             local=int(local.sum()),
         )
+
+
+def routing_figures(test: TestSet, answers: TestAnswers, seed: bytes) -> dict[str, Any]:
+    """The summary's ``routing``: what the confidence of the last round's release is worth, and what its threshold did."""
+    truth, in_scope = test.workload.test.labels, test.workload.in_scope(test.workload.test)
+    return {
+        **selective_figures(answers.sure, answers.own, test.central, truth, in_scope, seed=seed),
+        "threshold": threshold_counts(answers.own, test.central, truth, answers.local, in_scope),
+    }

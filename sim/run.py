@@ -52,7 +52,7 @@ from sim.config import SimulationConfig
 from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Alter, Days, Observer, Watch, unaltered
 from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
-from sim.measure import TestSet
+from sim.measure import TestAnswers, TestSet, routing_figures
 from sim.preparation import Preparation, prepare
 from sim.record import QueryColumns, RunRecord, record_rounds, write_record
 from sim.report import render
@@ -101,9 +101,11 @@ def simulate(
         watch=watch,
         new_base=new_base,
     ) as (days, release, stores):
-        summary = _summary(config, prepared, days, book)
+        # A resumed run that had nothing left to play measures its release here.
+        answers = days.answers or days.measured(release, days.rounds[-1]["threshold"])
+        summary = _summary(config, prepared, days, book, answers)
         write_summary(config.out, summary)
-        write_record(config.out, _record(config, prepared, days, summary, release=release, stores=stores))
+        write_record(config.out, _record(config, prepared, days, summary, answers, release=release, stores=stores))
         (config.out / "report.html").write_text(render(summary), encoding="utf-8")
         write_release(config.out / "release", release, replace=True)
     return summary
@@ -226,7 +228,9 @@ def _take_up(stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys
     return state
 
 
-def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: PriceBook) -> dict[str, Any]:
+def _summary(
+    config: SimulationConfig, prepared: Preparation, days: Days, book: PriceBook, answers: TestAnswers
+) -> dict[str, Any]:
     parameters = config.parameters()
     parameters["queries_per_round"] = config.queries_per_round or prepared.workload.queries_per_round
     return {
@@ -245,6 +249,7 @@ def _summary(config: SimulationConfig, prepared: Preparation, days: Days, book: 
         "device_profile": PROFILE,
         "corrections": CORRECTIONS,
         "privacy": days.privacy(),
+        "routing": routing_figures(TestSet(prepared.workload, prepared.central_test), answers, root_seed(config.seed)),
         "note": prepared.workload.note,
         "seconds": prepared.seconds,
     }
@@ -255,12 +260,13 @@ def _record(
     prepared: Preparation,
     days: Days,
     summary: Mapping[str, Any],
+    answers: TestAnswers,
     *,
     release: Release,
     stores: Sequence[DeviceStore],
 ) -> RunRecord:
-    """What `fedge sim scenarios` needs. A resumed run that had nothing left to play measures its release here."""
-    workload, answers = prepared.workload, days.answers or days.measured(release, days.rounds[-1]["threshold"])
+    """What `fedge sim scenarios` needs."""
+    workload = prepared.workload
     few = stores[:ALONE_DEVICES]
     alone = right_alone(
         release,

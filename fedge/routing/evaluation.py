@@ -95,6 +95,21 @@ def risk_at(confidence: ArrayLike, errors: ArrayLike, coverages: tuple[float, ..
     return [float(risks[max(1, int(np.ceil(coverage * len(risks) - 1e-9))) - 1]) for coverage in coverages]
 
 
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the ROC curve: how often a positive row scores above one that is not, a tie counting half.
+
+    ``scores`` [n], ``positive`` bool [n]. Raises InputError where either kind of row is missing.
+    """
+    ranks, marked = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=np.bool_)
+    if ranks.shape != marked.shape or ranks.ndim != 1:
+        raise InputError(f"scores and positive have shapes {ranks.shape} and {marked.shape}: give [n] each")
+    high, low = ranks[marked], np.sort(ranks[~marked])
+    if not len(high) or not len(low):
+        raise InputError(f"AUROC needs rows of both kinds, not {len(high)} positive and {len(low)} others")
+    below, not_above = np.searchsorted(low, high, side="left"), np.searchsorted(low, high, side="right")
+    return float((below + not_above).sum() / (2 * len(high) * len(low)))
+
+
 def bootstrap(
     statistics: Callable[[NDArray[np.int64]], Sequence[float]],
     n: int,

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedge.costs.ledger import STANDING, Kind
 from sim.report.numbers import Unit
+from sim.report.routing import risk_coverage
 from sim.report.series import Figure, Series, column, folded, ratios, running, sums, total
 
 _STANDING = tuple(kind.value for kind in Kind if kind in STANDING)
@@ -27,11 +28,11 @@ class Section:
 def sections(summary: Mapping[str, Any]) -> tuple[Section, ...]:
     """All figures of a summary with at least one round."""
     run = _Run(summary)
-    answers = (run.fallback(), *run.accuracies(), run.risk())
+    answers = (run.fallback(), *run.accuracies(), run.risk(), risk_coverage(summary))
     costs = (run.marginal(), run.loaded(), run.cumulative(), run.payers(), run.energy())
     policy = (Section("policy", "What the policy did", (run.violations(), run.limited())),) if run.has_policy else ()
     return (
-        Section("answers", "Who answers, and how well", tuple(answers)),
+        Section("answers", "Who answers, and how well", tuple(figure for figure in answers if figure is not None)),
         *policy,
         Section("costs", "What it costs, and who pays", tuple(figure for figure in costs if figure is not None)),
         Section("rounds", "How the rounds went", (run.cohort(), run.attempts(), run.bytes(), run.seconds())),

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sim.report import words
+from sim.report import routing, words
 from sim.report.drawing import draw
 from sim.report.figures import sections
 from sim.report.numbers import MISSING, number, precise, significant
@@ -41,6 +41,8 @@ def render(summary: Mapping[str, Any]) -> str:
         certificate=words.certificate(rounds[-1], summary.get("parameters", {})) if rounds else "",
         privacy=words.privacy(summary),
         policy=words.policy(summary) if rounds else None,
+        routing=routing.rows(summary) if rounds else [],
+        routing_sentences=routing.sentences(summary) if rounds else [],
         sections=sections(summary) if rounds else (),
         events=_events(rounds),
         columns=list(dict.fromkeys(key for entry in rounds for key in flatten(entry))),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedge.errors import InputError
-from fedge.routing.evaluation import aurc, bootstrap, curve, risk_at, risk_coverage
+from fedge.routing.evaluation import aurc, auroc, bootstrap, curve, risk_at, risk_coverage
 
 WEAK = np.array([0.0, 0.0, 1.0, 1.0])
 STRONG = np.array([1.0, 1.0, 1.0, 1.0])
@@ -63,3 +63,24 @@ def test_the_bootstrap_of_a_mean_has_the_width_of_the_normal_interval():
 def test_the_bootstrap_says_when_nothing_is_defined():
     with pytest.raises(InputError, match="none of 5 bootstrap draws"):
         bootstrap(lambda drawn: [curve(drawn, drawn * 0, drawn * 0).apgr()], 3, np.random.default_rng(0), draws=5)
+
+
+def test_area_under_risk_coverage_of_the_best_and_the_worst_order():
+    wrong = [0, 0, 1, 1]
+    assert aurc([4, 3, 2, 1], wrong) == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+    assert aurc([1, 2, 3, 4], wrong) == pytest.approx((1 + 1 + 2 / 3 + 1 / 2) / 4)
+    assert aurc([7, 7, 7, 7], wrong) == pytest.approx(0.5)  # one tie: the mean over all orders
+
+
+def test_auroc_is_the_share_of_pairs_in_the_right_order_a_tie_half():
+    assert auroc([3, 2, 1, 0], [True, True, False, False]) == 1.0
+    assert auroc([0, 1, 2, 3], [True, True, False, False]) == 0.0
+    assert auroc([2, 1, 1, 0, 3], [True, True, False, False, False]) == pytest.approx((2 + 1.5) / 6)
+    assert auroc([5, 5, 5], [True, False, False]) == 0.5
+
+
+def test_auroc_needs_rows_of_both_kinds():
+    with pytest.raises(InputError, match="2 positive and 0 others"):
+        auroc([1, 2], [True, True])
+    with pytest.raises(InputError, match="shapes"):
+        auroc([1, 2, 3], [True, False])

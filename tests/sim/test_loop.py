@@ -148,6 +148,9 @@ def test_everything_is_written_and_the_last_release_verifies(reference: tuple[Pa
     assert json.loads((out / "summary.json").read_text()) == summary
     assert len((out / "rounds.csv").read_text().splitlines()) == 1 + ROUNDS
     assert "<html" in (out / "report.html").read_text()
+    did, last = summary["routing"]["threshold"], summary["rounds"][-1]
+    assert last["fallback_rate"] == pytest.approx(1 - did["local"] / did["queries"])
+    assert summary["routing"]["all"]["accuracy"]["device"] == last["accuracy"]["device"]
     key = load_private_key(out / "state" / "keys" / "release.pem").public_key()
     assert read_release(out / "release", key).release_id == summary["rounds"][-1]["release"]
 

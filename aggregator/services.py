@@ -186,15 +186,17 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
     from fedge.costs import PriceBook
+    from fedge.traces import open_traces
 
     book = PriceBook.load_default()
-    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time)
+    traces = open_traces(settings.traces_endpoint, service="fedge-central")
+    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time, traces=traces)
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
 
     async def run(database: Database) -> None:
         address = f"{settings.host}:{settings.central_port}"
-        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked)
+        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked, traces=traces)
         bill = asyncio.create_task(keep_bill(database))
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
         bill.cancel()

@@ -68,6 +68,9 @@ class DeviceSettings(Settings):
     )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(None, description="A routing policy (TOML); the default one otherwise.")
+    traces_endpoint: str | None = Field(
+        None, description="OTLP/HTTP address for traces, as http://127.0.0.1:4318/v1/traces; needs the extra `traces`."
+    )
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")
     api: ApiSettings = Field(ApiSettings(), description="The local API.")

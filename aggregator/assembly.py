@@ -22,6 +22,7 @@ from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.release import SelfTest, Weights
 from fedge.routing import DEFAULT_GRID
+from fedge.traces import Traces
 
 # Attempts at each session of a round before the round goes without it.
 MAX_ATTEMPTS = 5
@@ -105,7 +106,12 @@ def release_maker(
 
 
 def central_service(
-    strong: StrongModel, facts: WorkloadFacts, book: PriceBook, clock: Callable[[], float]
+    strong: StrongModel,
+    facts: WorkloadFacts,
+    book: PriceBook,
+    clock: Callable[[], float],
+    *,
+    traces: Traces | None = None,
 ) -> CentralService:
     """Central with the workload's strong model, its answers priced by the book."""
     return CentralService(
@@ -115,6 +121,7 @@ def central_service(
         pricing=Pricing.from_book(book),
         limits=Limits(max_text_bytes=0 if facts.pixels else MAX_TEXT_BYTES, pixels=facts.pixels),
         clock=clock,
+        traces=traces,
     )
 
 

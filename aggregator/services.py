@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aggregator.settings import ServerHome, ServerSettings
+from fedge import logs
 from fedge.errors import FedgeError, InputError
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def run_part(part: str, home: ServerHome) -> None:
     }
     if part not in PARTS:
         raise InputError(f"there is no part {part!r}: choose one of {', '.join(PARTS)}")
-    runners[part](home, home.settings())
+    settings = home.settings()
+    logs.configure(settings.log_format, part=part)
+    runners[part](home, settings)
 
 
 def ready_line(part: str) -> str:
@@ -129,9 +132,6 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from fedge.identity import TrustRoot
     from fedge.randomness import derive, root_seed
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic"):  # a line for each of a round's requests, and two for an unchanged database
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
     registry = ReleaseRegistry(home.registry, keys.release.public_key())
     repository = tuf_repository(home, settings)
@@ -194,15 +194,17 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
     from fedge.costs import PriceBook
+    from fedge.traces import open_traces
 
     book = PriceBook.load_default()
-    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time)
+    traces = open_traces(settings.traces_endpoint, service="fedge-central")
+    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time, traces=traces)
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
 
     async def run(database: Database) -> None:
         address = f"{settings.host}:{settings.central_port}"
-        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked)
+        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked, traces=traces)
         bill = asyncio.create_task(keep_bill(database))
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
         bill.cancel()
@@ -286,6 +288,7 @@ def serve_http(
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # any ASGI application
         log_level="warning",
+        log_config=None,  # by the process's own log, in its form
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -108,6 +108,10 @@ class ServerSettings(Settings):
     console_port: int = Field(8350, ge=0, le=65535, description="Port of the console.")
     superlink_port: int = Field(8743, ge=0, le=65535, description="Port of Flower's SuperLink, on loopback only.")
     certificate_hours: float = Field(24.0, gt=0, le=24, description="Life of a device's certificates, in hours.")
+    traces_endpoint: str | None = Field(
+        None, description="OTLP/HTTP address for traces, as http://127.0.0.1:4318/v1/traces; needs the extra `traces`."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
     releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
     console: ConsoleSettings = Field(

@@ -1,6 +1,7 @@
 """Where a person's own server and devices stand: under `~/.fedge` or FEDGE_HOME, or as --home says."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,10 @@ import typer
 from fedge.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aggregator.settings import ServerHome
+    from aggregator.store import Database
     from edge_client.settings import DeviceHome
 
 HomeOption = Annotated[
@@ -34,6 +38,17 @@ def server_home(home: Path | None) -> "ServerHome":
     base = fedge_home(home)
     itself = ServerHome(base)
     return itself if itself.settings_file.is_file() else ServerHome(base / "server")
+
+
+@contextmanager
+def open_server(home: Path | None) -> "Iterator[tuple[ServerHome, Database]]":
+    """The home and the database of a server that was set up. Raises InputError."""
+    from aggregator.services import database_url
+    from aggregator.store import Database
+
+    server = server_home(home)
+    with Database.open(database_url(server, server.settings())) as database:
+        yield server, database
 
 
 def device_homes(home: Path | None = None) -> list["DeviceHome"]:

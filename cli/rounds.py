@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import rounds_acting, rounds_watch
 from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
     from aggregator.store import Database
 
-app = typer.Typer(no_args_is_help=True, help="Rounds as the aggregator recorded them.")
+app = typer.Typer(no_args_is_help=True, help="Rounds as the aggregator recorded them; watching them and acting on them.")
+app.command()(rounds_watch.watch)
+app.command()(rounds_acting.start)
+app.command()(rounds_acting.pause)
+app.command()(rounds_acting.resume)
+app.command()(rounds_acting.stop)
+app.command("set")(rounds_acting.change)
 
 RunOption = Annotated[Path, typer.Option("--run", help="A run's folder (as given to --out), or the database file itself.")]
 AnyRunOption = Annotated[

@@ -5,7 +5,7 @@ after another, but runs the model once. Never trains and never takes part in rou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 
@@ -34,6 +34,7 @@ from fedge.costs import Kind
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
 from fedge.routing import Mode, Policy, Reason, Route, is_probe, probe_rate
+from fedge.traces import NoTraces, Traces
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
 
@@ -63,6 +64,7 @@ class Device:
     online: Callable[[], bool] = always
     timeout_s: float = 10.0
     daily_budget_usd: float | None = None
+    traces: Traces = field(default_factory=NoTraces)
 
 
 class Agent:
@@ -101,8 +103,15 @@ class Agent:
         """
         if not len(queries):
             return []
+        with self.device.traces.span("device.ask", queries=len(queries), mode=mode):
+            return self._ask_many(queries, mode=mode, topics=topics, queue=queue)
+
+    def _ask_many(
+        self, queries: Sequence[Query], *, mode: Mode, topics: Sequence[str | None] | None, queue: bool
+    ) -> list[Answer]:
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
-        active, views = self._opinions(queries)
+        with self.device.traces.span("device.inference", queries=len(queries)):
+            active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
         meter, spent_s = self.device.meter, inferred if active else 0.0
         with self.store.transaction():
@@ -123,7 +132,8 @@ class Agent:
             else:
                 self.store.answers.reserve(len(queries))
         if not local:
-            requests, outcomes = self._escalated(questions, routes, active)
+            with self.device.traces.span("device.escalation"):
+                requests, outcomes = self._escalated(questions, routes, active)
             settled = _settled(questions, fates, routes, outcomes)
             rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
             release = partial(self.spending.release, len(requests), now)

@@ -21,6 +21,7 @@ import grpc
 
 from edge_client.proxies import ChannelOption, proxy_options
 from fedge.errors import FedgeError, InputError
+from fedge.traces import NoTraces, Traces
 from fedge.wire import is_loopback
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse, DescribeRequest, DescribeResponse
@@ -127,6 +128,7 @@ class GrpcCentralClient:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
+        traces: Traces | None = None,
     ) -> None:
         if credentials is None and not is_loopback(address):
             raise InputError(f"refusing to send queries to {address} without TLS: give credentials, or use 127.0.0.1")
@@ -147,6 +149,7 @@ class GrpcCentralClient:
         self._clock = clock
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries in time, decides nothing
+        self._traces = traces or NoTraces()
         self._lock = Lock()
         self._channel: grpc.Channel | None = None
         self._retired: grpc.Channel | None = None
@@ -215,7 +218,9 @@ class GrpcCentralClient:
         # The blocking call, not a future: it wakes this thread without a detour over the channel's own.
         try:
             self._check_size(request)
-            return _checked(self._connected().Answer(request, timeout=self._try_timeout_s(deadline)))
+            return _checked(
+                self._connected().Answer(request, timeout=self._try_timeout_s(deadline), metadata=self._metadata())
+            )
         except EscalationFailed as failure:
             return failure
         except (grpc.RpcError, ValueError) as error:
@@ -235,7 +240,7 @@ class GrpcCentralClient:
         """Sends one request and gives the function that waits for its outcome."""
         try:
             self._check_size(request)
-            call = self._connected().Answer.future(request, timeout=self._try_timeout_s(deadline))
+            call = self._connected().Answer.future(request, timeout=self._try_timeout_s(deadline), metadata=self._metadata())
         except EscalationFailed as failure:
             return partial(_same, failure)
         except (grpc.RpcError, ValueError) as error:
@@ -253,6 +258,9 @@ class GrpcCentralClient:
                     self._channel = grpc.secure_channel(self._address, credentials, self._options)
                 self._stub = central_pb2_grpc.CentralStub(self._channel)  # type: ignore[no-untyped-call]  # generated code
             return self._stub
+
+    def _metadata(self) -> tuple[tuple[str, str], ...] | None:
+        return tuple(self._traces.headers().items()) or None
 
     def _check_size(self, request: AnswerRequest) -> None:
         if request.ByteSize() > self._max_message_bytes:

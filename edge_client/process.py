@@ -45,6 +45,7 @@ from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.identity.tls import certificate_span
 from fedge.randomness import derive
+from fedge.traces import open_traces
 
 _log = logging.getLogger(__name__)
 _DAY_S = 86_400.0
@@ -109,9 +110,10 @@ class AgentProcess:
             loader=ReleaseLoader(self.trust.release_key),
             watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
+        self.traces = open_traces(settings.traces_endpoint, service="fedge-device")
         self.channel = GrpcCentralClient(
             settings.central, ClientTls(home.tls_authority, home.tls_certificate, home.tls_key).credentials,
-            server_name=settings.server_name,
+            server_name=settings.server_name, traces=self.traces,
         )  # fmt: skip
         check = partial(self.channel.describe, settings.central_timeout_s)
         self.central = WatchedCentral(self.channel, check=check, lost=self._lost_central)
@@ -220,6 +222,7 @@ class AgentProcess:
             online=self.central.online,
             timeout_s=self.settings.central_timeout_s,
             daily_budget_usd=self.settings.daily_budget_usd,
+            traces=self.traces,
         )
 
     def _left_usd(self) -> float | None:

@@ -73,6 +73,10 @@ class DeviceSettings(Settings):
         None,
         description="A policy (docs/policy.md), relative to the device's folder; one without rules or limits otherwise.",
     )
+    traces_endpoint: str | None = Field(
+        None, description="OTLP/HTTP address for traces, as http://127.0.0.1:4318/v1/traces; needs the extra `traces`."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     sysfs: Path = Field(Path("/sys"), description="Root under which power sensors are read.")
     api: ApiSettings = Field(ApiSettings(), description="The local API.")
     node: NodeSettings = Field(NodeSettings(), description="Taking part in rounds.")

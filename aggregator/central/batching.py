@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from aggregator.central.errors import CentralError, DeadlinePassedError, OverloadedError
@@ -21,6 +22,7 @@ class _Waiting:
     request: AnswerRequest
     deadline: float | None  # on the event loop's clock
     answer: "asyncio.Future[AnswerResponse]"
+    context: Context
 
 
 class MicroBatcher:
@@ -42,7 +44,7 @@ class MicroBatcher:
             raise OverloadedError(f"{len(self._waiting)} queries are waiting already: try again later")
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        waiting = _Waiting(request, deadline, loop.create_future())
+        waiting = _Waiting(request, deadline, loop.create_future(), copy_context())
         self._waiting.append(waiting)
         if self._draining is None:
             self._draining = loop.create_task(self._drain())
@@ -57,9 +59,10 @@ class MicroBatcher:
         try:
             while batch := self._next_batch(loop.time()):
                 requests = [waiting.request for waiting in batch]
+                context = batch[0].context  # one call for all: its spans belong to the trace of the first
                 outcomes: Sequence[AnswerResponse | Exception]
                 try:
-                    outcomes = await loop.run_in_executor(self._thread, self._answer_many, requests)
+                    outcomes = await loop.run_in_executor(self._thread, context.run, self._answer_many, requests)
                 except Exception as error:
                     outcomes = [error] * len(batch)
                 _settle(batch, outcomes)

@@ -22,6 +22,7 @@ from aggregator.central.servicer import CentralServicer
 from aggregator.fleet.peers import Admission, nobody
 from aggregator.fleet.transport import ServerTls
 from fedge.errors import InputError
+from fedge.traces import NoTraces, Traces
 from fedge.wire import is_loopback
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import DESCRIPTOR
@@ -71,6 +72,7 @@ async def serve(
     options: ServerOptions | None = None,
     is_revoked: Callable[[str], bool] = nobody,
     clock: Callable[[], float] = time.time,
+    traces: Traces | None = None,
 ) -> CentralServer:
     """Serves on `host:port` (port 0: any free one).
 
@@ -88,7 +90,9 @@ async def serve(
         ],
     )
     batcher = MicroBatcher(service.answer_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
-    servicer = CentralServicer(service, batcher, names_devices=tls is not None, is_revoked=is_revoked)
+    servicer = CentralServicer(
+        service, batcher, names_devices=tls is not None, is_revoked=is_revoked, traces=traces or NoTraces()
+    )
     central_pb2_grpc.add_CentralServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated code
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc-stubs knows the synchronous one only
     health_pb2_grpc.add_HealthServicer_to_server(status, server)

@@ -20,6 +20,7 @@ from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
 from fedge.identity import check_device_id
+from fedge.traces import NoTraces, Traces
 from fedge.wire import check_idempotency_key, query_from_proto
 from protos.fedge.central.v1.central_pb2 import (
     PURPOSE_UNSPECIFIED,
@@ -103,6 +104,7 @@ class CentralService:
         clock: Callable[[], float],
         max_remembered: int = 100_000,
         max_age_s: float = 24 * 3600.0,
+        traces: Traces | None = None,
     ) -> None:
         if not labels or len(set(labels)) != len(labels) or not all(labels):
             raise InputError(f"the labels must be distinct and not empty, got {list(labels)[:5]}")
@@ -112,6 +114,7 @@ class CentralService:
         self._pricing = pricing
         self._limits = limits
         self._clock = clock
+        self._traces = traces or NoTraces()
         self._memory = AnswerMemory(max_entries=max_remembered, max_age_s=max_age_s)
         self._served: dict[tuple[str, Purpose], Served] = {}
         self._count_lock = Lock()
@@ -198,7 +201,7 @@ class CentralService:
             claim.future.set_result(response)
 
     def _respond(self, queries: Sequence[Query]) -> list[AnswerResponse]:
-        with self._model_lock:
+        with self._traces.span("central.model", queries=len(queries)), self._model_lock:
             probabilities = np.asarray(self._model.predict(queries), dtype=np.float32)
         expected = (len(queries), len(self._labels))
         if probabilities.shape != expected:

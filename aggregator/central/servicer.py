@@ -21,6 +21,7 @@ from aggregator.central.errors import (
 from aggregator.central.service import CentralService
 from aggregator.fleet.peers import check_speaks_for_itself
 from fedge.errors import VerificationError
+from fedge.traces import Traces
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse, DescribeRequest, DescribeResponse
 
@@ -45,18 +46,26 @@ class CentralServicer(central_pb2_grpc.CentralServicer):
     """
 
     def __init__(
-        self, service: CentralService, batcher: MicroBatcher, *, names_devices: bool, is_revoked: Callable[[str], bool]
+        self,
+        service: CentralService,
+        batcher: MicroBatcher,
+        *,
+        names_devices: bool,
+        is_revoked: Callable[[str], bool],
+        traces: Traces,
     ) -> None:
         self._service = service
         self._batcher = batcher
         self._names_devices = names_devices
         self._is_revoked = is_revoked
+        self._traces = traces
 
     async def Answer(self, request: AnswerRequest, context: AnswerContext) -> AnswerResponse:  # noqa: N802 - the wire's name
         """One answer; see central.proto."""
         try:
-            self._check_caller(request.device_id, context)
-            return await self._batcher.answer(request, timeout_s=context.time_remaining())
+            with self._traces.span("central.answer", carried=_carried(context), purpose=request.purpose):
+                self._check_caller(request.device_id, context)
+                return await self._batcher.answer(request, timeout_s=context.time_remaining())
         except CentralError as error:
             await _abort(context, error)
 
@@ -73,6 +82,12 @@ class CentralServicer(central_pb2_grpc.CentralServicer):
                 raise DeviceRefusedError(str(error)) from None
         elif self._is_revoked(device_id):
             raise DeviceRefusedError(f"device {device_id[:128]!r} is revoked: enroll it again")
+
+
+def _carried(context: AnswerContext) -> dict[str, str]:
+    """The caller's trace context, as it came."""
+    given = context.invocation_metadata() or ()
+    return {key: value for key, value in given if key in ("traceparent", "tracestate") and isinstance(value, str)}
 
 
 async def _abort(context: AnswerContext, error: CentralError) -> NoReturn:

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.state import FederationState
+from fedge import logs
 
 
 class Pacer(Protocol):
@@ -33,7 +34,8 @@ def build_server_app(runner: Callable[[Grid], RoundRunner], state: FederationSta
     def main(grid: Grid, context: Context) -> None:
         current = state
         while pacer.wait(current.round_number + 1):
-            current, report = runner(grid).run(current)
-            pacer.keep(current, report)
+            with logs.context(round=current.round_number + 1):
+                current, report = runner(grid).run(current)
+                pacer.keep(current, report)
 
     return app

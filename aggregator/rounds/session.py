@@ -5,12 +5,13 @@ does not answer in time and keeps the time of each phase. A message that the pro
 never ends a session that could finish without it.
 """
 
+import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from aggregator.rounds.interfaces import NoProgress, Phase, Place, ProgressLog
 from aggregator.rounds.link import MAX_REASON, DeviceLink, Exchange, Reply
+from fedge import logs
 from fedge.errors import InputError
 from fedge.identity import check_device_id
 from fedge.secagg import (
@@ -34,6 +36,8 @@ from fedge.secagg import (
     decode,
 )
 from protos.fedge.rounds.v1 import rounds_pb2
+
+_log = logging.getLogger(__name__)
 
 CHECK_IN = "train.check_in"
 ROSTER = "query.roster"
@@ -203,7 +207,8 @@ class SessionDriver:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
         node_of: dict[str, int] = {}
         try:
-            return self._run_steps(plan, nodes, tally, node_of)
+            with logs.context(attempt=plan.attempt, purpose=plan.place.purpose):
+                return self._run_steps(plan, nodes, tally, node_of)
         except SessionAborted as aborted:
             tally.excluded |= {node_of[device] for device in aborted.exclude if device in node_of}
             raise
@@ -229,6 +234,8 @@ class SessionDriver:
                 entropy=self._entropy,
             )
             reported(len(roster))
+        logs.bind(session=state.session_id.hex())
+        _log.info("a session begins with %d devices", len(roster))
         for device, error in state.refused.items():
             self._drop(plan, tally, device, "roster", error)
         step, quorum = _Step(plan, tally, node_of), config.threshold(len(roster))
@@ -264,6 +271,7 @@ class SessionDriver:
         """The time of the block goes to the tally's ``name``; who watches is told of ``phase``."""
         with (
             tally.phase(name),
+            logs.context(phase=phase),
             self._progress.phase(plan.place, phase, expected=expected, needed=needed) as reported,
         ):
             yield reported
@@ -348,16 +356,8 @@ class SessionDriver:
     def _drop(self, plan: SessionPlan, tally: Tally, who: str, stage: str, why: str | SecAggError) -> None:
         tally.drop(who, stage, why)
         text = f"{who} left at {stage}: {str(why)[:MAX_REASON]}"
-        place = plan.place
-        self._progress.event(
-            "device.left",
-            text,
-            round_number=place.round_number,
-            attempt=place.attempt,
-            purpose=place.purpose,
-            device=who,
-            stage=stage,
-        )
+        _log.info("%s", text)
+        self._progress.event("device.left", text, **asdict(plan.place), device=who, stage=stage)
 
     def _exchange(
         self,

@@ -44,6 +44,7 @@ class ApiServer(uvicorn.Server):
         config = uvicorn.Config(
             app,
             log_level="warning",
+            log_config=None,  # by the process's own log, in its form
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -11,6 +11,7 @@ import pytest
 import edge_client
 
 NEVER_ON_A_DEVICE = {
+    "opentelemetry",
     "torch",
     "sklearn",
     "scipy",

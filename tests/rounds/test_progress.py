@@ -1,11 +1,14 @@
 """How a round is told while it goes, what an operator's wish does to the next one, and what is written of both."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from aggregator.rounds import service
 from aggregator.rounds.acting import Actor, act
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.interfaces import Place
@@ -201,3 +204,40 @@ def test_a_cohort_that_the_settings_no_longer_allow_is_left_out(
 ) -> None:
     act(database, "set", by=ANNA, at=1.0, n_min=8, cohort=8)
     assert Steering(database, progress, settings, period_s=1.0).settings == settings
+
+
+class Connected:
+    """Sixteen enrolled nodes, all of them connected."""
+
+    def refresh(self) -> None:
+        pass
+
+    def online(self) -> int:
+        return 16
+
+    enrolled = online
+
+
+def test_a_paused_service_begins_no_round_until_it_is_started(
+    database: Database, progress: StoredProgress, settings: RoundSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "NODES_POLL_S", 0.01)
+    parts = SimpleNamespace(clock=lambda: 100.0, stop=threading.Event(), settings=replace(settings, cohort=16))
+    steering = Steering(database, progress, parts.settings, period_s=0.0)
+    pacer = service.FleetPacer(parts, None, database, Connected(), progress=progress, steering=steering)  # type: ignore[arg-type]
+    assert pacer.wait(1)  # at once: nothing keeps it
+    act(database, "pause", by=ANNA, at=1.0, n_min=11)
+    began: list[bool] = []
+    waiting = threading.Thread(target=lambda: began.append(pacer.wait(2)))
+    waiting.start()
+    try:
+        while not database.happenings.events(kinds=["rounds.paused"]):
+            assert waiting.is_alive()
+        waiting.join(0.2)
+        assert waiting.is_alive() and began == []
+        act(database, "start", by=ANNA, at=2.0, n_min=11)
+        waiting.join(60.0)
+        assert began == [True]
+    finally:
+        parts.stop.set()
+        waiting.join()

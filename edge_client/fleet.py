@@ -4,8 +4,11 @@ All of it goes over one mutual-TLS way to the fleet's door. Flower is imported o
 """
 
 import logging
+import math
 import os
 import socket
+import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,12 +33,14 @@ NODE_PACE = Pace(1.0)
 """The node's own waits are inside its step, which ends only with the process or by a mistake."""
 MEMBERSHIP_PACE = Pace(300.0, first_wait_s=5.0)
 """How often the door is asked for revocations and new keys; certificates are renewed when they are due."""
+ASK_ANEW_S = 10.0
+"""How often a descriptor under an unknown round key may make the device ask the door at once."""
 
 
 def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
     """The plugs of an enrolled device."""
     door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
-    part = _Part(door)
+    part = FleetPart(door)
     loops = [part.membership_loop]
     if settings.node.mode != "off":
         loops.append(part.node_loop)
@@ -46,12 +51,14 @@ def _source(door: DoorChannel, home: DeviceHome, settings: DeviceSettings) -> Re
     return TufSource(home, door, settings.device_id)
 
 
-class _Part:
+class FleetPart:
     """The device's part in its fleet: what one loop renews, the other one goes by."""
 
     def __init__(self, door: DoorChannel) -> None:
         self._door = door
         self._participant: Participant | None = None
+        self._membership: Loop | None = None
+        self._asked_s = -math.inf
 
     def membership_loop(self, process: AgentProcess) -> Loop:
         """Renews certificates and fetches revocations and keys."""
@@ -68,9 +75,21 @@ class _Part:
                 process.renewed()
             if changes.reconnect and (participant := self._participant) is not None:
                 participant.take_identity(load_member(process.home, now=process.clock()))
-                participant.take_federation(_federation(process))
+                participant.take_federation(self.federation(process))
 
-        return Loop("membership", keep, MEMBERSHIP_PACE)
+        self._membership = Loop("membership", keep, MEMBERSHIP_PACE)
+        return self._membership
+
+    def ask_anew(self) -> None:
+        """Fetch keys now instead of at the next turn, at most every ASK_ANEW_S: others decide how often this is called."""
+        now_s = time.monotonic()
+        if self._membership is not None and now_s >= self._asked_s + ASK_ANEW_S:
+            self._asked_s = now_s
+            self._membership.wake()
+
+    def federation(self, process: AgentProcess) -> "Federation":
+        """What stands in the home now, and where to turn when the aggregator goes by another key."""
+        return replace(_federation(process), unknown_round_key=self.ask_anew)
 
     def node_loop(self, process: AgentProcess) -> Loop:
         """Takes part in rounds."""
@@ -84,7 +103,7 @@ class _Part:
 
             self._participant = participant = Participant(
                 identity=load_member(process.home, now=process.clock()),
-                federation=_federation(process),
+                federation=self.federation(process),
                 store=process.store,
                 releases=process.releases,
                 meter=process.meter,

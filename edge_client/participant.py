@@ -25,7 +25,17 @@ from fedge.costs import Kind
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
 from fedge.routing import Policy
-from fedge.secagg import CertificateVerifier, DevicePolicy, DeviceState, Session, SessionConfig, Vector, encode, expire
+from fedge.secagg import (
+    CertificateVerifier,
+    DevicePolicy,
+    DeviceState,
+    Session,
+    SessionConfig,
+    UnknownRoundKey,
+    Vector,
+    encode,
+    expire,
+)
 from protos.fedge.rounds.v1 import rounds_pb2
 
 SLOT = "session"
@@ -73,6 +83,8 @@ class Federation:
     """The least noise that its updates get, whatever a release says; 0: the release decides."""
     revocations_issued: Callable[[], float | None] = lambda: None
     """When the list behind ``revoked`` was signed; None where there is no such list (in simulation)."""
+    unknown_round_key: Callable[[], None] = lambda: None
+    """Told when a session is opened under another key than ``round_key``: it may have been changed since it was fetched."""
 
 
 @dataclass(slots=True)
@@ -161,7 +173,11 @@ class Participant:
         for good.
         """
         opened = self._opened()
-        state, reply = self._roles.handle_roster(self._state(), payload, self._conditions(opened))
+        try:
+            state, reply = self._roles.handle_roster(self._state(), payload, self._conditions(opened))
+        except UnknownRoundKey:
+            self._federation.unknown_round_key()
+            raise
         if state.accepted is not None:
             round_number, attempt = state.accepted
             self._store.sessions.accept(self._federation.name, round_number=round_number, attempt=attempt)

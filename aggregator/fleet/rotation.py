@@ -1,9 +1,10 @@
 """Changing keys while the fleet runs: the round key in one step, the two authorities in two steps with an overlap.
 
-A round key counts as soon as devices have fetched the root that names it; until then they skip rounds. An authority is
-announced first: from then on devices accept what it signs. Once they know it, the switch lets it issue, and the old one is
-accepted while certificates of its own may still be in use. Each step appends one trust root, signed by the authority that
-counts before it, and then puts the new key in the old one's place; a step that was cut short is finished by asking again.
+A round key counts as soon as devices have fetched the root that names it, which the first session under it makes them do
+at once. An authority is announced first: from then on devices accept what it signs. Once they know it, the switch lets it
+issue, and the old one is accepted while certificates of its own may still be in use. Each step appends one trust root,
+signed by the authority that counts before it, and then puts the new key in the old one's place; a step that was cut short is
+finished by asking again.
 """
 
 from collections.abc import Iterable

@@ -28,7 +28,12 @@ def open_engine(url: str) -> Engine:
     address = _address(url)
     shown = address.render_as_string(hide_password=True)
     try:
-        engine = create_engine(address, json_serializer=partial(json.dumps, allow_nan=False, sort_keys=True))
+        engine = create_engine(
+            address,
+            json_serializer=partial(json.dumps, allow_nan=False, sort_keys=True),
+            # A database in SQL_ASCII would hand out bytes for text; asked for UTF-8 it keeps and gives what we write.
+            connect_args={"client_encoding": "utf8"} if address.get_backend_name() == "postgresql" else {},
+        )
     except (SQLAlchemyError, ImportError) as error:
         raise InputError(f"cannot use the database {shown}: {error}") from None
     if address.get_backend_name() == "sqlite":

@@ -27,6 +27,11 @@ class Papers:
 def read(home: DeviceHome) -> tuple[DeviceSettings | None, Finding]:
     """The settings, if they can be used."""
     if not home.settings_file.exists():
+        if home.folder.exists() and (not home.folder.is_dir() or any(home.folder.iterdir())):
+            says = f"{home.folder} holds something else: no {home.settings_file.name} is in it"
+            return None, fail(
+                "settings", says, "name the device's folder with --home, or finish joining: fedge device enroll"
+            )
         says = f"{home.settings_file} does not exist: this device has not joined a fleet"
         return None, warn("settings", says, "fedge device enroll")
     try:

@@ -17,7 +17,15 @@ from fedge.secagg.device import (
     handle_unmask,
 )
 from fedge.secagg.device_state import DeviceState, Phase
-from fedge.secagg.errors import CodecError, MessageError, RefusedError, SecAggError, SessionAborted, StageError
+from fedge.secagg.errors import (
+    CodecError,
+    MessageError,
+    RefusedError,
+    SecAggError,
+    SessionAborted,
+    StageError,
+    UnknownRoundKey,
+)
 from fedge.secagg.policy import DevicePolicy
 from fedge.secagg.record import Outcome, RoundRecord, read_record
 from fedge.secagg.recovery import recover
@@ -53,6 +61,7 @@ __all__ = [
     "SessionConfig",
     "Stage",
     "StageError",
+    "UnknownRoundKey",
     "Vector",
     "create_bundle",
     "create_consistency_messages",

@@ -18,6 +18,10 @@ class MessageError(SecAggError):
     """A message is malformed, too long, signed by someone else, or says what it must not say."""
 
 
+class UnknownRoundKey(MessageError):  # noqa: N818 - a state of the device's trust, not only a fault of the message
+    """A descriptor is not signed by the round key that the device pins: forged, or the key was changed in between."""
+
+
 class StageError(SecAggError):
     """A message comes at a stage that has no place for it: too early, too late, or a second one that differs."""
 

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
-from fedge.secagg.errors import RefusedError, blaming
+from fedge.secagg.errors import MessageError, RefusedError, UnknownRoundKey, blaming
 from fedge.secagg.session import Descriptor, Session
 from fedge.secagg.wire import parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
@@ -95,9 +95,14 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
 def accept_descriptor(
     message: bytes, policy: DevicePolicy, *, suite: str, device_id: str, bundle: bytes
 ) -> tuple[Descriptor, pb.Roster]:
-    """The descriptor in a Roster message, signed and accepted, with the message. Raises RefusedError or MessageError."""
+    """The descriptor in a Roster message, signed and accepted, with the message. Raises RefusedError, MessageError or its
+    UnknownRoundKey.
+    """
     roster = parse(pb.Roster, message)
-    keys.verify(policy.round_key, "descriptor", roster.descriptor, roster.signature)
+    try:
+        keys.verify(policy.round_key, "descriptor", roster.descriptor, roster.signature)
+    except MessageError as error:
+        raise UnknownRoundKey(str(error)) from None
     descriptor = Descriptor.from_bytes(roster.descriptor)
     check_descriptor(descriptor, policy, suite=suite, device_id=device_id, bundle=bundle)
     return descriptor, roster

@@ -31,7 +31,7 @@ from fedge.randomness import derive
 from fedge.release import Release, flatten, sign_release
 from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums
-from fedge.secagg import DeviceState, Phase, RefusedError, SessionAborted, SessionConfig
+from fedge.secagg import DeviceState, Phase, RefusedError, SessionAborted, SessionConfig, UnknownRoundKey
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
@@ -607,6 +607,20 @@ def test_a_revocation_list_over_a_week_old_keeps_a_device_out_of_sessions(party)
 
 
 # Replays, retries and restarts.
+
+
+def test_a_descriptor_under_another_round_key_is_refused_and_told_and_the_next_under_the_new_key_is_taken(party):
+    told = []
+    name = party.names[0]
+    held = replace(party.federation(), round_key=Ed25519PrivateKey.generate().public_key())
+    party.participants[name].take_federation(replace(held, unknown_round_key=lambda: told.append(1)))
+    messages = party.open()
+    with pytest.raises(UnknownRoundKey, match=r"signature \(descriptor\) does not verify"):
+        party.participants[name].roster(messages[name])
+    assert told == [1]
+    party.participants[name].take_federation(replace(party.federation(), unknown_round_key=lambda: told.append(2)))
+    party.participants[name].roster(party.open(attempt=2)[name])
+    assert told == [1]
 
 
 def test_the_same_request_again_gets_the_same_reply(party):

@@ -6,7 +6,8 @@ import random
 import shutil
 import stat
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -21,7 +22,8 @@ from aggregator.fleet.rotation import announce, rotate_round_key, switch
 from aggregator.fleet.transport import ServerTls
 from aggregator.fleet.trust_log import MAX_STEPS
 from aggregator.settings import ServerHome
-from edge_client.door import credentials
+from edge_client import fleet
+from edge_client.door import DoorChannel, credentials
 from edge_client.enrolling import EnrollmentFailed, enroll
 from edge_client.membership import load_member, load_trust
 from edge_client.renewal import RenewalFailed, Renewer
@@ -50,6 +52,53 @@ def test_a_new_round_key_reaches_devices_over_the_door(federation):
     assert not step(federation, home).trust
     assert stat.S_IMODE((federation.home.keys / "round.pem").stat().st_mode) == 0o600
     assert federation.authority.devices()[0][1].trust_number == 2
+
+
+def test_a_session_under_an_unknown_round_key_makes_the_device_fetch_the_new_one_at_once_and_only_now_and_then(
+    federation, monkeypatch
+):
+    home = federation.enroll("kitchen")
+    door = DoorChannel(home, home.settings().fleet)
+    part = fleet.FleetPart(door)
+    process = SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock, renewed=lambda: None)
+    now_s = [100.0]
+    monkeypatch.setattr(fleet.time, "monotonic", lambda: now_s[0])
+    loop, woken = part.membership_loop(process), []
+    monkeypatch.setattr(loop, "wake", lambda: woken.append(now_s[0]))
+    held = part.federation(process)
+    for second in (100.0, 101.0, 109.0, 110.0, 111.0):
+        now_s[0] = second
+        held.unknown_round_key()
+    assert woken == [100.0, 110.0]
+    door.close()
+
+
+def test_a_device_that_is_told_of_an_unknown_round_key_holds_the_new_one_without_waiting_for_its_turn(
+    federation, monkeypatch
+):
+    home = federation.enroll("kitchen")
+    door = DoorChannel(home, home.settings().fleet)
+    stepped, fetched, step_now = Event(), Event(), Renewer.step
+
+    def noted(renewer):
+        changes = step_now(renewer)
+        stepped.set()
+        return changes
+
+    monkeypatch.setattr(Renewer, "step", noted)
+    part = fleet.FleetPart(door)
+    process = SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock, renewed=fetched.set)
+    loop = part.membership_loop(process)
+    loop.start()
+    assert stepped.wait(20)
+    rotate_round_key(federation.authority, federation.home)
+    assert not fetched.is_set()
+    part.federation(process).unknown_round_key()
+    assert fetched.wait(20)
+    loop.stop()
+    loop.join(20)
+    door.close()
+    assert load_trust(home).round_key == AggregatorKeys.open(federation.home.keys).round.public_key()
 
 
 def test_a_device_that_was_away_follows_every_step(federation):

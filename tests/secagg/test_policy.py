@@ -18,7 +18,7 @@ from secagg_cohort import (
 
 from fedge import secagg
 from fedge.errors import VerificationError
-from fedge.secagg import MessageError, RefusedError, StageError, keys
+from fedge.secagg import MessageError, RefusedError, StageError, UnknownRoundKey, keys
 from fedge.secagg.wire import sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -163,9 +163,9 @@ def test_entries_of_the_roster_have_a_name_and_a_hash(cohort):
 def test_only_the_pinned_round_key_opens_a_session(cohort):
     message = "the signature (descriptor) does not verify"
     unchanged = lambda descriptor: None  # noqa: E731
-    refuses(cohort, MessageError, message, roster=altered(cohort.messages[FIRST], unchanged, signer="other"))
+    refuses(cohort, UnknownRoundKey, message, roster=altered(cohort.messages[FIRST], unchanged, signer="other"))
     other = Cohort.open_fresh(4)
-    refuses(other, MessageError, message, roster=altered(other.messages[FIRST], unchanged, domain="record"))
+    refuses(other, UnknownRoundKey, message, roster=altered(other.messages[FIRST], unchanged, domain="record"))
 
 
 @pytest.mark.parametrize("last", [(7, 1), (7, 2), (8, 0)])

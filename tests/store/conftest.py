@@ -16,7 +16,7 @@ def url(request, tmp_path):
         pytest.skip("no PostgreSQL server: set FEDGE_TEST_POSTGRES_URL")
     name = f"fedge_{os.getpid()}_{abs(hash(str(tmp_path))):x}"
     address = make_url(server).set(drivername="postgresql+psycopg")
-    admin = create_engine(address, isolation_level="AUTOCOMMIT")
+    admin = create_engine(address, isolation_level="AUTOCOMMIT", connect_args={"client_encoding": "utf8"})
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
 

@@ -1,8 +1,10 @@
+import os
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine, make_url, text
 
 from aggregator.store import (
     AttemptRow,
@@ -192,3 +194,29 @@ def test_an_unusable_database_ends_in_one_line_without_its_password(url):
         Database.open(url)
     assert "secret" not in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_postgresql_database_in_sql_ascii_keeps_text_as_it_was_written():
+    server = os.environ.get("FEDGE_TEST_POSTGRES_URL")
+    if not server:
+        pytest.skip("no PostgreSQL server: set FEDGE_TEST_POSTGRES_URL")
+    name = f"fedge_ascii_{os.getpid()}"
+    admin = create_engine(
+        make_url(server).set(drivername="postgresql+psycopg"),
+        isolation_level="AUTOCOMMIT",
+        connect_args={"client_encoding": "utf8"},
+    )
+    with admin.connect() as connection:
+        made = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        connection.execute(text(made))
+    try:
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+        with Database.open(url, config={"workload": "häuser"}) as database:
+            database.save_round(ROUND, b"state")
+        with Database.open(url) as again:
+            assert again.config() == {"workload": "häuser"}
+            assert again.rounds() == [ROUND]
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()

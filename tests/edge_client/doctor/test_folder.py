@@ -20,6 +20,22 @@ def test_a_folder_without_settings_has_not_joined(tmp_path):
     assert (settings, finding.outcome, finding.remedy) == (None, "warn", "fedge device enroll")
 
 
+def test_a_folder_of_other_things_or_a_file_is_no_device_and_fails(tmp_path):
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"")
+    for place in (other, other / "cat.jpg"):
+        settings, finding = read(DeviceHome(place))
+        assert (settings, finding.outcome) == (None, "fail")
+        assert finding.says == f"{place} holds something else: no device.toml is in it"
+        assert "--home" in finding.remedy
+
+
+def test_a_folder_that_is_not_there_yet_has_not_joined(tmp_path):
+    settings, finding = read(DeviceHome(tmp_path / "later"))
+    assert (settings, finding.outcome) == (None, "warn")
+
+
 def test_settings_that_cannot_be_used_are_one_line(fleet):
     fleet.home.settings_file.write_text('device_id = "d"\nfleet = "a:1"\ncentral = "a:2"\nnonsense = 1\n')
     settings, finding = read(fleet.home)

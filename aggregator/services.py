@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 TUF_REFRESH_S = 300.0
 BILL_S = 5.0
+GRACE_S = 2
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
 
@@ -292,6 +293,7 @@ def serve_http(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_S,  # a reader of the stream of events never leaves by itself
         ws="none",
         ssl_certfile=None if tls is None else tls[0],
         ssl_keyfile=None if tls is None else tls[1],

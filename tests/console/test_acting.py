@@ -1,207 +1,197 @@
-"""Acting on a live fleet from the console: a real server's folder, a real login, and every act in the audit."""
+"""What a route that changes something is given: an operator, no other site's form, a confirmation."""
 
-import html
-import importlib.util
-import re
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
 from console_page import Page
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.testclient import TestClient
 
-from aggregator.console import create_app
+import aggregator.console.app as console_app
 from aggregator.console.auth.accounts import Accounts
 from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.roles import Role
-from aggregator.fleet.authority import Authority
-from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.offering import tuf_repository
-from aggregator.fleet.published import publish
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.operator import Operator
-from aggregator.settings import ServerHome
-from aggregator.store import Database
-from fedge.identity import Invitation
-from fedge.identity.wish import make_wish
-from fedge.release import sign_release
+from aggregator.console.auth.viewer import TheOperator, TheViewer
+from aggregator.console.shell.confirming import MAX_REASON, audited, confirmed
+from aggregator.console.shell.context import TheConsole
+from aggregator.console.shell.forms import MAX_FORM_BYTES, TheForm
+from aggregator.console.shell.templating import environment
+from aggregator.store import Database, StoreError
+from aggregator.store.audit import AuditStore
+from aggregator.store.views import UnknownRoundError
 
-ORIGIN = "http://127.0.0.1:8350"
 PASSWORD = "correct horse battery"
-_spec = importlib.util.spec_from_file_location("edge_parts", Path(__file__).parents[1] / "edge_client" / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_parts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_parts)
-release_key, make_release = _parts.release_key, _parts.make_release
+HERE = "http://127.0.0.1:8350"
+RIGHT = {"confirm": "device-7", "reason": "lost on  a train"}
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> ServerHome:
-    made = ServerHome(tmp_path / "server")
-    made.folder.mkdir(mode=0o700)
-    made.settings_file.write_text('federation = "test"\n')
-    keys, now = AggregatorKeys.open(made.keys), time.time()
-    Authority.found(
-        made.authority,
-        name="test",
-        release_key=keys.release.public_key(),
-        round_key=keys.round.public_key(),
-        now=now - 86_400,
-    )
-    publish(Authority(made.authority), made, ("localhost",), now=now)
-    return made
+def acts() -> list[tuple[str, str, str]]:
+    """Who did what to whom, as the route was reached."""
+    return []
 
 
 @pytest.fixture
-def fleet(home: ServerHome, make_release: Any) -> list[str]:
-    """A device that joined, and two releases, the second of them active. Gives the releases' ids."""
-    authority, now = Authority(home.authority), time.time()
-    keys = {
-        "identity_key": Ed25519PrivateKey.generate(),
-        "tls_key": ec.generate_private_key(ec.SECP256R1()),
-        "node_key": ec.generate_private_key(ec.SECP384R1()),
-    }
-    token = authority.new_token(now=now)
-    authority.join(token, make_wish(authority.trust().ca_name, "device-1", **keys), now=now)
-    key = AggregatorKeys.open(home.keys).release
-    registry, tuf = ReleaseRegistry(home.registry, key.public_key()), tuf_repository(home, home.settings())
-    tuf.create()
-    ids = []
-    for version in (1, 2):
-        made = make_release(scale=float(version), version=version)
-        ids.append(registry.publish(sign_release(made.manifest, made.files, key), at=now))
-        registry.promote(ids[-1], at=now, reason=f"round {version}")
-    tuf.publish(registry)
-    return ids
+def app(database: Database, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[str, str, str]]) -> FastAPI:
+    router = APIRouter()
 
+    @router.post("/devices/{device}/revoke")
+    def revoke(device: str, form: TheForm, operator: TheOperator, console: TheConsole) -> None:
+        reason = confirmed(form, target=device)
+        with audited(console, operator, "device.revoke", target=device, reason=reason, detail={"kind": "test"}):
+            if device == "unknown":
+                raise UnknownRoundError("there is no\ndevice unknown")
+            acts.append((operator.name, device, reason))
 
-@pytest.fixture
-def browser(home: ServerHome, fleet: list[str], database: Database) -> Iterator[TestClient]:
-    """An operator who is logged in."""
+    @router.delete("/api/v1/things/{thing}")
+    def unaware(thing: str) -> None:  # asks for nothing, and is protected all the same
+        acts.append(("?", thing, ""))
+
+    @router.get("/devices/{device}")
+    def shown(request: Request, device: str, viewer: TheViewer) -> Response:
+        source = (
+            '{% from "components.html" import confirm %}'
+            '{% call confirm("Revoke", "/devices/" ~ device ~ "/revoke", device, viewer) %}<i>more</i>{% endcall %}'
+        )
+        return Response(environment().from_string(source).render(device=device, viewer=viewer), media_type="text/html")
+
+    monkeypatch.setattr(console_app, "PROTECTED", (*console_app.PROTECTED, router))
     passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
     accounts = Accounts(database, passwords=passwords)
     accounts.add("ada", Role.OPERATOR, PASSWORD)
     accounts.add("vera", Role.VIEWER, PASSWORD)
-    about = {"federation": "test", "n_min": 11, "period_s": 60.0}
-    app = create_app(database, federation=about, operator=Operator(home), passwords=passwords)
-    yield entered(opened(app), "ada")
+    return console_app.create_app(database, passwords=passwords)
 
 
-def opened(app: Any) -> TestClient:
-    return TestClient(app, base_url=ORIGIN, headers={"Accept": "text/html"}, follow_redirects=False)
+Enter = Callable[[str], TestClient]
 
 
-def entered(browser: TestClient, name: str) -> TestClient:
-    form = Page(browser.get("/login").text).forms[-1]
-    answer = browser.post(form[""], data={**form, "name": name, "password": PASSWORD}, headers={"Origin": ORIGIN})
-    assert answer.status_code == 303
-    return browser
+@pytest.fixture
+def enter(app: FastAPI) -> Enter:
+    def enter(name: str) -> TestClient:
+        browser = TestClient(app, base_url=HERE, follow_redirects=False)
+        if name:
+            form = Page(browser.get("/login").text).forms[-1]
+            assert browser.post("/login", data={**form, "name": name, "password": PASSWORD}).status_code == 303
+        return browser
+
+    return enter
 
 
-def acts(database: Database) -> list[tuple[str, str, str]]:
-    """What stands in the audit of acts on the fleet, oldest first."""
-    rows = [row for row in database.audit.latest(50) if not row.action.startswith(("login", "account", "logout"))]
-    return [(row.action, row.target, row.reason) for row in reversed(rows)]
+def token_of(browser: TestClient) -> str:
+    return str(browser.get("/api/v1/session").json()["csrf"])
 
 
-def fill(browser: TestClient, path: str, action: str, **fields: str) -> Any:
-    """Find the form with that action on a page and send it, filled in."""
-    form = next(form for form in Page(browser.get(path).text).forms if form[""] == action)
-    return browser.post(action, data={**form, "reason": "for a test", **fields}, headers={"Origin": ORIGIN})
+def test_the_form_of_a_page_acts(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    browser = enter("ada")
+    form = Page(browser.get("/devices/device-7").text).forms[-1]
+    answer = browser.post(form[""], data={**form, **RIGHT}, headers={"Origin": HERE, "Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 200 and acts == [("ada", "device-7", "lost on a train")]
 
 
-def test_a_device_is_revoked_after_its_name_is_repeated_and_not_before(
-    browser: TestClient, home: ServerHome, database: Database
-) -> None:
-    refused = fill(browser, "/devices/device-1", "/devices/device-1/revoke", confirm="device-2")
-    assert refused.status_code == 422 and acts(database) == []
-    done = fill(browser, "/devices/device-1", "/devices/device-1/revoke", confirm="device-1")
-    assert done.status_code == 200 and "device-1 is revoked" in Page(done.text).text
-    assert Operator(home).devices()[0]["state"] == "revoked"
-    assert acts(database) == [("device.revoke", "device-1", "for a test")] and database.audit.broken() is None
-    assert "/devices/device-1/revoke" not in browser.get("/devices/device-1").text
-    assert "device.revoke" in Page(browser.get("/security").text).text
+def test_only_operators_are_shown_the_form_and_only_they_act(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    for name, status in (("vera", 403), ("", 401)):
+        browser = enter(name)
+        assert Page(browser.get("/devices/device-7").text).forms == []
+        sent = {**RIGHT, "csrf": token_of(browser)}
+        assert browser.post("/devices/device-7/revoke", data=sent).status_code == status
+        assert browser.delete("/api/v1/things/1").status_code == status
+    assert acts == []
 
 
-def test_an_invitation_lets_a_device_join_and_stands_in_no_record(
-    browser: TestClient, home: ServerHome, database: Database
-) -> None:
-    shown = fill(browser, "/devices", "/devices/invite", confirm="invite")
-    assert shown.headers["Cache-Control"] == "no-store"
-    secret = re.search(r'id="secret">([^<]+)<', shown.text)
-    assert secret is not None
-    invitation = Invitation.from_text(html.unescape(secret[1]))
-    assert len(invitation.token) == 32
-    assert all(secret[1] not in str(row) for row in database.audit.latest(50))
+def test_another_sites_form_does_not_act(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
+    browser, other = enter("ada"), enter("ada")
+    right = {**RIGHT, "csrf": token_of(browser)}
+    for sent, headers in (
+        ({**right, "csrf": ""}, {}),
+        ({**right, "csrf": token_of(other)}, {}),
+        (right, {"Origin": "http://127.0.0.1:3000"}),
+        (right, {"Origin": "null"}),
+        (right, {"Sec-Fetch-Site": "same-site"}),
+        (right, {"Sec-Fetch-Site": "cross-site"}),
+    ):
+        assert browser.post("/devices/device-7/revoke", data=sent, headers=headers).status_code == 403
+    assert browser.delete("/api/v1/things/1").status_code == 403
+    assert acts == []
+    assert browser.delete("/api/v1/things/1", headers={"X-CSRF-Token": right["csrf"]}).status_code == 200  # as htmx sends it
 
 
-def test_a_release_is_rolled_back_and_promoted_again(
-    browser: TestClient, home: ServerHome, fleet: list[str], database: Database
-) -> None:
-    said = fill(browser, "/releases", "/releases/rollback", confirm="roll back")
-    assert f"{fleet[1][:12]} is rolled back" in Page(said.text).text
-    states = {one["release"]: one["state"] for one in Operator(home).releases()}
-    assert states == {fleet[0]: "active", fleet[1]: "rolled_back"}
-    again = browser.post(
-        "/releases/rollback",
-        data={**Page(browser.get("/releases").text).forms[-1], "confirm": "roll back", "reason": "once more"},
-        headers={"Origin": ORIGIN},
-    )
-    assert again.status_code == 422  # there is none before it
-    assert [action for action, *_ in acts(database)] == ["release.rollback", "release.rollback", "release.rollback.failed"]
-
-
-def test_rounds_are_paused_resized_and_resumed(browser: TestClient, database: Database) -> None:
-    fill(browser, "/rounds", "/rounds/pause", confirm="pause")
-    assert database.controls.get().state == "paused" and database.controls.get().by == "ada"
-    fill(browser, "/rounds", "/rounds/set", confirm="set", cohort="16", period_s="30")
-    fill(browser, "/rounds", "/rounds/resume", confirm="resume")
-    now = database.controls.get()
-    assert (now.state, now.cohort, now.period_s) == ("running", 16, 30.0)
-    assert [action for action, *_ in acts(database)] == ["rounds.pause", "rounds.set", "rounds.resume"]
+def test_a_script_acts_with_an_operators_token(app: FastAPI, database: Database, acts: list[tuple[str, str, str]]) -> None:
+    accounts = Accounts(database)
+    for name, status in (("vera", 403), ("ada", 200)):
+        script = TestClient(app, base_url=HERE, headers={"Authorization": f"Bearer {accounts.new_api_token(name)}"})
+        assert script.post("/devices/device-7/revoke", data=RIGHT).status_code == status
+    assert acts == [("ada", "device-7", "lost on a train")]
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("change", "said"),
     [
-        ({"cohort": "3"}, "a cohort of 3 cannot be"),
-        ({"cohort": "many"}, "cohort is 'many': give a number"),
-        ({"cohort": "12.5"}, "give a whole number"),
-        ({"period_s": "nan"}, "give a number"),
-        ({"period_s": "-1"}, "a period of -1 s cannot be"),
-        ({}, "changes nothing"),
+        ({"confirm": "device-8"}, "must say device-7"),
+        ({"confirm": ""}, "must say device-7"),
+        ({"reason": " \t"}, "a reason is missing"),
+        ({"reason": "x" * (MAX_REASON + 1)}, "more than the 500 allowed"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_changes_nothing(
-    browser: TestClient, database: Database, fields: dict[str, str], said: str
+def test_without_the_name_and_a_reason_nothing_happens(
+    enter: Enter, acts: list[tuple[str, str, str]], change: dict[str, str], said: str
 ) -> None:
-    answer = fill(browser, "/rounds", "/rounds/set", confirm="set", **fields)
-    assert answer.status_code == 422 and said in Page(answer.text).text
-    assert database.controls.get().cohort is None and acts(database) == []
+    browser = enter("ada")
+    answer = browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser), **change})
+    assert answer.status_code == 422 and said in answer.json()["error"] and acts == []
 
 
-def test_a_viewer_sees_no_forms_and_may_not_act(browser: TestClient, home: ServerHome, database: Database) -> None:
-    viewer = entered(
-        TestClient(browser.app, base_url=ORIGIN, headers={"Accept": "text/html"}, follow_redirects=False), "vera"
-    )
-    for path in ("/rounds", "/devices", "/devices/device-1", "/releases"):
-        assert [form[""] for form in Page(viewer.get(path).text).forms] == ["/logout"]
-    answer = viewer.post("/devices/device-1/revoke", data={"confirm": "device-1", "reason": "x"}, headers={"Origin": ORIGIN})
-    assert answer.status_code == 403 and Operator(home).devices()[0]["state"] == "member" and acts(database) == []
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"a=" + b"x" * MAX_FORM_BYTES, 413),
+        (b"&".join(b"a%d=1" % n for n in range(300)), 400),
+        (b"a=%ff", 400),
+        (b"\xff=1", 400),
+    ],
+)
+def test_a_form_that_is_too_large_or_no_text_is_refused(enter: Enter, body: bytes, status: int) -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert enter("ada").post("/devices/device-7/revoke", content=body, headers=kind).status_code == status
 
 
-def test_over_a_recorded_run_there_is_nothing_to_act_on(database: Database) -> None:
-    passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
-    Accounts(database, passwords=passwords).add("ada", Role.OPERATOR, PASSWORD)
-    app = create_app(database, passwords=passwords)
-    browser = entered(opened(app), "ada")
-    form = Page(browser.get("/").text).forms[-1]
-    data = {**form, "confirm": "pause", "reason": "x"}
-    assert browser.post("/rounds/pause", data=data, headers={"Origin": ORIGIN}).status_code == 409
-    assert database.controls.get().state == "running"
+def records(database: Database) -> list[tuple[str, str, str, str, str, dict[str, object]]]:
+    """Oldest first, without the logins."""
+    rows = [row for row in database.audit.latest(50) if row.action != "login"][::-1]
+    return [(row.actor, row.role, row.action, row.target, row.reason, dict(row.detail)) for row in rows]
+
+
+def test_an_act_is_in_the_audit_with_who_what_whom_and_why(enter: Enter, database: Database) -> None:
+    browser = enter("ada")
+    assert browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser)}).status_code == 200
+    assert records(database) == [("ada", "operator", "device.revoke", "device-7", "lost on a train", {"kind": "test"})]
+
+
+def test_an_act_that_fails_is_in_the_audit_as_one(enter: Enter, database: Database) -> None:
+    browser = enter("ada")
+    sent = {"confirm": "unknown", "reason": "lost", "csrf": token_of(browser)}
+    assert browser.post("/devices/unknown/revoke", data=sent).status_code == 404
+    first, second = records(database)
+    assert first[:5] == ("ada", "operator", "device.revoke", "unknown", "lost") and second[2] == "device.revoke.failed"
+    assert second[5]["error"] == "there is no device unknown" and isinstance(second[5]["of"], int)
+
+
+def test_what_cannot_be_written_down_does_not_happen(
+    enter: Enter, acts: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = enter("ada")
+    right = {**RIGHT, "csrf": token_of(browser)}
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("the database cannot add to the audit: disk full")
+
+    monkeypatch.setattr(AuditStore, "append", full)
+    assert browser.post("/devices/device-7/revoke", data=right).status_code == 503 and acts == []
+
+
+def test_nothing_that_was_refused_is_in_the_audit(enter: Enter, database: Database) -> None:
+    for name in ("ada", "vera", ""):
+        enter(name).post("/devices/device-7/revoke", data=RIGHT)
+    assert records(database) == []

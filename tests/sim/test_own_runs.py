@@ -77,7 +77,8 @@ def test_an_intent_that_nobody_asks_on_its_day_waits_and_everywhere_means_everyo
 
 def test_only_the_other_devices_handwriting_counts_and_only_answers_that_stay_local() -> None:
     truth, owner = np.array([7, 7, 7, 7, 7, 1]), np.array([0, 1, 1, 1, 2, 1])
-    answers = Answers(np.array([7, 7, 7, 3, 7, 1]), np.zeros(6), np.array([1, 1, 0, 1, 1, 1], dtype=bool))
+    local, nobody = np.array([1, 1, 0, 1, 1, 1], dtype=bool), np.zeros(6, dtype=bool)
+    answers = Answers(np.array([7, 7, 7, 3, 7, 1]), np.zeros(6), local, human=nobody, ruled=nobody)
     assert shares(answers, truth, owner, intent=7, device=2) == (0.5, 0.25)
     assert shares(answers, truth, owner, intent=7, device=None) == (0.6, 0.2)
     assert shares(answers, truth, owner, intent=5, device=None) == (0.0, 0.0)

@@ -164,8 +164,12 @@ def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
     done = eventually(learned)[0]
     assert done["survivors"] == 4 and done["cohort"] == 4
     assert told("rounds", "show", str(done["round"]), "--home", home)["usd"]["central_compute"] > 0
-    with urlopen(f"{console}metrics", timeout=30) as page:
-        assert b'fedge_cost_usd_total{kind="probes",payer="operator"}' in page.read()
+
+    def billed() -> bool:  # central books what it answered every few seconds
+        with urlopen(f"{console}metrics", timeout=30) as page:
+            return b'fedge_cost_usd_total{kind="probes",payer="operator"}' in page.read()
+
+    eventually(billed)
     agents = list(up["addresses"]["agents"].values())
     eventually(lambda: all(read(f"{url}/health")["release"] != first for url in agents))
 

@@ -1,0 +1,207 @@
+"""Acting on a live fleet from the console: a real server's folder, a real login, and every act in the audit."""
+
+import html
+import importlib.util
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
+from console_page import Page
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi.testclient import TestClient
+
+from aggregator.console import create_app
+from aggregator.console.auth.accounts import Accounts
+from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.roles import Role
+from aggregator.fleet.authority import Authority
+from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.offering import tuf_repository
+from aggregator.fleet.published import publish
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.operator import Operator
+from aggregator.settings import ServerHome
+from aggregator.store import Database
+from fedge.identity import Invitation
+from fedge.identity.wish import make_wish
+from fedge.release import sign_release
+
+ORIGIN = "http://127.0.0.1:8350"
+PASSWORD = "correct horse battery"
+_spec = importlib.util.spec_from_file_location("edge_parts", Path(__file__).parents[1] / "edge_client" / "conftest.py")
+assert _spec is not None and _spec.loader is not None
+_parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_parts)
+release_key, make_release = _parts.release_key, _parts.make_release
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> ServerHome:
+    made = ServerHome(tmp_path / "server")
+    made.folder.mkdir(mode=0o700)
+    made.settings_file.write_text('federation = "test"\n')
+    keys, now = AggregatorKeys.open(made.keys), time.time()
+    Authority.found(
+        made.authority,
+        name="test",
+        release_key=keys.release.public_key(),
+        round_key=keys.round.public_key(),
+        now=now - 86_400,
+    )
+    publish(Authority(made.authority), made, ("localhost",), now=now)
+    return made
+
+
+@pytest.fixture
+def fleet(home: ServerHome, make_release: Any) -> list[str]:
+    """A device that joined, and two releases, the second of them active. Gives the releases' ids."""
+    authority, now = Authority(home.authority), time.time()
+    keys = {
+        "identity_key": Ed25519PrivateKey.generate(),
+        "tls_key": ec.generate_private_key(ec.SECP256R1()),
+        "node_key": ec.generate_private_key(ec.SECP384R1()),
+    }
+    token = authority.new_token(now=now)
+    authority.join(token, make_wish(authority.trust().ca_name, "device-1", **keys), now=now)
+    key = AggregatorKeys.open(home.keys).release
+    registry, tuf = ReleaseRegistry(home.registry, key.public_key()), tuf_repository(home, home.settings())
+    tuf.create()
+    ids = []
+    for version in (1, 2):
+        made = make_release(scale=float(version), version=version)
+        ids.append(registry.publish(sign_release(made.manifest, made.files, key), at=now))
+        registry.promote(ids[-1], at=now, reason=f"round {version}")
+    tuf.publish(registry)
+    return ids
+
+
+@pytest.fixture
+def browser(home: ServerHome, fleet: list[str], database: Database) -> Iterator[TestClient]:
+    """An operator who is logged in."""
+    passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
+    accounts = Accounts(database, passwords=passwords)
+    accounts.add("ada", Role.OPERATOR, PASSWORD)
+    accounts.add("vera", Role.VIEWER, PASSWORD)
+    about = {"federation": "test", "n_min": 11, "period_s": 60.0}
+    app = create_app(database, federation=about, operator=Operator(home), passwords=passwords)
+    yield entered(opened(app), "ada")
+
+
+def opened(app: Any) -> TestClient:
+    return TestClient(app, base_url=ORIGIN, headers={"Accept": "text/html"}, follow_redirects=False)
+
+
+def entered(browser: TestClient, name: str) -> TestClient:
+    form = Page(browser.get("/login").text).forms[-1]
+    answer = browser.post(form[""], data={**form, "name": name, "password": PASSWORD}, headers={"Origin": ORIGIN})
+    assert answer.status_code == 303
+    return browser
+
+
+def acts(database: Database) -> list[tuple[str, str, str]]:
+    """What stands in the audit of acts on the fleet, oldest first."""
+    rows = [row for row in database.audit.latest(50) if not row.action.startswith(("login", "account", "logout"))]
+    return [(row.action, row.target, row.reason) for row in reversed(rows)]
+
+
+def fill(browser: TestClient, path: str, action: str, **fields: str) -> Any:
+    """Find the form with that action on a page and send it, filled in."""
+    form = next(form for form in Page(browser.get(path).text).forms if form[""] == action)
+    return browser.post(action, data={**form, "reason": "for a test", **fields}, headers={"Origin": ORIGIN})
+
+
+def test_a_device_is_revoked_after_its_name_is_repeated_and_not_before(
+    browser: TestClient, home: ServerHome, database: Database
+) -> None:
+    refused = fill(browser, "/devices/device-1", "/devices/device-1/revoke", confirm="device-2")
+    assert refused.status_code == 422 and acts(database) == []
+    done = fill(browser, "/devices/device-1", "/devices/device-1/revoke", confirm="device-1")
+    assert done.status_code == 200 and "device-1 is revoked" in Page(done.text).text
+    assert Operator(home).devices()[0]["state"] == "revoked"
+    assert acts(database) == [("device.revoke", "device-1", "for a test")] and database.audit.broken() is None
+    assert "/devices/device-1/revoke" not in browser.get("/devices/device-1").text
+    assert "device.revoke" in Page(browser.get("/security").text).text
+
+
+def test_an_invitation_lets_a_device_join_and_stands_in_no_record(
+    browser: TestClient, home: ServerHome, database: Database
+) -> None:
+    shown = fill(browser, "/devices", "/devices/invite", confirm="invite")
+    assert shown.headers["Cache-Control"] == "no-store"
+    secret = re.search(r'id="secret">([^<]+)<', shown.text)
+    assert secret is not None
+    invitation = Invitation.from_text(html.unescape(secret[1]))
+    assert len(invitation.token) == 32
+    assert all(secret[1] not in str(row) for row in database.audit.latest(50))
+
+
+def test_a_release_is_rolled_back_and_promoted_again(
+    browser: TestClient, home: ServerHome, fleet: list[str], database: Database
+) -> None:
+    said = fill(browser, "/releases", "/releases/rollback", confirm="roll back")
+    assert f"{fleet[1][:12]} is rolled back" in Page(said.text).text
+    states = {one["release"]: one["state"] for one in Operator(home).releases()}
+    assert states == {fleet[0]: "active", fleet[1]: "rolled_back"}
+    again = browser.post(
+        "/releases/rollback",
+        data={**Page(browser.get("/releases").text).forms[-1], "confirm": "roll back", "reason": "once more"},
+        headers={"Origin": ORIGIN},
+    )
+    assert again.status_code == 422  # there is none before it
+    assert [action for action, *_ in acts(database)] == ["release.rollback", "release.rollback", "release.rollback.failed"]
+
+
+def test_rounds_are_paused_resized_and_resumed(browser: TestClient, database: Database) -> None:
+    fill(browser, "/rounds", "/rounds/pause", confirm="pause")
+    assert database.controls.get().state == "paused" and database.controls.get().by == "ada"
+    fill(browser, "/rounds", "/rounds/set", confirm="set", cohort="16", period_s="30")
+    fill(browser, "/rounds", "/rounds/resume", confirm="resume")
+    now = database.controls.get()
+    assert (now.state, now.cohort, now.period_s) == ("running", 16, 30.0)
+    assert [action for action, *_ in acts(database)] == ["rounds.pause", "rounds.set", "rounds.resume"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"cohort": "3"}, "a cohort of 3 cannot be"),
+        ({"cohort": "many"}, "cohort is 'many': give a number"),
+        ({"cohort": "12.5"}, "give a whole number"),
+        ({"period_s": "nan"}, "give a number"),
+        ({"period_s": "-1"}, "a period of -1 s cannot be"),
+        ({}, "changes nothing"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_changes_nothing(
+    browser: TestClient, database: Database, fields: dict[str, str], said: str
+) -> None:
+    answer = fill(browser, "/rounds", "/rounds/set", confirm="set", **fields)
+    assert answer.status_code == 422 and said in Page(answer.text).text
+    assert database.controls.get().cohort is None and acts(database) == []
+
+
+def test_a_viewer_sees_no_forms_and_may_not_act(browser: TestClient, home: ServerHome, database: Database) -> None:
+    viewer = entered(
+        TestClient(browser.app, base_url=ORIGIN, headers={"Accept": "text/html"}, follow_redirects=False), "vera"
+    )
+    for path in ("/rounds", "/devices", "/devices/device-1", "/releases"):
+        assert [form[""] for form in Page(viewer.get(path).text).forms] == ["/logout"]
+    answer = viewer.post("/devices/device-1/revoke", data={"confirm": "device-1", "reason": "x"}, headers={"Origin": ORIGIN})
+    assert answer.status_code == 403 and Operator(home).devices()[0]["state"] == "member" and acts(database) == []
+
+
+def test_over_a_recorded_run_there_is_nothing_to_act_on(database: Database) -> None:
+    passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
+    Accounts(database, passwords=passwords).add("ada", Role.OPERATOR, PASSWORD)
+    app = create_app(database, passwords=passwords)
+    browser = entered(opened(app), "ada")
+    form = Page(browser.get("/").text).forms[-1]
+    data = {**form, "confirm": "pause", "reason": "x"}
+    assert browser.post("/rounds/pause", data=data, headers={"Origin": ORIGIN}).status_code == 409
+    assert database.controls.get().state == "running"

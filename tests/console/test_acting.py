@@ -37,7 +37,7 @@ def acts() -> list[tuple[str, str, str]]:
 def app(database: Database, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[str, str, str]]) -> FastAPI:
     router = APIRouter()
 
-    @router.post("/devices/{device}/revoke")
+    @router.post("/gadgets/{device}/revoke")
     def revoke(device: str, form: TheForm, operator: TheOperator, console: TheConsole) -> None:
         reason = confirmed(form, target=device)
         with audited(console, operator, "device.revoke", target=device, reason=reason, detail={"kind": "test"}):
@@ -49,11 +49,11 @@ def app(database: Database, monkeypatch: pytest.MonkeyPatch, acts: list[tuple[st
     def unaware(thing: str) -> None:  # asks for nothing, and is protected all the same
         acts.append(("?", thing, ""))
 
-    @router.get("/devices/{device}")
+    @router.get("/gadgets/{device}")
     def shown(request: Request, device: str, viewer: TheViewer) -> Response:
         source = (
             '{% from "components.html" import confirm %}'
-            '{% call confirm("Revoke", "/devices/" ~ device ~ "/revoke", device, viewer) %}<i>more</i>{% endcall %}'
+            '{% call confirm("Revoke", "/gadgets/" ~ device ~ "/revoke", device, viewer) %}<i>more</i>{% endcall %}'
         )
         return Response(environment().from_string(source).render(device=device, viewer=viewer), media_type="text/html")
 
@@ -86,7 +86,7 @@ def token_of(browser: TestClient) -> str:
 
 def test_the_form_of_a_page_acts(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
     browser = enter("ada")
-    form = Page(browser.get("/devices/device-7").text).forms[-1]
+    form = Page(browser.get("/gadgets/device-7").text).forms[-1]
     answer = browser.post(form[""], data={**form, **RIGHT}, headers={"Origin": HERE, "Sec-Fetch-Site": "same-origin"})
     assert answer.status_code == 200 and acts == [("ada", "device-7", "lost on a train")]
 
@@ -94,9 +94,9 @@ def test_the_form_of_a_page_acts(enter: Enter, acts: list[tuple[str, str, str]])
 def test_only_operators_are_shown_the_form_and_only_they_act(enter: Enter, acts: list[tuple[str, str, str]]) -> None:
     for name, status in (("vera", 403), ("", 401)):
         browser = enter(name)
-        assert Page(browser.get("/devices/device-7").text).forms == []
+        assert Page(browser.get("/gadgets/device-7").text).forms == []
         sent = {**RIGHT, "csrf": token_of(browser)}
-        assert browser.post("/devices/device-7/revoke", data=sent).status_code == status
+        assert browser.post("/gadgets/device-7/revoke", data=sent).status_code == status
         assert browser.delete("/api/v1/things/1").status_code == status
     assert acts == []
 
@@ -112,7 +112,7 @@ def test_another_sites_form_does_not_act(enter: Enter, acts: list[tuple[str, str
         (right, {"Sec-Fetch-Site": "same-site"}),
         (right, {"Sec-Fetch-Site": "cross-site"}),
     ):
-        assert browser.post("/devices/device-7/revoke", data=sent, headers=headers).status_code == 403
+        assert browser.post("/gadgets/device-7/revoke", data=sent, headers=headers).status_code == 403
     assert browser.delete("/api/v1/things/1").status_code == 403
     assert acts == []
     assert browser.delete("/api/v1/things/1", headers={"X-CSRF-Token": right["csrf"]}).status_code == 200  # as htmx sends it
@@ -122,7 +122,7 @@ def test_a_script_acts_with_an_operators_token(app: FastAPI, database: Database,
     accounts = Accounts(database)
     for name, status in (("vera", 403), ("ada", 200)):
         script = TestClient(app, base_url=HERE, headers={"Authorization": f"Bearer {accounts.new_api_token(name)}"})
-        assert script.post("/devices/device-7/revoke", data=RIGHT).status_code == status
+        assert script.post("/gadgets/device-7/revoke", data=RIGHT).status_code == status
     assert acts == [("ada", "device-7", "lost on a train")]
 
 
@@ -139,7 +139,7 @@ def test_without_the_name_and_a_reason_nothing_happens(
     enter: Enter, acts: list[tuple[str, str, str]], change: dict[str, str], said: str
 ) -> None:
     browser = enter("ada")
-    answer = browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser), **change})
+    answer = browser.post("/gadgets/device-7/revoke", data={**RIGHT, "csrf": token_of(browser), **change})
     assert answer.status_code == 422 and said in answer.json()["error"] and acts == []
 
 
@@ -154,7 +154,7 @@ def test_without_the_name_and_a_reason_nothing_happens(
 )
 def test_a_form_that_is_too_large_or_no_text_is_refused(enter: Enter, body: bytes, status: int) -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert enter("ada").post("/devices/device-7/revoke", content=body, headers=kind).status_code == status
+    assert enter("ada").post("/gadgets/device-7/revoke", content=body, headers=kind).status_code == status
 
 
 def records(database: Database) -> list[tuple[str, str, str, str, str, dict[str, object]]]:
@@ -165,14 +165,14 @@ def records(database: Database) -> list[tuple[str, str, str, str, str, dict[str,
 
 def test_an_act_is_in_the_audit_with_who_what_whom_and_why(enter: Enter, database: Database) -> None:
     browser = enter("ada")
-    assert browser.post("/devices/device-7/revoke", data={**RIGHT, "csrf": token_of(browser)}).status_code == 200
+    assert browser.post("/gadgets/device-7/revoke", data={**RIGHT, "csrf": token_of(browser)}).status_code == 200
     assert records(database) == [("ada", "operator", "device.revoke", "device-7", "lost on a train", {"kind": "test"})]
 
 
 def test_an_act_that_fails_is_in_the_audit_as_one(enter: Enter, database: Database) -> None:
     browser = enter("ada")
     sent = {"confirm": "unknown", "reason": "lost", "csrf": token_of(browser)}
-    assert browser.post("/devices/unknown/revoke", data=sent).status_code == 404
+    assert browser.post("/gadgets/unknown/revoke", data=sent).status_code == 404
     first, second = records(database)
     assert first[:5] == ("ada", "operator", "device.revoke", "unknown", "lost") and second[2] == "device.revoke.failed"
     assert second[5]["error"] == "there is no device unknown" and isinstance(second[5]["of"], int)
@@ -188,10 +188,10 @@ def test_what_cannot_be_written_down_does_not_happen(
         raise StoreError("the database cannot add to the audit: disk full")
 
     monkeypatch.setattr(AuditStore, "append", full)
-    assert browser.post("/devices/device-7/revoke", data=right).status_code == 503 and acts == []
+    assert browser.post("/gadgets/device-7/revoke", data=right).status_code == 503 and acts == []
 
 
 def test_nothing_that_was_refused_is_in_the_audit(enter: Enter, database: Database) -> None:
     for name in ("ada", "vera", ""):
-        enter(name).post("/devices/device-7/revoke", data=RIGHT)
+        enter(name).post("/gadgets/device-7/revoke", data=RIGHT)
     assert records(database) == []

@@ -4,7 +4,7 @@ from fedge.routing.certificate import GridTest, clopper_pearson_upper, grid_test
 from fedge.routing.confidence import TEMPERATURE_GRID, ConfidenceKind, best_temperature, confidence, nll_sums, softmax
 from fedge.routing.grid import DEFAULT_GRID, bin_index, from_above, histogram
 from fedge.routing.policy import Policy, Rule
-from fedge.routing.probes import is_probe, probe_rate
+from fedge.routing.probes import is_probe, probe_rate, probe_weight
 from fedge.routing.router import AnsweredBy, Mode, Reason, Route, local_candidate, route
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement, certificate_state, running_upper, statement
@@ -36,6 +36,7 @@ __all__ = [
     "local_candidate",
     "nll_sums",
     "probe_rate",
+    "probe_weight",
     "probes_needed",
     "route",
     "running_upper",

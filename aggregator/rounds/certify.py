@@ -1,17 +1,14 @@
 """The certificate half of a round: probe counts of a cohort become a threshold and two statements about it.
 
-The grid test uses the newest evidence that suffices: probes newer than the last published threshold if they pass (the
-release's statement is then valid), else all probes (it is then called empirical: older probes shaped the training through
-what was escalated).
+The threshold is the one that all probes give. The release's statement about it is valid where the probes newer than the last
+published threshold pass there as well, by themselves; else it is called empirical: older probes shaped the training through
+what was escalated.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedge.layouts import CountSums
-from fedge.routing.certificate import GridTest, grid_test
+from fedge.routing.certificate import GridTest, grid_test, grid_test_at
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement, statement
@@ -36,13 +33,9 @@ def certify(
     The tolerance of the grid test follows from the past alone: the probes that are tested must not choose their own bar.
     """
     delta = 1.0 - policy.confidence
-    running = past + RunningBound(counts.running_seen, counts.running_disagreed)
+    running = past + RunningBound(past.weight * counts.running_seen, past.weight * counts.running_disagreed)
     tolerance = effective_risk(past, max_risk=policy.max_risk, delta=delta)
-    fresh = _walk(counts.new_seen, counts.new_disagreed, tolerance, delta, policy.grid)
-    pooled = _walk(counts.seen, counts.disagreed, tolerance, delta, policy.grid)
-    # A valid statement is preferred only where it costs no local answers: it may pass at a stricter threshold alone.
-    use_fresh = fresh.index is not None and (pooled.index is None or fresh.index <= pooled.index)
-    chosen = fresh if use_fresh else pooled
+    chosen, use_fresh = _choose(counts, tolerance, delta, policy.grid)
     certificate = statement(
         release_id=release_id,
         round=round_number,
@@ -59,7 +52,16 @@ def certify(
     return certificate, running
 
 
-def _walk(
-    seen: NDArray[np.int64], disagreed: NDArray[np.int64], tolerance: float, delta: float, grid: tuple[float, ...]
-) -> GridTest:
-    return grid_test(seen, disagreed, max_risk=tolerance, delta=delta, grid=grid)
+def _choose(counts: CountSums, tolerance: float, delta: float, grid: tuple[float, ...]) -> tuple[GridTest, bool]:
+    """The outcome to publish, and whether it rests on new probes alone."""
+    new = counts.new_seen, counts.new_disagreed
+    fresh = grid_test(*new, max_risk=tolerance, delta=delta, grid=grid)
+    pooled = grid_test(counts.seen, counts.disagreed, max_risk=tolerance, delta=delta, grid=grid)
+    if fresh.index is None:
+        return pooled, False
+    if pooled.index is None:  # the older probes speak against a model or a stream that is no more
+        return fresh, True
+    # Where few new probes would go lower than all of them together they are mostly lucky. They passed the stricter threshold
+    # too, so the statement there is valid. A valid one that needs a threshold stricter than all probes do is not preferred.
+    both = grid_test_at(fresh, pooled.index, *new, delta=delta, grid=grid)
+    return (pooled, False) if both is None else (both, True)

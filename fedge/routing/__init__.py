@@ -6,7 +6,7 @@ from fedge.routing.constraint import RuleCount, Violations, example_weights, vio
 from fedge.routing.grid import DEFAULT_GRID, bin_index, from_above, histogram
 from fedge.routing.limits import AskingLimits, TokenBucket
 from fedge.routing.policy import Policy, Rule
-from fedge.routing.probes import is_probe, probe_rate
+from fedge.routing.probes import is_probe, probe_rate, probe_weight
 from fedge.routing.router import RULED, AnsweredBy, Mode, Reason, Route, local_candidate, route
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement, certificate_state, running_upper, statement
@@ -44,6 +44,7 @@ __all__ = [
     "local_candidate",
     "nll_sums",
     "probe_rate",
+    "probe_weight",
     "probes_needed",
     "route",
     "running_upper",

@@ -27,6 +27,7 @@ at best 69 and 76 % stay local):
 False statements of the chosen rule in these cells: 2.2 to 4.8 % of draws, delta allows 5.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,30 @@ def grid_test(
     return GridTest(passed, float(points[passed]), above[passed], wrong[passed], bound, tested)
 
 
+def grid_test_at(
+    passed: GridTest,
+    index: int,
+    seen: ArrayLike,
+    disagreed: ArrayLike,
+    *,
+    delta: float,
+    grid: Sequence[float] = DEFAULT_GRID,
+) -> GridTest | None:
+    """The same walk's outcome at the stricter threshold ``index``; None where the walk started below it.
+
+    All thresholds that a walk passes hold together at 1 - ``delta``, so any of them may be chosen, for whatever reason.
+    """
+    points = check_grid(grid)
+    above, wrong = _check_bins(seen, disagreed, points.size)
+    if passed.index is None:
+        return None
+    start = passed.index + passed.tested - (2 if passed.index else 1)  # a walk that ended above 0 tested one that failed
+    if not passed.index <= index <= start:
+        return None
+    bound = clopper_pearson_upper(wrong[index], above[index], delta)
+    return GridTest(index, float(points[index]), above[index], wrong[index], bound, passed.tested)
+
+
 def _start(above: list[int], max_risk: float, delta: float) -> int:
     """Index of the strictest threshold whose probes bear as many disagreements as a third of all probes bears, at most
     START_ALLOWANCE; -1 where no threshold has the probes to bear none.
@@ -122,7 +147,8 @@ def _start(above: list[int], max_risk: float, delta: float) -> int:
     allowed = 0
     while allowed < START_ALLOWANCE and _passes(allowed + 1, above[0] // 3, max_risk, delta):
         allowed += 1
-    return max((index for index, count in enumerate(above) if _passes(allowed, count, max_risk, delta)), default=-1)
+    # Counts fall with the index and more probes never fail where fewer pass: a binary search.
+    return bisect_left(above, 1, key=lambda count: 0 if _passes(allowed, count, max_risk, delta) else 1) - 1
 
 
 def _passes(disagreed: int, seen: int, max_risk: float, delta: float) -> bool:

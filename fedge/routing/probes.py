@@ -13,8 +13,8 @@ from fedge.errors import InputError
 RATE_BEFORE_THRESHOLD = 0.30
 """While everything escalates a probe costs nothing extra, it only keeps the query out of training."""
 
-RATE_STEPS: tuple[tuple[int, float], ...] = ((0, 0.10), (4_000, 0.05), (10_000, 0.02), (25_000, 0.01))
-"""(local probes so far, rate from there on)."""
+RATE_STEPS: tuple[tuple[int, float], ...] = ((0, 0.10), (4_000, 0.05), (16_000, 0.02), (91_000, 0.01))
+"""(weight of the local probes so far, rate from there on): 4,000, 10,000 and 25,000 probes, each with its `probe_weight`."""
 
 
 def is_probe(content_hash: bytes, device_key: bytes, rate: float) -> bool:
@@ -30,10 +30,18 @@ def is_probe(content_hash: bytes, device_key: bytes, rate: float) -> bool:
 def probe_rate(local_probes: int, threshold_published: bool) -> float:
     """The rate for the coming period, from past counts only: 0.30 while everything escalates, then 0.10 down to 0.01.
 
-    ``local_probes`` counts the fleet's probes that would have been answered on the device, over the whole run.
+    ``local_probes`` weighs the fleet's probes that would have been answered on the device, over the whole run.
     """
     if local_probes < 0:
         raise InputError(f"local_probes is a count, not {local_probes}")
     if not threshold_published:
         return RATE_BEFORE_THRESHOLD
     return [rate for start, rate in RATE_STEPS if local_probes >= start][-1]
+
+
+def probe_weight(local_probes: int) -> int:
+    """How many probes one that comes next stands for: 1 at the first rate, 2, 5 and 10 where fewer are drawn.
+
+    So that all local answers weigh the same in the running statement, however many of them were probed.
+    """
+    return round(RATE_STEPS[0][1] / probe_rate(local_probes, threshold_published=True))

@@ -42,8 +42,9 @@ def effective_risk(running: RunningBound, *, max_risk: float, delta: float) -> f
         raise InputError(f"delta {delta!r} must lie strictly between 0 and 1")
     evidence = -math.log(delta)
     low, high = -1, int(HORIZON * max_risk) + 1  # with `low` more disagreements (if any) the aim is met, with `high` not
+    weight = running.weight
     while high - low > 1:
         middle = (low + high) // 2
-        met = (running + RunningBound(HORIZON, middle)).log_capital(AIM * max_risk) >= evidence
+        met = (running + RunningBound(weight * HORIZON, weight * middle)).log_capital(AIM * max_risk) >= evidence
         low, high = (middle, high) if met else (low, middle)
     return min(max_risk, max(FLOOR * max_risk, low / HORIZON))

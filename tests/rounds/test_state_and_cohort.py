@@ -126,6 +126,26 @@ def test_old_probes_alone_make_it_empirical() -> None:
     assert statement.threshold == 0.9 and statement.release_statement == "empirical"
 
 
+def test_new_probes_that_would_go_lower_than_all_of_them_vouch_for_the_threshold_of_all() -> None:
+    counts = sums([900, 900], [200, 2], [400, 500], [2, 1], (0, 0))
+    statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert (statement.threshold, statement.release_statement) == (0.9, "valid")
+    assert (statement.seen, statement.disagreed) == (500, 1)  # what the new ones say of it
+
+
+def test_new_probes_alone_decide_where_older_ones_allow_nothing() -> None:
+    counts = sums([900, 900], [200, 200], [400, 500], [2, 1], (0, 0))
+    statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
+    assert (statement.threshold, statement.release_statement) == (0.5, "valid")
+
+
+def test_pairs_count_as_often_as_their_rate_is_lower() -> None:
+    counts = sums([0, 900], [0, 2], [0, 900], [0, 2], (300, 10))
+    for past, after in ((3_999, 4_299), (4_000, 4_600), (16_000, 17_500), (91_000, 94_000)):
+        _, running = certify(counts, RunningBound(past, 50), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+        assert running == RunningBound(after, 50 + 10 * (after - past) // 300)
+
+
 def test_the_lower_threshold_wins_over_the_valid_statement() -> None:
     counts = sums([900, 900], [2, 2], [100, 900], [60, 2], (0, 0))
     statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)

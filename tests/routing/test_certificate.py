@@ -11,7 +11,7 @@ from scipy import stats
 
 from fedge.errors import InputError
 from fedge.routing import DEFAULT_GRID, GridTest, clopper_pearson_upper, grid_test, probes_needed
-from fedge.routing.certificate import START_ALLOWANCE, binomial_cdf
+from fedge.routing.certificate import START_ALLOWANCE, binomial_cdf, grid_test_at
 
 GRID = (0.2, 0.4, 0.6, 0.8)
 counts = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -150,6 +150,22 @@ def test_the_start_never_bears_more_than_its_allowance():
     most = probes_needed(0.05, 0.05, START_ALLOWANCE)
     assert walk([100_000, 0, 0, most], [0, 0, 0, 0]).tested == 4
     assert walk([100_000, 0, 1, most - 1], [0, 0, 0, 0]).tested == 3
+
+
+def test_a_walk_answers_for_every_threshold_that_it_passed_and_no_other():
+    """The first walk passes 0.8, 0.6 and 0.4 and fails at 0.2; the second starts at 0.6, for lack of probes above."""
+    seen, disagreed = [100, 100, 100, 200], [32, 5, 2, 1]
+    passed = walk(seen, disagreed)
+    at = [grid_test_at(passed, index, seen, disagreed, delta=0.05, grid=GRID) for index in range(4)]
+    assert at[0] is None
+    assert [(one.threshold, one.seen, one.disagreed) for one in at[1:]] == [(0.4, 400, 8), (0.6, 300, 3), (0.8, 200, 1)]
+    assert at[1] == passed and at[3].bound == clopper_pearson_upper(1, 200, 0.05)
+    seen = [100, 100, 190, 10]
+    passed = walk(seen, [0, 0, 0, 0])
+    assert (passed.index, passed.tested) == (0, 3)
+    assert grid_test_at(passed, 2, seen, [0, 0, 0, 0], delta=0.05, grid=GRID).seen == 200
+    assert grid_test_at(passed, 3, seen, [0, 0, 0, 0], delta=0.05, grid=GRID) is None
+    assert grid_test_at(walk([1] * 4, [0] * 4), 3, [1] * 4, [0] * 4, delta=0.05, grid=GRID) is None
 
 
 @settings(max_examples=30, deadline=None)

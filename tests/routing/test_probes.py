@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedge.errors import InputError
-from fedge.routing import is_probe, probe_rate
+from fedge.routing import is_probe, probe_rate, probe_weight
 
 KEY = bytes(range(32))
 
@@ -68,13 +68,30 @@ def test_the_rate_steps_down_with_the_evidence():
         (0, 0.10),
         (3_999, 0.10),
         (4_000, 0.05),
-        (9_999, 0.05),
-        (10_000, 0.02),
-        (24_999, 0.02),
-        (25_000, 0.01),
+        (15_999, 0.05),
+        (16_000, 0.02),
+        (90_999, 0.02),
+        (91_000, 0.01),
         (10**9, 0.01),
     ]
     for count, rate in steps:
         assert probe_rate(count, True) == rate
     with pytest.raises(InputError, match="count"):
         probe_rate(-1, True)
+
+
+def test_a_probe_stands_for_as_many_queries_at_every_rate():
+    weights = [probe_weight(start) for start in (0, 4_000, 16_000, 91_000)]
+    assert weights == [1, 2, 5, 10]
+    assert [weight * probe_rate(start, True) for weight, start in zip(weights, (0, 4_000, 16_000, 91_000), strict=True)] == [
+        pytest.approx(0.10)
+    ] * 4
+
+
+def test_the_rate_falls_after_4000_10000_and_25000_probes():
+    weighed, falls = 0, []
+    for probe in range(30_000):
+        if probe_weight(weighed) != probe_weight(max(0, weighed - probe_weight(max(0, weighed - 1)))):
+            falls.append(probe)
+        weighed += probe_weight(weighed)
+    assert falls == [4_000, 10_000, 25_000]

@@ -25,8 +25,11 @@ def test_tilts_and_weights_make_a_mixture():
 
 @given(states, st.floats(0, 1))
 def test_the_capital_is_the_mixture_written_out(state, risk):
-    n, s = state.seen, state.disagreed
-    terms = [math.log(w) + s * math.log1p(-c) - n * math.log1p(-c * risk) for c, w in zip(TILTS, WEIGHTS, strict=True)]
+    n, s, m = state.seen, state.disagreed, 1 if state.seen < 4000 else 2
+    terms = [
+        math.log(w) + s * math.log1p(-c) - n / m * math.log1p(-(1 - (1 - c) ** m) * risk)
+        for c, w in zip(TILTS, WEIGHTS, strict=True)
+    ]
     top = max(terms)
     expected = top + math.log(math.fsum(math.exp(t - top) for t in terms))
     assert state.log_capital(risk) == pytest.approx(expected, rel=1e-12, abs=1e-12)
@@ -69,8 +72,9 @@ def test_the_bound_pays_for_holding_at_all_times(state, delta):
     assert state.upper(delta) >= clopper_pearson_upper(state.disagreed, state.seen, delta) - 1e-12
 
 
-@given(states, deltas)
+@given(states.filter(lambda state: state.seen != 3999), deltas)
 def test_agreement_lowers_the_bound_disagreement_raises_it_confidence_costs(state, delta):
+    """While the rate stays: where it falls, the bound pays at once for the heavier probes to come."""
     bound = state.upper(delta)
     assert (state + RunningBound(1, 0)).upper(delta) <= bound
     assert (state + RunningBound(1, 1)).upper(delta) >= bound or bound == 1.0
@@ -92,16 +96,64 @@ def test_states_add_up(a, b, c):
 
 @pytest.mark.parametrize(
     ("seen", "disagreed", "bound"),
-    [(59, 0, 0.088), (300, 6, 0.052), (1000, 20, 0.035), (1500, 45, 0.044), (3000, 90, 0.040), (5000, 200, 0.049)],
+    [(59, 0, 0.088), (300, 6, 0.052), (1000, 20, 0.035), (1500, 45, 0.044), (3000, 90, 0.040)],
 )
 def test_the_table_in_the_docstring_is_what_is_computed(seen, disagreed, bound):
     assert round(RunningBound(seen, disagreed).upper(0.05), 3) == bound
 
 
 def test_the_bound_closes_in_on_the_mean():
-    widths = [RunningBound(n, n * 3 // 100).upper(0.05) - 0.03 for n in (300, 3_000, 30_000, 300_000)]
+    widths = [RunningBound(n, n * 3 // 100).upper(0.05) - 0.03 for n in (300, 3_000, 30_000, 300_000, 3_000_000)]
     assert widths == sorted(widths, reverse=True)
-    assert widths[-1] < 0.0015
+    assert widths[-1] < 0.003  # 0.001 if probes never got rarer
+
+
+def test_a_rarer_probe_weighs_more_and_the_bound_pays_for_it():
+    assert [RunningBound(seen).weight for seen in (0, 3999, 4000, 16_000, 91_000)] == [1, 1, 2, 5, 10]
+    before, after = RunningBound(3999, 120).upper(0.05), RunningBound(4000, 120).upper(0.05)
+    assert 1.05 < after / before < 1.15
+
+
+def test_the_weighted_capital_is_at_most_each_martingale_written_out():
+    """The inequality of the module's docstring: for weights up to m and any risks, never above the true martingale."""
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        m = int(rng.choice([1, 2, 5, 10]))
+        weights = rng.integers(1, m + 1, size=30)
+        risks, c = rng.random(30) ** 3, rng.choice(TILTS)
+        martingale = -np.log1p(-risks * -np.expm1(weights * np.log1p(-c))).sum()
+        mean = (weights * risks).sum() / weights.sum()
+        assert -weights.sum() / m * np.log1p(-(1 - (1 - c) ** m) * mean) <= martingale + 1e-9
+
+
+def ever_above(runs: int, *, weighted: bool) -> float:
+    """Share of streams in which what was answered ever disagreed more, in the mean, than the bound at 0.9 says. 200 probes a
+    round; after the rate has fallen at 4,000, the risk rises from 2 to 8 %.
+    """
+    rng, missed = np.random.default_rng(17), 0
+    for _ in range(runs):
+        state, risk_sum, answered, broken = RunningBound(), 0.0, 0.0, False
+        for number in range(49):
+            risk, weight = (0.02, 1) if number < 20 else (0.08, 2)
+            wrong = int(rng.binomial(200, risk))
+            risk_sum, answered = risk_sum + weight * 200 * risk, answered + weight * 200
+            if weighted:
+                assert state.weight == weight
+                state += RunningBound(200 * weight, wrong * weight)
+                capital = state.log_capital(risk_sum / answered)
+            else:
+                state += RunningBound(200, wrong)
+                terms = np.log(WEIGHTS) + state.disagreed * np.log1p(-np.array(TILTS))
+                terms -= state.seen * np.log1p(-np.array(TILTS) * risk_sum / answered)
+                capital = float(np.log(np.exp(terms).sum()))
+            broken = broken or capital > -math.log(0.1)
+        missed += broken
+    return missed / runs
+
+
+def test_the_bound_holds_for_what_was_answered_where_the_rate_falls_before_the_risk_rises():
+    assert ever_above(200, weighted=True) <= 0.1 + 3 * math.sqrt(0.1 * 0.9 / 200)
+    assert ever_above(200, weighted=False) > 0.9  # why probes have weights
 
 
 @pytest.mark.parametrize(("seen", "disagreed"), [(3, 4), (3, -1), (-1, 0)])

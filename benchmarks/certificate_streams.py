@@ -1,0 +1,274 @@
+"""One stream of queries through the real certificate code, with the truth beside every promise.
+
+A stream is a fleet's traffic, drawn with replacement from a recording, so that the true risk of every threshold is known.
+The coin is `is_probe`, the counts are `histogram` in `CountsLayout`, cohorts are `split_cohorts`, and each round's
+statement is `certify`'s, whose threshold and probe rate the next round's queries meet: nothing of the certificate is written
+anew here.
+
+What the sums lack is as in a real round: a device that is away reports its pairs in a later round; a cohort whose session is
+aborted after its vectors left has spent them, and they are in no sum ever.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.cohort import COHORT_MAX, split_cohorts
+from benchmarks.certificate_recording import Recording
+from fedge.layouts import CountsLayout, CountSums
+from fedge.randomness import derive, generator, root_seed
+from fedge.routing import (
+    DEFAULT_GRID,
+    CertificateStatement,
+    RunningBound,
+    certificate_state,
+    clopper_pearson_upper,
+    histogram,
+    is_probe,
+    probe_rate,
+)
+
+DAY_S = 86_400.0
+COHORT = 32
+NEW_SHARE = 0.5  # of the traffic after a shift
+Issue = Callable[..., tuple[CertificateStatement, RunningBound]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A kind of stream. ``probes``: about how many over all rounds. ``skew``: Dirichlet parameter of each device's topics
+    (None: devices are alike). ``shift_after``: share of the rounds after which half of the traffic is of topics that nobody
+    asked before and out of scope. ``absent``: chance that a device misses a session, ``lost``: that a cohort's is aborted.
+    """
+
+    name: str
+    probes: int
+    rounds: int = 12
+    devices: int = 96
+    skew: float | None = None
+    shift_after: float | None = None
+    absent: float = 0.0
+    lost: float = 0.0
+    max_risk: float = 0.05
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One round's statement and the truth.
+
+    ``release_risk``: of the threshold, on the traffic that its probes came from. ``probed_risk``: mean risk over the probes,
+    with their weights, that the running bound speaks of. ``made``: share of all queries answered locally so far that
+    really disagreed.
+    """
+
+    statement: CertificateStatement
+    release_risk: float | None
+    probed_risk: float | None
+    made: float | None
+    local_share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Traffic:
+    """Who asks what. ``topics`` float64 [phase, device, topic]: chances; ``items``: queries of each topic."""
+
+    topics: NDArray[np.float64]
+    items: list[NDArray[np.int64]]
+
+    def draw(self, rng: np.random.Generator, phase: int, queries: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(device, item) of each query."""
+        device = rng.integers(self.topics.shape[1], size=queries)
+        edges = self.topics[phase].cumsum(axis=1)[device]
+        topic = (rng.random(queries)[:, None] * edges[:, -1:] >= edges).sum(axis=1)
+        sizes, starts, flat = self._flat()
+        return device, flat[starts[topic] + (rng.random(queries) * sizes[topic]).astype(np.int64)]
+
+    def weights(self, phase: int, queries: int) -> NDArray[np.float64]:
+        """The fleet's chance of each query, float64 [n]."""
+        weights, chances = np.zeros(queries), self.topics[phase].mean(axis=0)
+        for chance, items in zip(chances, self.items, strict=True):
+            weights[items] = chance / len(items)
+        return weights
+
+    def _flat(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        sizes = np.array([len(items) for items in self.items])
+        return sizes, np.cumsum(sizes) - sizes, np.concatenate(self.items)
+
+
+@dataclass(slots=True, eq=False)
+class _Probes:
+    """What the devices remember of their probes, one entry each."""
+
+    device: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    item: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    publication: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    phase: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    disagreed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    pending: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    risk: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    weight: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    summed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+    def add(self, **columns: NDArray[np.generic]) -> None:
+        for name, values in columns.items():
+            setattr(self, name, np.concatenate([getattr(self, name), values]))
+
+    def mean_risk(self) -> float | None:
+        """Mean risk, with their weights, of the probes whose pairs were summed."""
+        risk, weight = self.risk[self.summed], self.weight[self.summed]
+        return float((risk * weight).sum() / weight.sum()) if len(risk) else None
+
+
+def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issue = certify) -> Iterator[Outcome]:
+    """The rounds of one stream. ``issue`` other than `certify` is for controls."""
+    root = derive(root_seed(seed), "stream", condition.name, condition.probes)
+    rng = generator(root, "draws")
+    traffic = _traffic(recording, condition, rng)
+    weights = [traffic.weights(phase, recording.queries) for phase in range(len(traffic.topics))]
+    keys = [derive(root, "probe key", device) for device in range(condition.devices)]
+    policy = CertificatePolicy(
+        max_risk=condition.max_risk, confidence=condition.confidence, lifetime_s=7 * DAY_S, grid=DEFAULT_GRID
+    )
+    probes, running = _Probes(), RunningBound()
+    live, threshold, rate = recording.release(1), None, probe_rate(0, threshold_published=False)
+    publication = known = local = disagreed = asked = 0
+    for number in range(1, condition.rounds + 1):
+        phase = int(condition.shift_after is not None and number > condition.shift_after * condition.rounds)
+        queries = max(1, round(condition.probes / condition.rounds / rate))
+        device, item = traffic.draw(rng, phase, queries)
+        contents = [(asked + i).to_bytes(32, "big") for i in range(queries)]
+        asked += queries
+        probe = np.array([is_probe(content, keys[who], rate) for content, who in zip(contents, device, strict=True)])
+        stays = recording.local(live, threshold)
+        answered = item[~probe & stays[item]]
+        local, disagreed = local + len(answered), disagreed + int(recording.disagreed[live, answered].sum())
+        drawn = item[probe]
+        count = np.ones(len(drawn), dtype=np.int64)
+        probes.add(
+            device=device[probe],
+            item=drawn,
+            publication=known * count,
+            phase=phase * count,
+            disagreed=recording.disagreed[live, drawn],
+            pending=stays[drawn],
+            risk=np.full(len(drawn), _risk(recording, live, stays, weights[phase]) or 0.0),
+            weight=running.weight * count,
+            summed=np.zeros(len(drawn), dtype=bool),
+        )
+        candidate = recording.release(number)
+        counts, told = _sums(recording, candidate, condition, probes, publication, number, rng=rng, seed=root)
+        if counts is None:
+            continue  # as a real round: what devices have goes on
+        statement, running = issue(
+            counts, running, policy, release_id=f"{number:064x}", round_number=number, now=number * DAY_S
+        )
+        tested = told & ((probes.publication >= publication) | (statement.release_statement != "valid"))
+        live, threshold, rate, known = candidate, statement.threshold, statement.probe_rate, number
+        publication = publication if threshold is None else number
+        keeps = recording.local(live, threshold)
+        shares = np.bincount(probes.phase[tested], minlength=len(weights)) / max(1, tested.sum())
+        mixed = sum((share * weight for share, weight in zip(shares, weights, strict=True)), np.zeros(recording.queries))
+        yield Outcome(
+            statement=statement,
+            release_risk=_risk(recording, live, keeps, mixed),
+            probed_risk=probes.mean_risk(),
+            made=disagreed / local if local else None,
+            local_share=float(weights[phase][keeps].sum()),
+        )
+
+
+def peeking(
+    counts: CountSums, past: RunningBound, policy: CertificatePolicy, **about: Any
+) -> tuple[CertificateStatement, RunningBound]:
+    """`certify` with a bound that is wrong on purpose: Clopper-Pearson, valid for one look, looked at in every round."""
+    statement, running = certify(counts, past, policy, **about)
+    bound = clopper_pearson_upper(running.disagreed, running.seen, 1 - policy.confidence) if running.seen else None
+    state = certificate_state(statement.threshold, bound, policy.max_risk)
+    return replace(statement, running_bound=bound, state=state), running
+
+
+def unproven(
+    counts: CountSums, past: RunningBound, policy: CertificatePolicy, **about: Any
+) -> tuple[CertificateStatement, RunningBound]:
+    """`certify` that promises what it has not shown: its grid test at even odds, not at the confidence it states."""
+    return certify(counts, past, replace(policy, confidence=0.5), **about)
+
+
+def _traffic(recording: Recording, condition: Condition, rng: np.random.Generator) -> _Traffic:
+    names = [int(name) for name in np.unique(recording.topic[recording.topic >= 0])]
+    items = [np.flatnonzero(recording.topic == name) for name in names]
+    sizes = np.array([len(of_topic) for of_topic in items], dtype=np.float64)
+    wrong = np.array([recording.disagreed[-1, of_topic].mean() for of_topic in items])
+    if condition.skew is None:
+        mixes = np.tile(sizes / sizes.sum(), (condition.devices, 1))
+    else:
+        mixes = rng.dirichlet(np.full(len(names), condition.skew), size=condition.devices)
+    outside = np.flatnonzero(recording.topic < 0)
+    oos = recording.oos_share if len(outside) else 0.0
+    if len(outside):
+        items.append(outside)
+        mixes = np.hstack([mixes * (1 - oos), np.full((condition.devices, 1), oos)])
+    if condition.shift_after is None:
+        return _Traffic(mixes[None], items)
+    new = np.zeros(len(items))
+    hardest = np.argsort(-wrong)[: max(1, len(names) // 3)]
+    new[hardest] = 1.0 / len(hardest)
+    before = mixes * (new == 0)
+    if len(outside):
+        new[-1] = 1.0  # as much out of scope as of new topics
+    before /= before.sum(axis=1, keepdims=True)
+    return _Traffic(np.stack([before, (1 - NEW_SHARE) * before + NEW_SHARE * new / new.sum()]), items)
+
+
+def _sums(
+    recording: Recording,
+    release: int,
+    condition: Condition,
+    probes: _Probes,
+    publication: int,
+    number: int,
+    *,
+    rng: np.random.Generator,
+    seed: bytes,
+) -> tuple[CountSums | None, NDArray[np.bool_]]:
+    """What a round's cohorts sum to, and which probes are in it. Marks pairs that left as spent, summed or not."""
+    layout, total = CountsLayout(len(DEFAULT_GRID)), None
+    told = np.zeros(len(probes.item), dtype=bool)
+    away = rng.random(condition.devices) < condition.absent
+    count = partial(histogram, grid=DEFAULT_GRID)
+    for nodes in split_cohorts(range(condition.devices), COHORT, limit=COHORT_MAX, seed=seed, round_number=number):
+        there = np.array([node for node in nodes if not away[node]], dtype=np.int64)
+        mine = np.isin(probes.device, there)
+        item, pairs = probes.item[mine], mine & probes.pending
+        sure, wrong, may = (of[release, item] for of in (recording.confidence, recording.disagreed, recording.eligible))
+        seen, disagreed = count(sure, wrong, eligible=may)
+        new_seen, new_disagreed = count(sure, wrong, eligible=may & (probes.publication[mine] >= publication))
+        integers = layout.encode(
+            seen=seen,
+            disagreed=disagreed,
+            new_seen=new_seen,
+            new_disagreed=new_disagreed,
+            running_seen=int(pairs.sum()),
+            running_disagreed=int((pairs & probes.disagreed).sum()),
+        )
+        probes.pending = probes.pending & ~mine
+        if not len(there) or rng.random() < condition.lost:
+            continue
+        sums = layout.decode(integers)
+        sums.check(devices=len(there))
+        total = sums if total is None else total + sums
+        told |= mine
+        probes.summed = probes.summed | pairs
+    return total, told
+
+
+def _risk(recording: Recording, release: int, local: NDArray[np.bool_], weights: NDArray[np.float64]) -> float | None:
+    """P(disagrees with central | answered locally) on the fleet's traffic; None where nothing is."""
+    kept = weights[local].sum()
+    return float(weights[local & recording.disagreed[release]].sum() / kept) if kept > 0 else None

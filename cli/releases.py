@@ -33,7 +33,7 @@ def group() -> None:
 
 @app.command("list")
 def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
-    """One line a release, in the order of publication: version, state, channel, and why it is in that state."""
+    """One line a release, in the order of publication: version, state, channel, certificate, and why it is in that state."""
     from rich.console import Console
     from rich.table import Table
 
@@ -43,7 +43,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         print(json.dumps(entries))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("release", "version", "state", "channel", "certified", "since"):
+    for name in ("release", "version", "state", "channel", "certificate", "since"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for entry in entries:
@@ -53,7 +53,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
             str(entry["version"]),
             entry["state"],
             f"{channel} {entry['share']:.0%}" if entry["share"] is not None else channel,
-            "yes" if entry["certified"] else "no",
+            entry["certificate"] or "-",
             time.strftime("%m-%d %H:%M", time.gmtime(entry["since"])),
             entry["reason"],
         )
@@ -129,6 +129,17 @@ def restored(home: ServerHomeOption = None) -> None:
     print("signed anew, with versions moved ahead: devices go on at their next look")
 
 
+def _certificate(registry: "ReleaseRegistry", release_id: str) -> str | None:
+    """What the release's certificate says: certified, empirical or none; or that it has expired. None where it has none."""
+    from fedge.routing import CertificateStatement
+
+    document = registry.certificate(release_id)
+    if document is None:
+        return None
+    statement = CertificateStatement.from_bytes(document.statement)
+    return "expired" if time.time() >= statement.expires_at else statement.state
+
+
 def _entries(registry: "ReleaseRegistry") -> list[dict[str, Any]]:
     canary, last = registry.canary(), {move.release_id: move for move in registry.history()}
     entries = []
@@ -142,7 +153,7 @@ def _entries(registry: "ReleaseRegistry") -> list[dict[str, Any]]:
                 "state": release.state,
                 "channel": "stable" if release.state == "active" else "canary" if on_canary else None,
                 "share": canary.share if canary is not None and on_canary else None,
-                "certified": release.certified,
+                "certificate": _certificate(registry, release.release_id),
                 "since": move.at,
                 "reason": move.reason,
             }

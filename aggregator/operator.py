@@ -18,6 +18,7 @@ from aggregator.fleet.tuf_repository import TufRepository
 from aggregator.settings import ServerHome
 from fedge.errors import InputError
 from fedge.identity import Invitation, TrustRoot
+from fedge.routing import CertificateStatement
 
 MAX_REASON = 200
 TOKEN_MINUTES = 15.0
@@ -91,11 +92,20 @@ class Operator:
                     "channel": "stable" if release.state == "active" else "canary" if on_canary else None,
                     "share": canary.share if canary is not None and on_canary else None,
                     "certified": release.certified,
+                    "certificate": self._certificate(registry, release.release_id),
                     "since": move.at,
                     "reason": move.reason,
                 }
             )
         return entries
+
+    def _certificate(self, registry: ReleaseRegistry, release_id: str) -> str | None:
+        """What a release's certificate says: certified, empirical or none; or that it has expired. None where it has none."""
+        document = registry.certificate(release_id)
+        if document is None:
+            return None
+        statement = CertificateStatement.from_bytes(document.statement)
+        return "expired" if self.clock() >= statement.expires_at else statement.state
 
     def find_release(self, wanted: str) -> str:
         """The one release whose id begins so. Raises InputError."""

@@ -115,11 +115,11 @@ def record(workload: str, *, devices: int, rounds: int, seed: int, stage: Callab
 
 
 def flat(risk: float, *, queries: int = 400) -> Recording:
-    """A population whose risk is the same, up to rounding, at every threshold that keeps anything local: for controls."""
+    """A population whose risk is the same, up to rounding, at the one threshold that keeps anything local: for controls."""
     wrong = round(risk * queries)
     return Recording(
         workload=f"flat risk {wrong / queries:g}",
-        confidence=np.full((1, queries), (DEFAULT_GRID[-1] + 1) / 2),
+        confidence=np.full((1, queries), DEFAULT_GRID[0]),
         disagreed=(np.arange(queries) < wrong)[None, :],
         eligible=np.ones((1, queries), dtype=bool),
         topic=np.zeros(queries, dtype=np.int64),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from aggregator.rounds.certify import CertificatePolicy, certify
 from aggregator.rounds.cohort import COHORT_MAX, split_cohorts
 from benchmarks.certificate_recording import Recording
+from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums
 from fedge.randomness import derive, generator, root_seed
 from fedge.routing import (
@@ -57,6 +58,10 @@ class Condition:
     max_risk: float = 0.05
     confidence: float = 0.95
 
+    def __post_init__(self) -> None:
+        if self.skew is not None and self.shift_after is not None:
+            raise InputError(f"condition {self.name!r} both skews and shifts: a device might have nothing to ask before")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -75,7 +80,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Traffic:
+class Traffic:
     """Who asks what. ``topics`` float64 [phase, device, topic]: chances; ``items``: queries of each topic."""
 
     topics: NDArray[np.float64]
@@ -129,8 +134,8 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
     """The rounds of one stream. ``issue`` other than `certify` is for controls."""
     root = derive(root_seed(seed), "stream", condition.name, condition.probes)
     rng = generator(root, "draws")
-    traffic = _traffic(recording, condition, rng)
-    weights = [traffic.weights(phase, recording.queries) for phase in range(len(traffic.topics))]
+    fleet = traffic(recording, condition, rng)
+    weights = [fleet.weights(phase, recording.queries) for phase in range(len(fleet.topics))]
     keys = [derive(root, "probe key", device) for device in range(condition.devices)]
     policy = CertificatePolicy(
         max_risk=condition.max_risk, confidence=condition.confidence, lifetime_s=7 * DAY_S, grid=DEFAULT_GRID
@@ -141,7 +146,7 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
     for number in range(1, condition.rounds + 1):
         phase = int(condition.shift_after is not None and number > condition.shift_after * condition.rounds)
         queries = max(1, round(condition.probes / condition.rounds / rate))
-        device, item = traffic.draw(rng, phase, queries)
+        device, item = fleet.draw(rng, phase, queries)
         contents = [(asked + i).to_bytes(32, "big") for i in range(queries)]
         asked += queries
         probe = np.array([is_probe(content, keys[who], rate) for content, who in zip(contents, device, strict=True)])
@@ -196,11 +201,12 @@ def peeking(
 def unproven(
     counts: CountSums, past: RunningBound, policy: CertificatePolicy, **about: Any
 ) -> tuple[CertificateStatement, RunningBound]:
-    """`certify` that promises what it has not shown: its grid test at even odds, not at the confidence it states."""
-    return certify(counts, past, replace(policy, confidence=0.5), **about)
+    """`certify` that promises more than it has shown: its thresholds are tested against twice the risk."""
+    return certify(counts, past, replace(policy, max_risk=2 * policy.max_risk), **about)
 
 
-def _traffic(recording: Recording, condition: Condition, rng: np.random.Generator) -> _Traffic:
+def traffic(recording: Recording, condition: Condition, rng: np.random.Generator) -> Traffic:
+    """The traffic of a condition; a skewed fleet's mixtures are drawn from ``rng``."""
     names = [int(name) for name in np.unique(recording.topic[recording.topic >= 0])]
     items = [np.flatnonzero(recording.topic == name) for name in names]
     sizes = np.array([len(of_topic) for of_topic in items], dtype=np.float64)
@@ -215,7 +221,7 @@ def _traffic(recording: Recording, condition: Condition, rng: np.random.Generato
         items.append(outside)
         mixes = np.hstack([mixes * (1 - oos), np.full((condition.devices, 1), oos)])
     if condition.shift_after is None:
-        return _Traffic(mixes[None], items)
+        return Traffic(mixes[None], items)
     new = np.zeros(len(items))
     hardest = np.argsort(-wrong)[: max(1, len(names) // 3)]
     new[hardest] = 1.0 / len(hardest)
@@ -223,7 +229,7 @@ def _traffic(recording: Recording, condition: Condition, rng: np.random.Generato
     if len(outside):
         new[-1] = 1.0  # as much out of scope as of new topics
     before /= before.sum(axis=1, keepdims=True)
-    return _Traffic(np.stack([before, (1 - NEW_SHARE) * before + NEW_SHARE * new / new.sum()]), items)
+    return Traffic(np.stack([before, (1 - NEW_SHARE) * before + NEW_SHARE * new / new.sum()]), items)
 
 
 def _sums(

@@ -123,7 +123,7 @@ def _certificate_line(last: dict[str, Any], config: SimulationConfig) -> str:
         return "No certificate: not enough probes agree with central to keep any query local, so everything escalates."
     known = ""
     if bound is not None:
-        known = f": at most {bound:.1%} of probed local queries disagree with central ({config.confidence:.0%} confidence)"
+        known = f": at most {bound:.1%} of local answers so far disagree with central ({config.confidence:.0%} confidence)"
     if last["certificate"] == "certified":
         return f"certified{known}."
     return (

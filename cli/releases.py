@@ -30,7 +30,7 @@ def group() -> None:
 
 @app.command("list")
 def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
-    """One line a release, in the order of publication: version, state, channel, and why it is in that state."""
+    """One line a release, in the order of publication: version, state, channel, certificate, and why it is in that state."""
     from rich.console import Console
     from rich.table import Table
 
@@ -40,7 +40,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         print(json.dumps(entries))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("release", "version", "state", "channel", "certified", "since"):
+    for name in ("release", "version", "state", "channel", "certificate", "since"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for entry in entries:
@@ -50,7 +50,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
             str(entry["version"]),
             entry["state"],
             f"{channel} {entry['share']:.0%}" if entry["share"] is not None else channel,
-            "yes" if entry["certified"] else "no",
+            entry["certificate"] or "-",
             time.strftime("%m-%d %H:%M", time.gmtime(entry["since"])),
             entry["reason"],
         )

@@ -18,6 +18,9 @@ from fedge.errors import VerificationError
 from fedge.release import CertificateDocument, Release
 from fedge.routing import CertificateStatement
 
+CLOCK_SLACK_S = 3600.0
+"""How far a device's clock may be behind the server's: a clock that lost its time is further off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Latest:
@@ -64,8 +67,11 @@ class Active:
     publication: int
 
     def threshold(self, now: float) -> float | None:
-        """The certified threshold, or None while there is none or it has expired: then everything escalates."""
-        if self.statement is None or now >= self.statement.expires_at:
+        """The certified threshold, or None while there is none or it has expired: then everything escalates.
+
+        So it is where the clock stands before the certificate was issued: such a clock cannot tell whether it has expired.
+        """
+        if self.statement is None or not self.statement.issued_at - CLOCK_SLACK_S <= now < self.statement.expires_at:
             return None
         return self.statement.threshold
 

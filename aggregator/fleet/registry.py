@@ -86,8 +86,8 @@ class RegisteredRelease:
     release_id: str
     version: int
     state: State
-    certified: bool
-    """Whether a certificate document is stored for it."""
+    has_certificate: bool
+    """Whether a certificate document, of whatever state, is stored for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +269,12 @@ class ReleaseRegistry:
         with self._tables.read() as connection:
             rows = connection.execute(
                 "SELECT release_id, version, state, "
-                "EXISTS (SELECT 1 FROM certificate WHERE certificate.release_id = release.release_id) AS certified "
+                "EXISTS (SELECT 1 FROM certificate WHERE certificate.release_id = release.release_id) AS has_certificate "
                 "FROM release ORDER BY number"
             ).fetchall()
-        return [RegisteredRelease(row["release_id"], row["version"], row["state"], bool(row["certified"])) for row in rows]
+        return [
+            RegisteredRelease(row["release_id"], row["version"], row["state"], bool(row["has_certificate"])) for row in rows
+        ]
 
     def history(self) -> list[Move]:
         """Every change of state ever made, oldest first."""

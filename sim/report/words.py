@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fedge.routing import probe_weight
 from sim.report.numbers import MISSING, number
 from sim.report.series import Values, column, running
 
@@ -104,7 +105,8 @@ def certificate(last: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     bound, seen, wrong = (_value(last, path) for path in ("certified_risk", "probes.local", "probes.disagreed"))
     limit = number(_number(parameters.get("max_risk")), "share")
     sure = number(_number(parameters.get("confidence")), "share")
-    counts = f" So far {number(wrong, 'count')} of {number(seen, 'count')} local probes disagreed." if seen else ""
+    rarer = " (a probe drawn at a lower rate counts more)" if seen and probe_weight(int(seen)) > 1 else ""
+    counts = f" So far {number(wrong, 'count')} of {number(seen, 'count')} local probes disagreed{rarer}." if seen else ""
     if last["certificate"] == "certified":
         return (
             f"Certified: local answers disagree with central in at most {number(bound, 'share')} (anytime-valid, {sure} "

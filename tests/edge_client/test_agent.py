@@ -81,6 +81,33 @@ def test_everything_escalates_until_a_certificate_allows_otherwise(running, make
     assert bench.agent.ask(SURE_LEFT).reason == "no_certificate"
 
 
+def test_an_expired_certificate_escalates_everything_and_promises_nothing(running):
+    """Sure or not, probe or not: and a probe from then on is no pair of what was answered locally."""
+    bench = running(rate=0.5)
+    bench.agent.ask(of_fate(True, 0.5, like=SURE_LEFT))
+    assert bench.store.probes.pending_pairs().seen == 1
+    bench.clock.now += 86_399  # the last second of its life
+    assert bench.agent.ask(of_fate(False, 0.5, like=SURE_LEFT)).answered_by == "device"
+    bench.clock.now += 1
+    other = np.array([0.9, 0.9, 0, 0], dtype=np.float32)
+    answers = bench.agent.ask_many([of_fate(fate, 0.5, like=other) for fate in (False, True)])
+    assert [(answer.answered_by, answer.reason) for answer in answers] == [
+        ("central", "no_certificate"),
+        ("central", "probe"),
+    ]
+    assert bench.agent.ask(of_fate(False, 0.5, like=SURE_LEFT)).reason == "no_certificate"  # answered locally just before
+    assert len(bench.store.probes) == 2
+    assert bench.store.probes.pending_pairs().seen == 1
+
+
+def test_what_an_expired_certificate_cannot_escalate_is_marked_degraded(running):
+    bench = running()
+    bench.clock.now += 86_400
+    bench.central.failure = OFFLINE
+    answer = bench.agent.ask(SURE_LEFT)
+    assert (answer.answer, answer.answered_by, answer.reason, answer.degraded) == ("left", "device", "offline", True)
+
+
 def test_a_probe_goes_to_central_is_recorded_and_never_remembered(running):
     bench = running(rate=0.5)
     query = of_fate(True, 0.5, like=SURE_LEFT)

@@ -55,6 +55,16 @@ def test_a_threshold_ends_when_its_certificate_expires(make_bench, make_release,
     assert bench.manager.active.threshold(bench.clock() + 100) is None
 
 
+def test_a_clock_from_before_the_certificate_cannot_tell_that_it_holds(make_bench, make_release, certify):
+    bench, release = make_bench(), make_release()
+    bench.source.publish(release, certify(release, life_s=100))
+    bench.manager.sync()
+    issued_at = bench.manager.active.statement.issued_at
+    assert bench.manager.active.threshold(issued_at - 3600.0) == 0.7  # a clock that is a little behind
+    assert bench.manager.active.threshold(issued_at - 3601.0) is None
+    assert bench.manager.active.threshold(0.0) is None  # a board that lost its time
+
+
 def test_a_certificate_without_a_threshold_leaves_none(make_bench, make_release, certify):
     bench, release = make_bench(), make_release()
     bench.source.publish(release, certify(release, index=None))

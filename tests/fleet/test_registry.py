@@ -130,7 +130,7 @@ def test_the_newest_certificate_of_a_release_counts(registry, releases, parts):
     registry.add_certificate(first, at=2.0)
     registry.add_certificate(second, at=3.0)
     assert registry.certificate(release_id) == second
-    assert registry.releases()[0].certified
+    assert registry.releases()[0].has_certificate
     with pytest.raises(VerificationError):
         registry.add_certificate(CertificateDocument.sign(parts.OTHER_KEY, release_id, b"c"), at=4.0)
     with pytest.raises(InputError, match="no release"):

@@ -4,7 +4,7 @@ import gzip
 
 from table import Target, scratch
 
-from aggregator.console.access import is_addressed_here
+from aggregator.console.shell.hosts import named_host
 from aggregator.settings import ServerSettings
 from aggregator.workbench.workloads.csv_file import load_csv, read_rows
 from aggregator.workbench.workloads.data import read_decompressed
@@ -87,8 +87,8 @@ def packed(data):
 
 
 def host(data):
-    is_addressed_here(data.decode("latin-1"))
-    is_addressed_here(text(data))
+    named_host(data.decode("latin-1"))
+    named_host(text(data))
     is_loopback(text(data))
 
 

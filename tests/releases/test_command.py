@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,7 +16,7 @@ from cli.main import app
 from edge_client.settings import DeviceHome
 from edge_client.tuf_source import TufSource
 from fedge.errors import InputError, VerificationError
-from fedge.release import sign_release
+from fedge.release import CertificateDocument, sign_release
 
 
 class Fleet:
@@ -74,7 +75,7 @@ def test_the_list_says_state_channel_and_reason(fleet):
             "state": "active",
             "channel": "stable",
             "share": None,
-            "certified": False,
+            "certificate": None,
             "since": 1.0,
             "reason": "round 1",
         },
@@ -84,7 +85,7 @@ def test_the_list_says_state_channel_and_reason(fleet):
             "state": "candidate",
             "channel": "canary",
             "share": 0.25,
-            "certified": False,
+            "certificate": None,
             "since": 3.0,
             "reason": "round 2; canary",
         },
@@ -92,6 +93,18 @@ def test_the_list_says_state_channel_and_reason(fleet):
     shown = fleet.run("list")
     assert first[:12] in shown
     assert "canary 25%" in shown
+
+
+@pytest.mark.parametrize(("life_s", "index", "said"), [(3600, 2, "empirical"), (3600, None, "none"), (-1, 2, "expired")])
+def test_the_list_says_what_a_certificate_says_and_not_that_there_is_one(fleet, certify, life_s, index, said):
+    release_id = fleet.add(1, promote=True)
+    issued_at = int(time.time()) - 10
+    document = certify(
+        fleet.registry.release(release_id), index=index, issued_at=issued_at, life_s=10 + life_s, key=fleet.keys.release
+    )
+    fleet.registry.add_certificate(CertificateDocument.from_bytes(document), at=1.0)
+    assert [entry["certificate"] for entry in fleet.list()] == [said]
+    assert said in fleet.run("list")
 
 
 def test_promoting_reaches_devices_at_their_next_look(fleet, device):

@@ -1,0 +1,25 @@
+"""What knows no truth speaks of agreement with central, never of accuracy."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The server, the device and the commands that operate them have central's answers and no labels that nobody gave them.
+KNOW_NO_TRUTH = (
+    "aggregator/console",
+    "aggregator/rounds",
+    "aggregator/fleet",
+    "aggregator/central",
+    "edge_client",
+    "protos",
+)
+COMMANDS = ("ask", "device", "devices", "releases", "rounds", "server")
+
+
+@pytest.mark.parametrize("place", [*KNOW_NO_TRUTH, *(f"cli/{name}.py" for name in COMMANDS)])
+def test_what_has_no_labels_never_says_accuracy(place: str) -> None:
+    path = ROOT / place
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.suffix in (".py", ".html", ".js", ".proto")]
+    assert files
+    assert [one.name for one in files if "accura" in one.read_text(encoding="utf-8").lower()] == []

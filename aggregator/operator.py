@@ -33,23 +33,24 @@ class Operator:
 
     # Devices.
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Every device that joined, by id: its state, since when, when last seen, until when its certificates last."""
-        now = self.clock()
-        return [
-            {
-                "device": device.device_id,
-                "state": "revoked" if device.revoked_at is not None else "member" if now < device.expires_at else "away",
-                "joined": device.enrolled_at,
-                "seen": None if member is None else member.seen_at,
-                "expires": device.expires_at,
-                "certificates": device.issued,
-                "trust": None if member is None else member.trust_number,
-                "revoked": device.revoked_at,
-                "reason": device.reason,
-            }
-            for device, member in Authority(self.home.authority).devices()
-        ]
+    def devices(
+        self, *, revoked: bool = False, members_first: bool = False, start: int = 0, count: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Every device that joined, by id: its state, since when, when last seen, until when its certificates last.
+
+        ``revoked``: those alone. ``members_first``: then who is away, then who is revoked, each by id. ``count`` from
+        ``start`` on, all where it is None.
+        """
+        wanted = {"revoked": revoked, "members_first": members_first, "start": start, "count": count}
+        return Authority(self.home.authority).listed(now=self.clock(), **wanted)
+
+    def device(self, device: str) -> dict[str, Any] | None:
+        """One device, as `devices` has it; None for a stranger."""
+        return next(iter(Authority(self.home.authority).listed(now=self.clock(), device=device)), None)
+
+    def devices_by_state(self) -> dict[str, int]:
+        """How many are member, away and revoked."""
+        return dict(Authority(self.home.authority).counted(now=self.clock()))
 
     def revoke(self, device: str, *, reason: str) -> dict[str, Any]:
         """Shut a device out for good: from its next call, and from the next roster on. Raises InputError for a stranger."""

@@ -6,13 +6,16 @@ processes the door alone opens it; the commands that an operator gives (`fedge d
 
 import secrets
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from aggregator.fleet.census import counted, listed
 from aggregator.fleet.enrolment import CLOCK_SKEW_S, EnrolledDevice, Enrolment, find_device
 from aggregator.fleet.keys import load_or_create
 from aggregator.fleet.tables import Tables
@@ -178,6 +181,18 @@ class Authority:
             rows = connection.execute("SELECT * FROM member").fetchall()
         members = {row["device_id"]: Member(**dict(row)) for row in rows}
         return [(device, members.get(device.device_id)) for device in self.enrolment.devices()]
+
+    def listed(self, *, now: float, **wanted: Any) -> list[dict[str, Any]]:
+        """Devices as `census.listed` gives them, by the same arguments."""
+        self._keys()  # which makes the table of devices
+        with self._tables.read() as connection:
+            return listed(connection, now=now, **wanted)
+
+    def counted(self, *, now: float) -> Mapping[str, int]:
+        """Devices by state."""
+        self._keys()
+        with self._tables.read() as connection:
+            return counted(connection, now=now)
 
     def server_certificate(
         self, names: tuple[str, ...], key: ec.EllipticCurvePublicKey, *, now: float, lifetime_s: float

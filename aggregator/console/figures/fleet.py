@@ -7,11 +7,11 @@ from aggregator.console.shell.context import Console
 from aggregator.store import CertificateRow, ReleaseRow
 
 
-def devices(console: Console) -> list[dict[str, Any]]:
-    """Every device that joined, members first, then by id."""
-    found = [] if console.operator is None else console.operator.devices()
-    order = {"member": 0, "away": 1, "revoked": 2}
-    return sorted(found, key=lambda one: (order.get(one["state"], 3), one["device"]))
+def devices(console: Console, *, start: int = 0, count: int | None = None) -> list[dict[str, Any]]:
+    """Devices that joined, members first, then by id: all of them, or ``count`` from ``start`` on."""
+    if console.operator is None:
+        return []
+    return console.operator.devices(members_first=True, start=start, count=count)
 
 
 def releases(console: Console) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The first page: who answers, what it costs, who is there, how the newest round went, and what wants an operator's eye."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +36,7 @@ def devices_by_state(console: Console) -> dict[str, int] | None:
     """Devices by state; None where the console shows a recorded run."""
     if console.operator is None:
         return None
-    found = Counter(device["state"] for device in console.operator.devices())
-    return {"member": found["member"], "away": found["away"], "revoked": found["revoked"]}
+    return console.operator.devices_by_state()
 
 
 def active_release(console: Console) -> str | None:

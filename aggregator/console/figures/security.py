@@ -22,7 +22,7 @@ def security(console: Console) -> dict[str, Any]:
         if refused:
             by_round.append({"round": row.round, "refusals": refused})
     operator = console.operator
-    revoked = [] if operator is None else [one for one in operator.devices() if one["state"] == "revoked"]
+    revoked = [] if operator is None else operator.devices(revoked=True)
     return {
         "rounds": len(rounds),
         "refusals": dict(refusals),

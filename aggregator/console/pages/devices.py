@@ -10,20 +10,22 @@ from aggregator.console.shell.context import TheConsole
 from aggregator.console.shell.templating import page
 
 SHOWN = 200  # devices on a page
+MOST = 2**62  # what SQLite takes for a number
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/devices")
 def devices_page(request: Request, console: TheConsole, start: Annotated[int, Query(ge=0)] = 0) -> Response:
     """As they stand now, from number ``start`` on."""
-    found = fleet.devices(console)
+    start = min(start, MOST)
+    total = 0 if console.operator is None else sum(console.operator.devices_by_state().values())
     return page(
         request,
         "devices.html",
-        devices=found[start : start + SHOWN],
-        total=len(found),
+        devices=fleet.devices(console, start=start, count=SHOWN),
+        total=total,
         start=start,
-        later=start + SHOWN if start + SHOWN < len(found) else None,
+        later=start + SHOWN if start + SHOWN < total else None,
         live=console.operator is not None,
     )
 
@@ -31,7 +33,7 @@ def devices_page(request: Request, console: TheConsole, start: Annotated[int, Qu
 @router.get("/devices/{device}")
 def one_device(request: Request, console: TheConsole, device: str) -> Response:
     """One device."""
-    found = next((one for one in fleet.devices(console) if one["device"] == device), None)
+    found = None if console.operator is None else console.operator.device(device)
     if found is None:
         raise HTTPException(404, f"no device {device[:64]} has joined")
     return page(request, "device.html", device=found)

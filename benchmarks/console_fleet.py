@@ -1,0 +1,283 @@
+"""A large fleet with a long past, written in bulk: what `console_scale` looks at through the console.
+
+The tables are the server's own. The first round's rows of the ledger go through ``Database.add_ledger``; the other rounds
+are copies of it made inside the database, rows and sums alike.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Engine, insert, literal, select, text
+
+from aggregator.fleet.authority import Authority
+from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.settings import ServerHome
+from aggregator.store import Database, models
+from aggregator.store.engine import open_engine
+from fedge.costs import Kind, LedgerEntry, Payer
+from fedge.secagg import keys
+from fedge.usage import NAMES
+from protos.fedge.secagg.v1 import secagg_pb2 as pb
+
+Say = Callable[[str], None]
+SESSIONS = 3  # of a round
+DROPOUTS = 10  # of a round
+COHORT, SURVIVORS = 32, 29
+PHASES = ("select", "train", "keys", "shares", "masked_upload", "consistency", "unmask", "evaluate", "publish")
+PERIOD_S = 3600.0
+ROUNDS_AT_ONCE = 50
+ROWS_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much there is of everything."""
+
+    devices: int = 10_000
+    rounds: int = 1_000
+    ledger_rows: int = 10_000_000
+    events: int = 2_000
+    acts: int = 1_000
+
+
+def make_home(home: ServerHome, size: Size, *, now: float, say: Say) -> Ed25519PrivateKey:
+    """A server's folder with its authority, devices and releases. Returns the key that signs rounds."""
+    home.folder.mkdir(parents=True)
+    home.settings_file.write_text('federation = "scale"\n', encoding="utf-8")
+    ours = AggregatorKeys.open(home.keys)
+    release_key, round_key = ours.release.public_key(), ours.round.public_key()
+    authority = Authority.found(home.authority, name="scale", release_key=release_key, round_key=round_key, now=now)
+    home.trust.write_bytes(authority.trust().to_bytes())
+    authority.devices()  # makes both tables
+    with closing(sqlite3.connect(home.authority / "enrolment.sqlite")) as connection, connection:
+        connection.executemany("INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?)", _devices(size, now))
+        connection.executemany("INSERT INTO member VALUES (?, ?, ?, ?, ?)", _members(size, now))
+    say(f"{size.devices} devices")
+    ReleaseRegistry(home.registry, release_key)
+    with closing(sqlite3.connect(home.registry / "registry.sqlite")) as connection, connection:
+        states = [(number, "retired" if number < size.rounds else "active") for number in range(1, size.rounds + 1)]
+        connection.executemany(
+            "INSERT INTO release (release_id, version, state, manifest, signature) VALUES (?, ?, ?, ?, ?)",
+            [(release_id(number), number, state, _manifest(number), bytes(64)) for number, state in states],
+        )
+        moves = [(release_id(number), state, started(number, size, now), "quality gate passed") for number, state in states]
+        connection.executemany("INSERT INTO move (release_id, state, at, reason) VALUES (?, ?, ?, ?)", moves)
+    say(f"{size.rounds} releases")
+    return ours.round
+
+
+def fill(url: str, size: Size, round_key: Ed25519PrivateKey, *, now: float, say: Say) -> None:
+    """Rounds, their sessions, phases and records, events, audit and ledger, into an empty database."""
+    with Database.open(url) as database:
+        run_id = 1
+        engine = open_engine(url)
+        try:
+            for table, rows in _tables(size, round_key, now):
+                while some := list(islice(rows, ROWS_AT_ONCE)):
+                    with engine.begin() as connection:
+                        connection.execute(insert(table), [{"run_id": run_id, **row} for row in some])
+            say("rounds, sessions, phases, records, releases and events")
+            for number in range(size.acts):
+                database.audit.append(
+                    at=now - size.acts + number, actor="ada", role="operator", action="rounds.start", reason="a new batch"
+                )
+            say(f"{size.acts} acts in the audit")
+            each, more = divmod(size.ledger_rows, size.rounds)
+            database.add_ledger(1, _ledger(each, at=started(1, size, now)))
+            _copy_ledger(engine, size.rounds, say)
+            database.add_ledger(size.rounds, _ledger(more, at=now))
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.execute(text("ANALYZE"))
+        finally:
+            engine.dispose()
+
+
+def release_id(number: int) -> str:
+    """The id of the release of a round."""
+    return hashlib.sha256(b"release %d" % number).hexdigest()
+
+
+def device_id(number: int) -> str:
+    """The id of a device."""
+    return f"device-{number:06d}"
+
+
+def started(number: int, size: Size, now: float) -> float:
+    """When a round began; the newest one an hour ago."""
+    return now - PERIOD_S * (size.rounds - number + 1)
+
+
+def _devices(size: Size, now: float) -> Iterator[tuple[Any, ...]]:
+    for number in range(size.devices):
+        revoked = number % 100 == 7
+        gone = (now - 60.0, "lost") if revoked else (None, None)
+        key = hashlib.sha256(b"device %d" % number).digest()
+        yield device_id(number), key, now - 86_400.0 * 90, now + (3600.0 if number % 5 else -3600.0), 90, *gone
+
+
+def _members(size: Size, now: float) -> Iterator[tuple[Any, ...]]:
+    for number in range(size.devices):
+        yield device_id(number), hashlib.sha512(b"tls %d" % number).digest(), "node key " * 20, 1, now - number % 3600
+
+
+def _manifest(number: int) -> bytes:
+    return b'{"metrics":{"device_accuracy":0.9,"central_accuracy":0.95},"version":%d}' % number
+
+
+def _tables(size: Size, round_key: Ed25519PrivateKey, now: float) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
+    numbers = range(1, size.rounds + 1)
+    yield models.Round, (_round(number, started(number, size, now)) for number in numbers)
+    yield models.Attempt, (row for number in numbers for row in _attempts(number, started(number, size, now)))
+    yield models.Dropout, (_dropout(number, place, size) for number in numbers for place in range(DROPOUTS))
+    yield models.RoundPhase, (row for number in numbers for row in _phases(number, started(number, size, now)))
+    yield models.Record, (_record(number, one, round_key) for number in numbers for one in range(1, SESSIONS + 1))
+    yield models.Release, (_release(number, started(number, size, now)) for number in numbers)
+    yield models.Event, (_event(number, size, now) for number in range(size.events))
+
+
+def _round(number: int, begin: float) -> dict[str, Any]:
+    return {
+        "round": number,
+        "state": "finished",
+        "attempts": SESSIONS,
+        "cohort": COHORT,
+        "survivors": SURVIVORS,
+        "started": begin,
+        "finished": begin + 120.0,
+        "seconds": {
+            "check_in": 60.0,
+            "share_keys": 9.0,
+            "masked_input": 20.0,
+            "consistency": 2.0,
+            "unmask": 4.0,
+            "publish": 9.0,
+        },
+        "release": release_id(number),
+        "metrics": {
+            "certificate": "certified",
+            "certified_risk": 0.04,
+            "threshold": 0.7,
+            "epsilon": 0.01 * number,
+            "refusals": {"replay": 2, "stale_round": 1},
+            "usage": {name: 100 + place for place, name in enumerate(NAMES)},
+        },
+    }
+
+
+def _attempts(number: int, begin: float) -> Iterator[dict[str, Any]]:
+    for attempt in range(1, SESSIONS + 1):
+        yield {
+            "round": number,
+            "attempt": attempt,
+            "purpose": ("update", "certificate", "usage")[attempt - 1],
+            "outcome": "finished",
+            "reason": "",
+            "cohort": COHORT,
+            "survivors": SURVIVORS,
+            "started": begin + 30.0 * attempt,
+            "finished": begin + 30.0 * attempt + 25.0,
+        }
+
+
+def _dropout(number: int, place: int, size: Size) -> dict[str, Any]:
+    device = device_id((number * DROPOUTS + place) % size.devices)
+    return {
+        "round": number,
+        "attempt": 1 + place % SESSIONS,
+        "purpose": ("update", "certificate", "usage")[place % SESSIONS],
+        "device_id": device,
+        "stage": "query.shares",
+        "reason": "no answer",
+    }
+
+
+def _phases(number: int, begin: float) -> Iterator[dict[str, Any]]:
+    for attempt in range(1, SESSIONS + 1):
+        for place, phase in enumerate(PHASES):
+            at = begin + 30.0 * attempt + 2.0 * place
+            counts = {"expected": COHORT, "reported": SURVIVORS, "needed": 22}
+            yield {
+                "round": number,
+                "attempt": attempt,
+                "purpose": ("update", "certificate", "usage")[attempt - 1],
+                "phase": phase,
+                "started": at,
+                "finished": at + 2.0,
+                **counts,
+            }
+
+
+def _record(number: int, attempt: int, round_key: Ed25519PrivateKey) -> dict[str, Any]:
+    session = hashlib.sha256(b"session %d %d" % (number, attempt)).digest()
+    body = pb.Record(
+        suite="scale",
+        session_id=session,
+        run="scale",
+        round=number,
+        attempt=attempt,
+        survivors=SURVIVORS,
+        result_blake2b=session,
+    ).SerializeToString()
+    signed = pb.Signed(body=body, signature=keys.sign(round_key, "record", body)).SerializeToString()
+    return {"round": number, "attempt": attempt, "session": session.hex(), "record": signed}
+
+
+def _release(number: int, at: float) -> dict[str, Any]:
+    parent = release_id(number - 1) if number > 1 else None
+    return {
+        "release_id": release_id(number),
+        "version": number,
+        "round": number,
+        "parent": parent,
+        "published": at + 110.0,
+        "manifest": _manifest(number),
+    }
+
+
+def _event(number: int, size: Size, now: float) -> dict[str, Any]:
+    kind = ("round.finished", "device.left", "release.refused", "round.waits")[number % 4]
+    device = device_id(number % size.devices)
+    return {
+        "at": now - 60.0 * (size.events - number),
+        "kind": kind,
+        "round": 1 + number * size.rounds // size.events,
+        "text": f"{device} left at query.shares: no answer",
+        "detail": {"device": device},
+    }
+
+
+def _ledger(rows: int, *, at: float) -> list[LedgerEntry]:
+    kinds, payers = list(Kind), list(Payer)
+    return [
+        LedgerEntry(
+            at, payers[place % len(payers)], kinds[place % len(kinds)], 1.0 + place % 7, "J", 1e-6, 1e-6 * (1 + place % 7)
+        )
+        for place in range(rows)
+    ]
+
+
+def _copy_ledger(engine: Engine, rounds: int, say: Say) -> None:
+    """Gives rounds 2 and on what round 1 has, a few at a time."""
+    for begin in range(2, rounds + 1, ROUNDS_AT_ONCE):
+        end = min(begin + ROUNDS_AT_ONCE, rounds + 1)
+        with engine.begin() as connection:
+            for model, alike in (
+                (models.Ledger, ("payer", "kind", "quantity", "unit", "price_usd", "amount_usd")),
+                (models.LedgerSum, ("payer", "kind", "amount_usd")),
+            ):
+                table, round_ = model.__table__, models.Round.__table__
+                chosen = [literal(1), round_.c.round, *([round_.c.started] if "unit" in alike else [])]
+                wanted = (round_.c.run_id == 1) & round_.c.round.between(begin, end - 1)
+                first = select(*chosen, *(table.c[name] for name in alike)).select_from(round_.join(table, wanted))
+                first = first.where(table.c.run_id == 1, table.c.round == 1)
+                names = ["run_id", "round", *(["at"] if "unit" in alike else []), *alike]
+                ordered = first.order_by(round_.c.round)
+                connection.execute(insert(model).from_select(names, ordered))
+        say(f"the ledger of {end - 1} of {rounds} rounds")

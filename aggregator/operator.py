@@ -92,7 +92,6 @@ class Operator:
                     "state": release.state,
                     "channel": "stable" if release.state == "active" else "canary" if on_canary else None,
                     "share": canary.share if canary is not None and on_canary else None,
-                    "certified": release.certified,
                     "certificate": self._certificate(registry, release.release_id),
                     "since": move.at,
                     "reason": move.reason,
@@ -101,7 +100,7 @@ class Operator:
         return entries
 
     def _certificate(self, registry: ReleaseRegistry, release_id: str) -> str | None:
-        """What a release's certificate says: certified, empirical or none; or that it has expired. None where it has none."""
+        """What a release's certificate says: certified, empirical, none, or that it has expired. None where it has none."""
         document = registry.certificate(release_id)
         if document is None:
             return None

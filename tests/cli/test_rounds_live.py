@@ -44,6 +44,11 @@ def database(home: Path) -> Iterator[Database]:
         yield opened
 
 
+def hears_ctrl_c() -> None:
+    """A shell in the background starts its commands deaf to Ctrl-C, and a test may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def fedge(*arguments: str | Path, text: str | None = None) -> tuple[int, str]:
     done = CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
     return done.exit_code, done.output + str(done.exception or "")
@@ -62,7 +67,9 @@ def eventually(reached: Callable[[], bool]) -> None:
 
 def test_the_stream_tells_what_happens_while_it_happens_and_ends_with_ctrl_c(home: Path, database: Database) -> None:
     progress = StoredProgress(database)
-    watching = subprocess.Popen(command("--home", home, "--json"), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    watching = subprocess.Popen(
+        command("--home", home, "--json"), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=hears_ctrl_c
+    )
     try:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["type"] == "controls"
@@ -87,7 +94,9 @@ def test_the_terminal_shows_the_margin_while_the_phase_goes_on(home: Path, datab
     progress = StoredProgress(database)
     database.save_round(RoundRow(round=2, state="finished", cohort=16, survivors=15, started=1.0, finished=2.0))
     ours, theirs = pty.openpty()
-    watching = subprocess.Popen(command("--home", home), stdout=theirs, stderr=theirs, env=ENVIRONMENT)
+    watching = subprocess.Popen(
+        command("--home", home), stdout=theirs, stderr=theirs, env=ENVIRONMENT, preexec_fn=hears_ctrl_c
+    )
     os.close(theirs)
     seen = bytearray()
 

@@ -44,9 +44,8 @@ def database(home: Path) -> Iterator[Database]:
         yield opened
 
 
-def hears_ctrl_c() -> None:
-    """A shell in the background starts its commands deaf to Ctrl-C, and a test may run in one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# A shell in the background starts its commands deaf to Ctrl-C, and a test may run in one.
+HEARS_CTRL_C = ("env", "--default-signal=INT")
 
 
 def fedge(*arguments: str | Path, text: str | None = None) -> tuple[int, str]:
@@ -68,7 +67,7 @@ def eventually(reached: Callable[[], bool]) -> None:
 def test_the_stream_tells_what_happens_while_it_happens_and_ends_with_ctrl_c(home: Path, database: Database) -> None:
     progress = StoredProgress(database)
     watching = subprocess.Popen(
-        command("--home", home, "--json"), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=hears_ctrl_c
+        [*HEARS_CTRL_C, *command("--home", home, "--json")], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
     try:
         assert watching.stdout is not None
@@ -94,9 +93,7 @@ def test_the_terminal_shows_the_margin_while_the_phase_goes_on(home: Path, datab
     progress = StoredProgress(database)
     database.save_round(RoundRow(round=2, state="finished", cohort=16, survivors=15, started=1.0, finished=2.0))
     ours, theirs = pty.openpty()
-    watching = subprocess.Popen(
-        command("--home", home), stdout=theirs, stderr=theirs, env=ENVIRONMENT, preexec_fn=hears_ctrl_c
-    )
+    watching = subprocess.Popen([*HEARS_CTRL_C, *command("--home", home)], stdout=theirs, stderr=theirs, env=ENVIRONMENT)
     os.close(theirs)
     seen = bytearray()
 

@@ -101,6 +101,14 @@ def test_every_page_fits_and_nothing_is_refused_or_fails(browser: Any, address: 
         assert dark is (scheme == "dark")
 
 
+def focused(browser: Any, name: str) -> None:
+    """Wait until a field has the focus: it comes with a frame, which may be drawn after the page has loaded."""
+    until = time.monotonic() + 30
+    while browser.evaluate("document.activeElement.name") != name:
+        assert time.monotonic() < until, f"the field {name} never got the focus"
+        time.sleep(0.05)
+
+
 def press(browser: Any, key: str) -> None:
     code, text = {"Tab": (9, ""), "Enter": (13, "\r")}[key]
     browser.send("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, text=text)
@@ -114,8 +122,10 @@ def test_a_keyboard_skips_the_navigation_logs_in_and_out_again(browser: Any, add
     assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
     visit(browser, address + "/login?next=/rounds")
-    browser.send("Input.insertText", text="ada")  # the field has the focus
+    focused(browser, "name")
+    browser.send("Input.insertText", text="ada")
     press(browser, "Tab")
+    focused(browser, "password")
     browser.send("Input.insertText", text=PASSWORD)
     browser.events.clear()
     press(browser, "Enter")

@@ -136,7 +136,7 @@ class Ledger(Base):
     unit: Mapped[str] = mapped_column(String(40))
     price_usd: Mapped[float]
     amount_usd: Mapped[float]
-    __table_args__ = (Index("ledger_of_a_round", "run_id", "round"),)
+    __table_args__ = (Index("ledger_of_a_round", "run_id", "round"), Index("ledger_by_time", "run_id", "at"))
 
 
 class LedgerSum(Base):
@@ -179,7 +179,11 @@ class Event(Base):
     round: Mapped[int]
     text: Mapped[str]
     detail: Mapped[dict[str, Any]]
-    __table_args__ = (Index("events_by_kind", "run_id", "kind", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("events_by_kind", "run_id", "kind", "id"),
+        Index("events_by_time", "run_id", "at"),
+        {"sqlite_autoincrement": True},
+    )
 
 
 class Control(Base):

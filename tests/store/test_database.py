@@ -196,10 +196,8 @@ def test_an_unusable_database_ends_in_one_line_without_its_password(url):
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_postgresql_database_in_sql_ascii_keeps_text_as_it_was_written():
-    server = os.environ.get("FEDGE_TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("no PostgreSQL server: set FEDGE_TEST_POSTGRES_URL")
+def test_a_postgresql_database_in_sql_ascii_keeps_text_as_it_was_written(postgres):
+    server = postgres
     name = f"fedge_ascii_{os.getpid()}"
     admin = create_engine(
         make_url(server).set(drivername="postgresql+psycopg"),

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 TUF_REFRESH_S = 300.0
 BILL_S = 5.0
 GRACE_S = 2
+FORGET_S = 3600.0
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
 
@@ -172,6 +173,8 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     repository.publish(registry)  # what a crash may have left behind
     keeper = threading.Thread(target=_keep_fresh, args=(repository, parts.stop), name="tuf", daemon=True)
     keeper.start()
+    forgetter = threading.Thread(target=_forget, args=(home, settings, parts.stop), name="retention", daemon=True)
+    forgetter.start()
     say_ready("rounds", f"one every {wanted.period_s:.0f} s, of {wanted.n_min} to {wanted.cohort} devices")
     run_rounds(home, parts)
 
@@ -184,6 +187,23 @@ def _keep_fresh(repository: "TufRepository", stop: threading.Event) -> None:
         except (FedgeError, OSError) as error:  # a full disk, say: what is signed stays, and the next look tries again
             _log.error("TUF's metadata cannot be renewed: %s", error)
         if stop.wait(TUF_REFRESH_S):
+            return
+
+
+def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -> None:
+    """Forget what the settings no longer keep, now and once an hour."""
+    from aggregator.store import Database, Keep
+
+    keep = Keep(**settings.retention.model_dump())
+    while True:
+        try:
+            with Database.open(database_url(home, settings)) as database:
+                gone = database.retention.forget(keep, now=time.time(), stopped=stop.is_set)
+            if gone:
+                _log.info("forgot what is old: %s", ", ".join(f"{count} rows of {name}" for name, count in gone.items()))
+        except FedgeError as error:  # the next look tries again
+            _log.error("what is old cannot be forgotten: %s", error)
+        if stop.wait(FORGET_S):
             return
 
 

@@ -88,6 +88,16 @@ class ConsoleSettings(Settings):
     )
 
 
+class RetentionSettings(Settings):
+    """How long the record is kept. Rounds, sums of the ledger, releases, signed records and the audit stay for good."""
+
+    ledger_days: float = Field(400.0, ge=0, description="Days until single rows of the ledger are forgotten; 0: never.")
+    events_days: float = Field(90.0, ge=0, description="Days until events are forgotten; 0: never.")
+    rounds_days: float = Field(
+        400.0, ge=0, description="Days until a round's phases and dropouts are forgotten; 0: never. The round stays."
+    )
+
+
 class ServerSettings(Settings):
     """`server.toml`."""
 
@@ -114,6 +124,9 @@ class ServerSettings(Settings):
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
     releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
+    retention: RetentionSettings = Field(
+        RetentionSettings(), description="How long the record is kept. Rounds, sums, releases and the audit stay."
+    )
     console: ConsoleSettings = Field(
         ConsoleSettings(), description="Where the console listens and who may log in: see docs/console.md."
     )

@@ -18,7 +18,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REPORT_EVERY_S = 0.25
-KEEP_EVENTS_S = 90 * 24 * 3600.0
 
 
 class StoredProgress:
@@ -33,11 +32,10 @@ class StoredProgress:
         self._is_failing = False
 
     def recover(self) -> None:
-        """End what a crash left open, and forget what is long past. To be called once, before the first round."""
+        """End what a crash left open. To be called once, before the first round."""
         now, happenings = self._clock(), self._database.happenings
         if left_open := self._tried(lambda: happenings.close_phases(at=now)):
             self.event("round.cut_off", f"{left_open} open phases were left behind by a crash", round_number=0)
-        self._tried(lambda: happenings.prune_events(before=now - KEEP_EVENTS_S))
 
     @contextmanager
     def phase(self, place: Place, phase: Phase, *, expected: int, needed: int) -> Iterator[Callable[[int], None]]:

@@ -4,6 +4,7 @@ from aggregator.store.audit import AuditRow
 from aggregator.store.controls import Controls
 from aggregator.store.database import DEFAULT_RUN, Database, StoreError
 from aggregator.store.happenings import EventRow, PhaseRow
+from aggregator.store.retention import Keep
 from aggregator.store.rows import (
     AccountRow,
     AttemptRow,
@@ -24,8 +25,9 @@ __all__ = [
     "Controls",
     "Database",
     "DropoutRow",
-    "LoginSessionRow",
     "EventRow",
+    "Keep",
+    "LoginSessionRow",
     "PhaseRow",
     "RecordRow",
     "ReleaseRow",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Insert, Select, delete, func, insert, select
+from sqlalchemy import Engine, Insert, Select, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from aggregator.store.controls import ControlStore
 from aggregator.store.engine import READ_ONLY, open_engine
 from aggregator.store.happenings import Happenings
 from aggregator.store.logins import LoginStore
+from aggregator.store.retention import Retention
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError
@@ -45,6 +46,8 @@ class Database:
         """What operators want of the rounds."""
         self.happenings = Happenings(self._read, self._write, run_id)
         """How the round at hand goes."""
+        self.retention = Retention(self._read, self._write, run_id)
+        """What is forgotten when it is old."""
         self.logins = LoginStore(self._read, self._write, run_id)
         """Who may log in to the console."""
 
@@ -243,20 +246,6 @@ class Database:
             for number, payer, kind, amount in session.execute(query.order_by(model.round, model.payer, model.kind)):
                 spent.setdefault(number, {})[Payer(payer), Kind(kind)] = amount
         return spent
-
-    def prune_ledger(self, *, before: float, batch: int = 10_000) -> int:
-        """Forget rows of the ledger that are older than that (UNIX seconds), at most ``batch``; their sums stay.
-
-        Returns how many went.
-        """
-        model = models.Ledger
-        oldest = select(model.id).where(model.run_id == self._run_id, model.at < before).order_by(model.id).limit(batch)
-        with self._write("forget old rows of the ledger") as session:
-            found = list(session.scalars(oldest))
-            if found:
-                gone = delete(model).where(model.run_id == self._run_id, model.id <= found[-1], model.at < before)
-                session.execute(gone)
-            return len(found)
 
     def _insert(self, model: type[models.Base], values: Sequence[dict[str, Any]]) -> None:
         if values:

@@ -1,7 +1,6 @@
 """How the round at hand goes: its phases while they last, and events in the order of their numbers, for those who watch.
 
-Written by the rounds process, read by the console and `fedge rounds watch`. Old events go by `prune_events`;
-phases stay with their round.
+Written by the rounds process, read by the console and `fedge rounds watch`. What is old goes: see `retention`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from aggregator.store.models import Event, RoundPhase
@@ -129,13 +128,9 @@ class Happenings:
 
     def newest_event(self) -> int:
         """The number of the newest event, 0 before the first."""
+        newest = select(Event.id).where(Event.run_id == self._run_id).order_by(Event.id.desc()).limit(1)  # max() would scan
         with self._read("read the newest event") as session:
-            return session.scalar(select(func.max(Event.id)).where(Event.run_id == self._run_id)) or 0
-
-    def prune_events(self, *, before: float) -> None:
-        """Forget events older than that (UNIX seconds)."""
-        with self._write("forget old events") as session:
-            session.execute(delete(Event).where(Event.run_id == self._run_id, Event.at < before))
+            return session.scalar(newest) or 0
 
 
 def _phase(row: RoundPhase) -> PhaseRow:

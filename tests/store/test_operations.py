@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from aggregator.store import Controls, Database, StoreError
+from aggregator.store import Controls, Database, DropoutRow, Keep, RoundRow, StoreError
+from aggregator.store.retention import DAY_S
 from fedge.costs import Kind, LedgerEntry, Payer
 
 
@@ -117,8 +118,9 @@ def test_a_reader_of_events_goes_on_where_it_was(database):
     assert [(row.id, row.text, row.round) for row in found] == [(numbers[2], "round 3 begins", 3)]
     add("login.refused", "ada", at=5.0, detail={"tries": 3})
     assert [row.detail for row in database.happenings.latest_events(5, kinds=["login.refused"])] == [{"tries": 3}]
-    database.happenings.prune_events(before=6.0)
-    assert database.happenings.events() == [] and add("later", "x", at=7.0) > numbers[-1] + 1
+    database.retention.forget(Keep(ledger_days=0, events_days=1, rounds_days=0), now=6.0 + DAY_S)
+    assert database.happenings.events() == [] and database.happenings.newest_event() == 0
+    assert add("later", "x", at=7.0) > numbers[-1] + 1
 
 
 # The controls.
@@ -167,11 +169,47 @@ def test_sums_equal_a_scan_of_the_rows(tmp_path_factory, rows):
 def test_sums_stay_when_old_rows_go(database):
     database.add_ledger(1, [row(Kind.PROBES, 0.5, at=1.0), row(Kind.PROBES, 0.25, at=2.0)])
     database.add_ledger(2, [row(Kind.ESCALATIONS, 1.0, at=9.0)])
-    assert database.prune_ledger(before=5.0, batch=1) == 1 and database.prune_ledger(before=5.0) == 1
-    assert database.prune_ledger(before=5.0) == 0
+    keep = Keep(ledger_days=1, events_days=0, rounds_days=0)
+    assert database.retention.forget(keep, now=5.0 + DAY_S, batch=1) == {"ledger": 2}
+    assert database.retention.forget(keep, now=5.0 + DAY_S) == {}
     assert database.ledger(1) == [] and len(database.ledger(2)) == 1
     assert database.spent_usd() == {(Payer.OPERATOR, Kind.PROBES): 0.75, (Payer.OPERATOR, Kind.ESCALATIONS): 1.0}
     assert list(database.spent_by_round(2)) == [2]
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_a_round_keeps_its_line_when_its_phases_and_dropouts_go(url, database, batch):
+    with Database.open(url, run="another") as other:
+        for one in (database, other):
+            record(one, {1: 0.0, 2: DAY_S, 3: 2 * DAY_S})
+        keep = Keep(ledger_days=0, events_days=0, rounds_days=1)
+        gone = database.retention.forget(keep, now=2.5 * DAY_S, batch=batch)
+        assert gone == {"round_phases": 4, "dropouts": 4}
+        assert [row.round for row in database.rounds()] == [1, 2, 3]
+        for number, left in ((1, 0), (2, 0), (3, 2)):
+            assert len(database.happenings.phases(number)) == len(database.dropouts(number)) == left
+            assert len(other.dropouts(number)) == 2
+        assert database.retention.forget(keep, now=9 * DAY_S) == {"round_phases": 2, "dropouts": 2}
+
+
+@pytest.mark.parametrize(("days", "stopped"), [(0, False), (1, True)])
+def test_what_is_kept_for_good_stays_and_a_stop_is_heard(database, days, stopped):
+    record(database, {1: 0.0})
+    database.happenings.add_event("x", "x", at=0.0)
+    keep = Keep(ledger_days=days, events_days=days, rounds_days=days)
+    assert database.retention.forget(keep, now=1e12, stopped=lambda: stopped) == {}
+    assert len(database.happenings.events()) == 1 and len(database.dropouts(1)) == 2
+
+
+def record(database, started):
+    """Rounds by number with their times, each with two phases and two dropouts."""
+    place = {"attempt": 1, "purpose": "update"}
+    for number, at in started.items():
+        database.save_round(RoundRow(round=number, state="finished", started=at))
+        for phase in ("keys", "unmask"):
+            database.happenings.begin_phase(round_number=number, phase=phase, at=at, expected=1, needed=1, **place)
+        left = {"stage": "keys", "reason": "no answer"}
+        database.add_dropouts([DropoutRow(round=number, device_id=name, **left, **place) for name in ("a", "b")])
 
 
 def test_a_ledger_that_fails_leaves_its_sums_alone(database):

@@ -27,7 +27,7 @@ from aggregator.operator import Operator
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from benchmarks.console_fleet import Say, Size, device_id, fill, make_home, release_id
-from benchmarks.postgres import temporary_postgres
+from benchmarks.postgres import local_postgres
 from benchmarks.results import Result, document
 from fedge.errors import InputError
 
@@ -95,7 +95,7 @@ def measured(name: str, size: Size, repetitions: int, say: Say, *, now: float) -
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-scale-")))
         home = ServerHome(folder / "home")
-        url = home.database_url if name == "sqlite" else stack.enter_context(temporary_postgres())
+        url = home.database_url if name == "sqlite" else stack.enter_context(local_postgres())
         round_key = make_home(home, size, now=now, say=say)
         fill(url, size, round_key, now=now, say=say)
         database = stack.enter_context(Database.open(url))

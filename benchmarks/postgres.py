@@ -1,7 +1,10 @@
-"""A PostgreSQL of our own for a while: Debian's programs, a folder that goes again, a Unix socket and no port."""
+"""A PostgreSQL of one's own from Debian's packages, for as long as a block lasts: for tests and benchmarks."""
 
+import importlib.util
 import os
 import pwd
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -9,46 +12,68 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedge.errors import InputError
-
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda found: float(found.parent.name))
 START_S = 60.0
 
 
-@contextmanager
-def temporary_postgres() -> Iterator[str]:
-    """The URL of an empty database. Raises InputError where PostgreSQL is not installed or does not start."""
+def missing() -> str | None:
+    """Why none can be started here; None where one can."""
     if not PROGRAMS:
-        raise InputError("PostgreSQL is not under /usr/lib/postgresql: install Debian's postgresql, or measure SQLite alone")
-    demoted: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(prefix="fedge-pg-", ignore_cleanup_errors=True) as name:
+        return "Debian's postgresql is not installed"
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg is not installed: fedge's extra `postgres`"
+    if os.geteuid() == 0 and (shutil.which("setpriv") is None or not _has_account()):
+        return "root cannot run PostgreSQL: there is no account `postgres` to run it as"
+    return None
+
+
+@contextmanager
+def local_postgres() -> Iterator[str]:
+    """The URL of an empty server that listens on a socket in a folder of its own; both are gone afterwards.
+
+    PostgreSQL refuses to run as root: root starts it as the account `postgres`.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedge-pg-") as name:  # short: a socket's path has 107 bytes at most
         folder = Path(name)
-        if os.geteuid() == 0:  # it refuses to run as root
+        run_as: list[str | Path] = []
+        if os.geteuid() == 0:
             account = pwd.getpwnam("postgres")
             os.chown(folder, account.pw_uid, account.pw_gid)
-            demoted = ("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups")
-        programs, data = PROGRAMS[-1], folder / "data"
-        _run(*demoted, programs / "initdb", "-D", data, "-U", "fedge", "--encoding=UTF8", "--auth=trust")
-        command = [*demoted, programs / "postgres", "-D", data, "-k", folder, "-c", "listen_addresses="]
-        server = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            run_as = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        data, log = folder / "data", folder / "log"
+        made = [*run_as, PROGRAMS[-1] / "initdb", "-D", data, "-U", "fedge", "--encoding=UTF8", "--auth=trust", "--no-sync"]
+        subprocess.run(made, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        # A server that is thrown away need not survive a power cut.
+        options = ("-k", folder, "-c", "listen_addresses=", "-c", "max_wal_size=4GB", "-c", "fsync=off")
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [*run_as, PROGRAMS[-1] / "postgres", "-D", data, *options], stdout=output, stderr=output, cwd="/"
+            )
         try:
-            _wait(programs / "pg_isready", folder, server)
-            _run(programs / "createdb", "-h", folder, "-U", "fedge", "fedge")
-            yield f"postgresql://fedge@/fedge?host={folder}"
+            _wait(server, folder, log)
+            yield f"postgresql://fedge@/postgres?host={folder}"
         finally:
-            server.terminate()
-            server.wait()
+            server.send_signal(signal.SIGINT)  # "fast": without waiting for clients
+            try:
+                server.wait(timeout=START_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
-def _wait(is_ready: Path, folder: Path, server: "subprocess.Popen[bytes]") -> None:
+def _wait(server: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
     until = time.monotonic() + START_S
-    while subprocess.run([is_ready, "-q", "-h", folder], check=False).returncode != 0:
-        if server.poll() is not None or time.monotonic() > until:
-            raise InputError(f"PostgreSQL in {PROGRAMS[-1]} does not start: try its initdb and postgres by hand")
+    while time.monotonic() < until and server.poll() is None:
+        ready: list[str | Path] = [PROGRAMS[-1] / "pg_isready", "-q", "-h", folder, "-U", "fedge"]
+        if subprocess.run(ready, check=False, cwd="/").returncode == 0:
+            return
         time.sleep(0.1)
+    raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')[-500:]}")
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd="/")
-    if done.returncode != 0:
-        raise InputError(f"{command[-1]}: {done.stderr.strip()[-300:]}")
+def _has_account() -> bool:
+    try:
+        pwd.getpwnam("postgres")
+    except KeyError:
+        return False
+    return True

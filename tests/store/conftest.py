@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from aggregator.store import Database
-from benchmarks.local_postgres import local_postgres, missing
+from benchmarks.postgres import local_postgres, missing
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,26 @@ Server cores are modelled, not timed, so that one seed gives one result: recover
 one core, and a release costs a fixed amount of export and evaluation. What devices pay stands in their own ledgers.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 from aggregator.central import Served
+from aggregator.central.upstream.outcomes import Tokens
 from aggregator.rounds.session import Tally
-from fedge.costs import Kind, LedgerEntry, PriceBook, charge_central, charge_compute, charge_transfer
+from fedge.costs import Kind, LedgerEntry, PriceBook, charge_central, charge_compute, charge_transfer, charge_upstream
 from protos.fedge.central.v1.central_pb2 import PURPOSE_PROBE, Purpose
 
 # ChaCha20 on one core of a 2.5 GHz x86 server (docs/measurements.md).
 KEY_STREAM_BYTES_PER_S = 3.77e9
 RELEASE_CORE_S = 1.0
+
+
+class UpstreamPrice(Protocol):
+    """The book, and the model in it, by which upstream's tokens are paid."""
+
+    book: PriceBook
+    price_name: str
 
 
 def charge_round(tally: Tally, book: PriceBook, *, at: float) -> list[LedgerEntry]:
@@ -26,8 +36,18 @@ def charge_round(tally: Tally, book: PriceBook, *, at: float) -> list[LedgerEntr
     ]
 
 
-def charge_served(served: Mapping[tuple[str, "Purpose"], Served], book: PriceBook, *, at: float) -> list[LedgerEntry]:
-    """What central answered, probes apart."""
-    probes = sum(one.queries for (_, purpose), one in served.items() if purpose == PURPOSE_PROBE)
-    others = sum(one.queries for one in served.values()) - probes
-    return [row for row in charge_central(book, escalations=others, probes=probes, at=at) if row.quantity]
+def charge_served(
+    served: Mapping[tuple[str, "Purpose"], Served], book: PriceBook, *, at: float, upstream: UpstreamPrice | None = None
+) -> list[LedgerEntry]:
+    """What central answered, probes apart, and what upstream's tokens cost. Its answers cost those alone."""
+    own: Counter[bool] = Counter()
+    tokens = Tokens()
+    for (_, purpose), one in served.items():
+        own[purpose == PURPOSE_PROBE] += one.queries - one.upstream
+        tokens += one.tokens
+    rows = list(charge_central(book, escalations=own[False], probes=own[True], at=at))
+    if upstream is not None:
+        rows += charge_upstream(
+            upstream.book, model=upstream.price_name, tokens_in=tokens.tokens_in, tokens_out=tokens.tokens_out, at=at
+        )
+    return [row for row in rows if row.quantity]

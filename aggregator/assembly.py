@@ -8,7 +8,7 @@ from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.central import CentralService, Limits, Pricing
+from aggregator.central import AsksUpstream, CentralService, Limits, Pricing
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
@@ -112,8 +112,9 @@ def central_service(
     clock: Callable[[], float],
     *,
     traces: Traces | None = None,
+    upstream: AsksUpstream | None = None,
 ) -> CentralService:
-    """Central with the workload's strong model, its answers priced by the book."""
+    """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one."""
     return CentralService(
         model=strong,
         model_name=strong.name,
@@ -122,6 +123,7 @@ def central_service(
         limits=Limits(max_text_bytes=0 if facts.pixels else MAX_TEXT_BYTES, pixels=facts.pixels),
         clock=clock,
         traces=traces,
+        upstream=upstream,
     )
 
 

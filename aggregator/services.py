@@ -211,6 +211,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
     from aggregator.central import ServerTls, serve
+    from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
@@ -219,7 +220,11 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
     book = PriceBook.load_default()
     traces = open_traces(settings.traces_endpoint, service="fedge-central")
-    service = central_service(load_strong_model(home.models), load_facts(home.models), book, time.time, traces=traces)
+    facts = load_facts(home.models)
+    upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
+    strong = load_strong_model(home.models)
+    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream)
+    asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
 
@@ -227,7 +232,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
         address = f"{settings.host}:{settings.central_port}"
         server = await serve(service, address=address, tls=tls, is_revoked=is_revoked, traces=traces)
         bill = asyncio.create_task(keep_bill(database))
-        await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS"))
+        await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS{asks}"))
         bill.cancel()
         await server.stop()
 
@@ -238,14 +243,23 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
 
     def book_served(database: Database) -> None:
         """Into the ledger of the round at hand, so that the operator sees what devices ask while it happens."""
-        if rows := charge_served(service.take_served(), book, at=time.time()):
+        if upstream is not None:
+            try:
+                upstream.budget.figures.write(home.upstream_figures)
+            except FedgeError as error:  # the next look tries again
+                _log.error("what upstream costs is not noted: %s", error)
+        if rows := charge_served(service.take_served(), book, at=time.time(), upstream=upstream):
             try:
                 database.add_ledger(database.latest_round() + 1, rows)
             except FedgeError as error:
                 _log.error("central's answers are missing from the ledger: %s", error)
 
     with Database.open(database_url(home, settings)) as database:
-        asyncio.run(run(database))
+        try:
+            asyncio.run(run(database))
+        finally:
+            if upstream is not None:
+                upstream.close()
         book_served(database)
 
 

@@ -88,6 +88,44 @@ class ConsoleSettings(Settings):
     )
 
 
+class UpstreamSettings(Settings):
+    """A language model that central asks: off until `url` and `model` are set. See docs/upstream.md."""
+
+    url: str | None = Field(
+        None,
+        description="Base URL of an OpenAI-compatible endpoint, as http://127.0.0.1:8080/v1; https beyond private ones.",
+    )
+    model: str = Field("", description="The model's name as the endpoint knows it.")
+    api_key_file: Path | None = Field(
+        None, description="A file (mode 0600) with the endpoint's key alone; none where it wants no key."
+    )
+    when: Literal["unsure", "always"] = Field(
+        "unsure", description="Ask where central's strong model is less sure than `min_confidence`, or always."
+    )
+    min_confidence: float = Field(
+        0.7, ge=0, le=1, description="With `unsure`: the strong model's answer stands from this probability on."
+    )
+    timeout_s: float = Field(
+        4.0, gt=0, le=600, description="How long one try may take, seconds; the caller's time ends them all."
+    )
+    max_concurrent: int = Field(8, ge=1, le=256, description="Questions to the endpoint at once.")
+    max_usd_per_day: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="What it may cost on a day (UTC); beyond it central answers itself. 0: no limit.",
+    )
+    price: str | None = Field(
+        None, description="The price book's model by which tokens are paid (`fedge costs show`); or set both prices below."
+    )
+    input_usd_per_mtok: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="USD for a million tokens that are sent; 0 for a model of your own."
+    )
+    output_usd_per_mtok: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="USD for a million tokens that come back."
+    )
+
+
 class RetentionSettings(Settings):
     """How long the record is kept. Rounds, sums of the ledger, releases, signed records and the audit stay for good."""
 
@@ -124,6 +162,9 @@ class ServerSettings(Settings):
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
     releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
+    upstream: UpstreamSettings = Field(
+        UpstreamSettings(), description="A language model that central asks: off until `url` and `model` are set."
+    )
     retention: RetentionSettings = Field(
         RetentionSettings(), description="How long the record is kept. Rounds, sums, releases and the audit stay."
     )
@@ -197,6 +238,11 @@ class ServerHome:
     def revocations(self) -> Path:
         """Who is revoked, signed by the authority: read by every part that serves devices."""
         return self.folder / "revocations"
+
+    @property
+    def upstream_figures(self) -> Path:
+        """What upstream was asked and what it cost: central writes it, the console's /metrics reads it."""
+        return self.folder / "upstream.json"
 
     @property
     def database_url(self) -> str:

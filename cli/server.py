@@ -10,10 +10,12 @@ from cli import accounts
 from cli.assignments import SetOption, assignments
 from cli.homes import ServerHomeOption, server_home
 from cli.rounds import RunOption, open_run
+from cli.upstream import upstream
 
 app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts, one by one or all together.")
 
 app.add_typer(accounts.app, name="accounts")
+app.command()(upstream)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 

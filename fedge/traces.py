@@ -22,6 +22,9 @@ class Traces(Protocol):
     ) -> AbstractContextManager[None]:
         """A span for as long as the block; child of the one around it, or of the one that ``carried`` headers name."""
 
+    def note(self, **attributes: str | int) -> None:
+        """Attributes of the span around it that are known only at its end."""
+
     def headers(self) -> dict[str, str]:
         """What the next service is to be told, so that its spans belong to the present one."""
 
@@ -34,6 +37,9 @@ class NoTraces:
     ) -> AbstractContextManager[None]:
         """Nothing."""
         return nullcontext()
+
+    def note(self, **attributes: str | int) -> None:
+        """Nothing."""
 
     def headers(self) -> dict[str, str]:
         """None."""
@@ -64,6 +70,12 @@ class OpenTelemetryTraces:
             except BaseException:
                 span.set_status(StatusCode.ERROR)
                 raise
+
+    def note(self, **attributes: str | int) -> None:
+        """As the protocol says."""
+        from opentelemetry.trace import get_current_span
+
+        get_current_span().set_attributes({f"fedge.{key}": value for key, value in attributes.items()})
 
     def headers(self) -> dict[str, str]:
         """``traceparent``, and ``tracestate`` where there is one."""

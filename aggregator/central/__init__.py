@@ -10,10 +10,11 @@ from aggregator.central.errors import (
     RequestRefusedError,
 )
 from aggregator.central.server import CentralServer, ServerOptions, serve, serve_in_thread
-from aggregator.central.service import CentralService, Limits, Pricing, Served, StrongModel
+from aggregator.central.service import AsksUpstream, CentralService, Limits, Pricing, Served, StrongModel
 from aggregator.fleet.transport import ServerTls
 
 __all__ = [
+    "AsksUpstream",
     "CentralError",
     "CentralServer",
     "CentralService",

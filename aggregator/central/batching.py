@@ -1,35 +1,37 @@
 """Gathers concurrent requests into one call of the service, in a thread of its own, so that the event loop never waits.
 
 No timer: while one batch is computed the next one gathers, so a lone request is not delayed and a crowd is served together.
-Whoever gave up (cancelled, or past its deadline) before its batch starts is left out of it.
+For an answer that is still on its way (from upstream) its caller alone waits. Whoever gave up (cancelled, or past its
+deadline) before its batch starts is left out of it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context, copy_context
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
+from aggregator.central.calls import Call
 from aggregator.central.errors import CentralError, DeadlinePassedError, OverloadedError
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
-AnswerMany = Callable[[Sequence[AnswerRequest]], list[AnswerResponse | CentralError]]
+Outcome = Exception | Future[AnswerResponse]
+BeginMany = Callable[[Sequence[Call]], Sequence[CentralError | Future[AnswerResponse]]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    request: AnswerRequest
-    deadline: float | None  # on the event loop's clock
+    call: Call
     answer: "asyncio.Future[AnswerResponse]"
-    context: Context
 
 
 class MicroBatcher:
     """Lives on one event loop. `close` when nothing waits any more."""
 
-    def __init__(self, answer_many: AnswerMany, *, max_batch: int, max_waiting: int) -> None:
-        self._answer_many = answer_many
+    def __init__(self, begin_many: BeginMany, *, max_batch: int, max_waiting: int) -> None:
+        self._begin_many = begin_many
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._waiting: deque[_Waiting] = deque()
@@ -44,7 +46,7 @@ class MicroBatcher:
             raise OverloadedError(f"{len(self._waiting)} queries are waiting already: try again later")
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        waiting = _Waiting(request, deadline, loop.create_future(), copy_context())
+        waiting = _Waiting(Call(request, deadline), loop.create_future())  # the loop's clock is the monotonic one
         self._waiting.append(waiting)
         if self._draining is None:
             self._draining = loop.create_task(self._drain())
@@ -58,14 +60,14 @@ class MicroBatcher:
         loop = asyncio.get_running_loop()
         try:
             while batch := self._next_batch(loop.time()):
-                requests = [waiting.request for waiting in batch]
-                context = batch[0].context  # one call for all: its spans belong to the trace of the first
-                outcomes: Sequence[AnswerResponse | Exception]
+                calls = [waiting.call for waiting in batch]
+                context = calls[0].context  # one call for all: its spans belong to the trace of the first
+                outcomes: Sequence[Outcome]
                 try:
-                    outcomes = await loop.run_in_executor(self._thread, context.run, self._answer_many, requests)
+                    outcomes = await loop.run_in_executor(self._thread, context.run, self._begin_many, calls)
                 except Exception as error:
                     outcomes = [error] * len(batch)
-                _settle(batch, outcomes)
+                _settle(loop, batch, outcomes)
         finally:
             # No await since the queue was seen empty, so nobody can have joined it unnoticed.
             self._draining = None
@@ -76,18 +78,39 @@ class MicroBatcher:
             waiting = self._waiting.popleft()
             if waiting.answer.done():
                 continue
-            if waiting.deadline is not None and waiting.deadline <= now:
+            if waiting.call.deadline is not None and waiting.call.deadline <= now:
                 waiting.answer.set_exception(DeadlinePassedError("the deadline passed before the query was started"))
                 continue
             batch.append(waiting)
         return batch
 
 
-def _settle(batch: Sequence[_Waiting], outcomes: Sequence[AnswerResponse | Exception]) -> None:
+def _settle(loop: asyncio.AbstractEventLoop, batch: Sequence[_Waiting], outcomes: Sequence[Outcome]) -> None:
     for waiting, outcome in zip(batch, outcomes, strict=True):
-        if waiting.answer.done():  # cancelled meanwhile; the service remembers the answer for the retry
-            continue
         if isinstance(outcome, Exception):
-            waiting.answer.set_exception(outcome)
+            _give(waiting.answer, outcome)
+        elif outcome.done():
+            _take(waiting.answer, outcome)
         else:
-            waiting.answer.set_result(outcome)
+            outcome.add_done_callback(partial(_take_on, loop, waiting.answer))
+
+
+def _take_on(
+    loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[AnswerResponse]", given: "Future[AnswerResponse]"
+) -> None:
+    with suppress(RuntimeError):  # the loop has ended, and whoever waited on it
+        loop.call_soon_threadsafe(_take, answer, given)
+
+
+def _take(answer: "asyncio.Future[AnswerResponse]", given: "Future[AnswerResponse]") -> None:
+    error = given.exception()
+    _give(answer, given.result() if error is None else error)
+
+
+def _give(answer: "asyncio.Future[AnswerResponse]", outcome: AnswerResponse | BaseException) -> None:
+    if answer.done():  # cancelled meanwhile; the service remembers the answer for the retry
+        return
+    if isinstance(outcome, BaseException):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

@@ -89,7 +89,7 @@ async def serve(
             ("grpc.so_reuseport", 0),  # two servers on one port would share the calls and neither know all answers given
         ],
     )
-    batcher = MicroBatcher(service.answer_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
+    batcher = MicroBatcher(service.begin_many, max_batch=bounds.max_batch, max_waiting=bounds.max_waiting)
     servicer = CentralServicer(
         service, batcher, names_devices=tls is not None, is_revoked=is_revoked, traces=traces or NoTraces()
     )

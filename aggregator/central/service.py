@@ -1,5 +1,8 @@
 """The core of the fallback service: checks a query, asks the strong model once, prices the answer and counts it.
 
+Where an upstream is given, answers that it is wanted for are put to it as well (`aggregator.central.upstream`): these come
+later, and no other query waits for them.
+
 Knows nothing of gRPC: requests and responses are plain messages, refusals are CentralErrors, and the clock comes in.
 Never stores a query: what is kept is its content hash, to notice a reused key, and the answer, both for a bounded time.
 """
@@ -7,15 +10,20 @@ Never stores a query: what is kept is its content hash, to notice a reused key, 
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregator.central.calls import Call
 from aggregator.central.errors import CentralError, ModelFailedError, RequestRefusedError
 from aggregator.central.idempotency import AnswerMemory, Claim, Key
+from aggregator.central.upstream.mixing import mixed
+from aggregator.central.upstream.outcomes import ANSWERED, FAILED, NO_TOKENS, Asked, Tokens
 from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
@@ -35,7 +43,8 @@ _PURPOSES = frozenset(Purpose.values()) - {PURPOSE_UNSPECIFIED}
 _RELEASE_ID = re.compile(r"(?:[0-9a-f]{64})?")
 _MAX_SUM_ERROR = 1e-3  # a float32 softmax over a few hundred labels is off by about 1e-6
 
-_Fresh = tuple[AnswerRequest, Query, Claim]
+_Fresh = tuple[Call, Query, Claim]
+Outcome = CentralError | Future[AnswerResponse]
 
 
 class StrongModel(Protocol):
@@ -43,6 +52,25 @@ class StrongModel(Protocol):
 
     def predict(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Probabilities of the labels for each query. Called from one thread at a time."""
+        ...
+
+
+class AsksUpstream(Protocol):
+    """A language model that central may ask: `aggregator.central.upstream.upstream.Upstream`."""
+
+    book: PriceBook
+    model: str
+
+    def wants(self, probabilities: NDArray[np.float32]) -> bool:
+        """Whether an answer with this distribution is to be put to it."""
+        ...
+
+    def ask(self, query: Query, *, deadline: float | None) -> "Future[Asked]":
+        """Ask, in the present context, until ``deadline`` on the monotonic clock; the future's result never raises."""
+        ...
+
+    def usd(self, tokens: Tokens) -> float:
+        """What tokens cost by ``book``."""
         ...
 
 
@@ -81,13 +109,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How many queries were computed (repeated requests count once) and what they cost. Adds up with `+`."""
+    """How many queries were computed (repeated requests count once) and what they cost. Adds up with `+`.
+
+    ``upstream``: how many of them upstream answered. ``tokens``: what it is paid for, for these and for replies of no use.
+    """
 
     queries: int = 0
     price_usd: float = 0.0
+    upstream: int = 0
+    tokens: Tokens = NO_TOKENS
 
     def __add__(self, other: "Served") -> "Served":
-        return Served(self.queries + other.queries, self.price_usd + other.price_usd)
+        return Served(
+            self.queries + other.queries,
+            self.price_usd + other.price_usd,
+            self.upstream + other.upstream,
+            self.tokens + other.tokens,
+        )
 
 
 class CentralService:
@@ -105,6 +143,7 @@ class CentralService:
         max_remembered: int = 100_000,
         max_age_s: float = 24 * 3600.0,
         traces: Traces | None = None,
+        upstream: AsksUpstream | None = None,
     ) -> None:
         if not labels or len(set(labels)) != len(labels) or not all(labels):
             raise InputError(f"the labels must be distinct and not empty, got {list(labels)[:5]}")
@@ -115,6 +154,7 @@ class CentralService:
         self._limits = limits
         self._clock = clock
         self._traces = traces or NoTraces()
+        self._upstream = upstream
         self._memory = AnswerMemory(max_entries=max_remembered, max_age_s=max_age_s)
         self._served: dict[tuple[str, Purpose], Served] = {}
         self._count_lock = Lock()
@@ -139,22 +179,26 @@ class CentralService:
 
     def answer_many(self, requests: Sequence[AnswerRequest]) -> list[AnswerResponse | CentralError]:
         """Answers in the order of the requests, the new ones computed in one call of the model; refusals stand as values."""
-        outcomes: list[Claim | CentralError] = []
+        return [_wait(outcome) for outcome in self.begin_many([Call(request) for request in requests])]
+
+    def begin_many(self, calls: Sequence[Call]) -> list[Outcome]:
+        """As `answer_many`, without waiting for upstream: a refusal or the answer's future for each call, in their order."""
+        outcomes: list[Outcome] = []
         fresh: list[_Fresh] = []
-        for request in requests:
+        for call in calls:
             try:
-                query = self._check(request)
-                claim = self._memory.claim(_key(request), content_hash(query), now=self._clock())
+                query = self._check(call.request)
+                claim = self._memory.claim(_key(call.request), content_hash(query), now=self._clock())
             except CentralError as error:
                 outcomes.append(error)
                 continue
-            outcomes.append(claim)
+            outcomes.append(claim.future)
             if claim.is_first:
-                fresh.append((request, query, claim))
+                fresh.append((call, query, claim))
         # Whoever claims computes before waiting for anyone else, so two calls never wait for each other.
         if fresh:
             self._compute(fresh)
-        return [outcome if isinstance(outcome, CentralError) else _wait(outcome) for outcome in outcomes]
+        return outcomes
 
     def served(self) -> Mapping[tuple[str, Purpose], Served]:
         """What was computed so far by (device, purpose)."""
@@ -190,15 +234,57 @@ class CentralService:
                 for one in fresh:
                     self._compute([one])
                 return
-            ((request, _, claim),) = fresh
-            _log.exception("the model failed on a query of device %s", request.device_id)
-            self._memory.release(_key(request), claim)
+            ((call, _, claim),) = fresh
+            _log.exception("the model failed on a query of device %s", call.request.device_id)
+            self._memory.release(_key(call.request), claim)
             is_said = isinstance(error, CentralError)
             claim.future.set_exception(error if is_said else ModelFailedError("the model failed; the server's log says why"))
             return
-        for (request, _, claim), response in zip(fresh, responses, strict=True):
-            self._count(request, response)
-            claim.future.set_result(response)
+        for one, response in zip(fresh, responses, strict=True):
+            self._finish(one, response)
+
+    def _finish(self, one: _Fresh, own: AnswerResponse) -> None:
+        """Give central's ``own`` answer, or put the query to upstream and give what comes of it later."""
+        call, query, claim = one
+        upstream = self._upstream
+        if upstream is None or not upstream.wants(np.array(own.distribution, dtype=np.float32)):
+            self._give(call, claim, own, Served(1, own.price_usd))
+            return
+        # In a copy of the caller's context: in the trace of this query, whichever batch it was computed in.
+        asking = call.context.copy().run(partial(upstream.ask, query, deadline=call.deadline))
+        asking.add_done_callback(lambda asked: self._finish_later(upstream, call, claim, own, asked))
+
+    def _finish_later(
+        self, upstream: AsksUpstream, call: Call, claim: Claim, own: AnswerResponse, asking: "Future[Asked]"
+    ) -> None:
+        failed = asking.cancelled() or asking.exception() is not None
+        asked = Asked(FAILED) if failed else asking.result()
+        response = self._with_upstream(upstream, own, asked)
+        is_upstream = asked.outcome == ANSWERED
+        self._give(call, claim, response, Served(1, response.price_usd, int(is_upstream), asked.tokens))
+
+    def _with_upstream(self, upstream: AsksUpstream, own: AnswerResponse, asked: Asked) -> AnswerResponse:
+        """Upstream's answer at the price of its tokens; else central's own at its price and that of tokens in vain."""
+        tokens_usd = upstream.usd(asked.tokens)
+        response = AnswerResponse()
+        response.CopyFrom(own)
+        if asked.label is not None:
+            label = self._labels.index(asked.label)
+            distribution = mixed(np.array(own.distribution, dtype=np.float32), label, asked.probability)
+            response.label, response.answered_by, response.model = asked.label, "upstream", upstream.model
+            response.distribution[:] = distribution.tolist()
+            response.price_usd = tokens_usd
+        else:
+            response.price_usd = own.price_usd + tokens_usd
+        if asked.tokens != NO_TOKENS:
+            response.price_book = upstream.book.version
+        return response
+
+    def _give(self, call: Call, claim: Claim, response: AnswerResponse, served: Served) -> None:
+        key = (call.request.device_id, call.request.purpose)
+        with self._count_lock:
+            self._served[key] = self._served.get(key, Served()) + served
+        claim.future.set_result(response)
 
     def _respond(self, queries: Sequence[Query]) -> list[AnswerResponse]:
         with self._traces.span("central.model", queries=len(queries)), self._model_lock:
@@ -221,18 +307,15 @@ class CentralService:
             for query, row in zip(queries, probabilities, strict=True)
         ]
 
-    def _count(self, request: AnswerRequest, response: AnswerResponse) -> None:
-        key = (request.device_id, request.purpose)
-        with self._count_lock:
-            self._served[key] = self._served.get(key, Served()) + Served(1, response.price_usd)
-
 
 def _key(request: AnswerRequest) -> Key:
     return request.device_id, request.idempotency_key
 
 
-def _wait(claim: Claim) -> AnswerResponse | CentralError:
+def _wait(outcome: Outcome) -> AnswerResponse | CentralError:
+    if isinstance(outcome, CentralError):
+        return outcome
     try:
-        return claim.future.result()
+        return outcome.result()
     except CentralError as error:
         return error

@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from aggregator.central.upstream.outcomes import OUTCOMES
 from aggregator.rounds.canary import Verdict
 from aggregator.store.rows import ReleaseRow, RoundRow
+from aggregator.upstream_figures import UpstreamFigures
 from fedge.costs import Kind, Payer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,7 +25,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Recorded:
     """What is known at a scrape. ``rounds``: oldest first. ``expiries``: when what the server holds runs out, UNIX seconds
     by name. ``period_s``: from one round's start to the next one's, where rounds come by themselves; ``paused``: no round
-    begins, because an operator said so.
+    begins, because an operator said so. ``upstream``: what central asked a language model, where it has one.
     """
 
     rounds: Sequence[RoundRow]
@@ -32,6 +34,7 @@ class Recorded:
     expiries: Mapping[str, float] = field(default_factory=dict)
     period_s: float | None = None
     paused: bool = False
+    upstream: UpstreamFigures | None = None
 
 
 class _Rounds(Collector):
@@ -132,10 +135,35 @@ class _Costs(Collector):
         yield costs
 
 
+class _Upstream(Collector):
+    def __init__(self, figures: UpstreamFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Questions and tokens; what they cost is in the ledger."""
+        requests = CounterMetricFamily(
+            "fedge_upstream_requests", "Questions for upstream, by what came of them.", labels=["outcome"]
+        )
+        for outcome in OUTCOMES:  # at 0 as well, so that the first one counts as an increase
+            requests.add_metric([outcome], self._figures.outcomes.get(outcome, 0))
+        yield requests
+        tokens = CounterMetricFamily(
+            "fedge_upstream_tokens",
+            "Upstream's tokens: as it billed them, or estimated where it did not say.",
+            labels=["direction", "basis"],
+        )
+        for direction in ("in", "out"):
+            for basis in ("billed", "estimated"):
+                tokens.add_metric([direction, basis], self._figures.tokens.get(f"{direction}/{basis}", 0))
+        yield tokens
+
+
 def exposition(recorded: Recorded) -> bytes:
     """What is ``recorded``, in Prometheus's text form."""
     registry = CollectorRegistry()
     registry.register(_Rounds(recorded))
     registry.register(_Releases(recorded))
     registry.register(_Costs(recorded.spent))
+    if recorded.upstream is not None:
+        registry.register(_Upstream(recorded.upstream))
     return generate_latest(registry)

@@ -79,6 +79,10 @@ class PriceBook:
             raise InputError(f"the price book has no model {name!r}; it has {', '.join(sorted(self.models))}")
         return replace(self, central_model=name)
 
+    def with_price(self, name: str, price: ModelPrice, *, version: str) -> "PriceBook":
+        """A book of another ``version`` that has one more model, whose price came from elsewhere."""
+        return replace(self, version=version, models=MappingProxyType({**self.models, name: price}))
+
     @property
     def central_price_usd(self) -> float:
         """One answer of central."""

@@ -65,6 +65,22 @@ def load_ec_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def read_secret_line(path: Path) -> str:
+    """The secret that stands alone in a file, printable ASCII. Raises InputError, also where others may read it."""
+    try:
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise InputError(f"the file {path} with a secret is open to others: run chmod 600 on it")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        text = read_file(path, max_bytes=1 << 14).decode("ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not text.isprintable() or " " in text:
+        raise InputError(f"{path} must hold one line with the secret alone, in printable ASCII")
+    return text
+
+
 def read_file(path: Path, *, max_bytes: int = 1 << 20) -> bytes:
     """What stands in a small file. Raises InputError."""
     try:

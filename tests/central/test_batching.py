@@ -1,6 +1,7 @@
 """Gathering of concurrent requests, on a real event loop with a scripted service."""
 
 import asyncio
+from concurrent.futures import Future
 from threading import Event
 
 import pytest
@@ -17,12 +18,19 @@ class Held:
         self.batches: list[list[str]] = []
         self.may_run = Event()
 
-    def __call__(self, requests):
+    def __call__(self, calls):
+        requests = [call.request for call in calls]
         self.batches.append([request.idempotency_key for request in requests])
         assert self.may_run.wait(timeout=30)
         if any(request.idempotency_key == "bug" for request in requests):
             raise ValueError("a bug")
-        return [AnswerResponse(label=request.idempotency_key) for request in requests]
+        return [_done(AnswerResponse(label=request.idempotency_key)) for request in requests]
+
+
+def _done(response: AnswerResponse) -> Future[AnswerResponse]:
+    future: Future[AnswerResponse] = Future()
+    future.set_result(response)
+    return future
 
 
 def _request(key: str) -> AnswerRequest:

@@ -42,6 +42,9 @@ METRICS = {
     "fedge_canary_devices": {"state"},
     "fedge_certificate_expiry_timestamp_seconds": {"certificate"},
     "fedge_queue_questions": set(),
+    # Where central asks a language model.
+    "fedge_upstream_requests_total": {"outcome"},
+    "fedge_upstream_tokens_total": {"direction", "basis"},
 }
 ROUNDS = [
     RoundRow(

@@ -1,17 +1,21 @@
-"""One trace from a device's query over real mutual TLS through central to a real HTTP server that central's model asks."""
+"""One trace from a device's query over real mutual TLS through central to a real HTTP server that central asks."""
 
+import json
 import time
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import pytest
 
 from aggregator.central import serve_in_thread
-from benchmarks.local_device import central_service
+from aggregator.central.upstream.opening import open_upstream
+from aggregator.settings import UpstreamSettings
+from aggregator.workbench.workloads import WorkloadFacts
+from benchmarks.local_device import LABELS, central_service
+from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.traces import NoTraces, OpenTelemetryTraces, open_traces
 
@@ -24,15 +28,25 @@ QUERY = "turn off the lights in the secret room"
 
 
 @pytest.fixture
-def upstream() -> Iterator[tuple[int, list[str]]]:
-    """An HTTP server that notes the trace context it is told: its port, and what it was told."""
+def endpoint() -> Iterator[tuple[int, list[str]]]:
+    """An HTTP server that plays a chat-completions endpoint: its port, and the trace context that it was told."""
     told: list[str] = []
+    message = {"role": "assistant", "content": '{"label": "label-7"}'}
+    said = {
+        "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 90, "completion_tokens": 6},
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             told.append(self.headers.get("traceparent", ""))
+            self.rfile.read(int(self.headers["content-length"]))
+            body = json.dumps(said).encode()
             self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *_: object) -> None:
             pass
@@ -47,19 +61,13 @@ def upstream() -> Iterator[tuple[int, list[str]]]:
             thread.join()
 
 
-class Asking:
-    """A strong model that asks an upstream server before it answers."""
-
-    def __init__(self, model: Any, port: int, traces: OpenTelemetryTraces) -> None:
-        self.model, self.port, self.traces = model, port, traces
-
-    def predict(self, queries: list[Any]) -> np.ndarray:
-        with self.traces.span("upstream.call"):
-            connection = HTTPConnection("127.0.0.1", self.port)
-            connection.request("POST", "/v1/chat/completions", b"{}", self.traces.headers())
-            assert connection.getresponse().status == 200
-            connection.close()
-        return self.model.predict(queries)
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A key that must be in no span."""
+    path = tmp_path / "key"
+    path.write_text("sk-secret\n")
+    path.chmod(0o600)
+    return path
 
 
 def traces_of(exporter: InMemorySpanExporter) -> OpenTelemetryTraces:
@@ -68,24 +76,35 @@ def traces_of(exporter: InMemorySpanExporter) -> OpenTelemetryTraces:
     return OpenTelemetryTraces(provider.get_tracer("fedge"))
 
 
-def test_a_query_is_one_trace_from_the_device_to_the_upstream_server(
-    make_world: Any, upstream: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
+def test_a_query_is_one_trace_from_the_device_through_central_to_what_upstream_receives(
+    make_world: Any, endpoint: tuple[int, list[str]], key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_device, on_server = InMemorySpanExporter(), InMemorySpanExporter()
     monkeypatch.setattr("edge_client.process.open_traces", lambda endpoint, service: traces_of(on_device))
-    port, told = upstream
-    world, central = make_world(), traces_of(on_server)
+    port, told = endpoint
+    world, central, book = make_world(), traces_of(on_server), PriceBook.load_default()
+    settings = UpstreamSettings(
+        url=f"http://127.0.0.1:{port}/v1", model="test-model", api_key_file=key_file, when="always", price="frontier"
+    )
+    facts = WorkloadFacts(
+        name="home", labels=LABELS, oos_label=None, topics={}, data_sha256="", note="", queries_per_round=1, pixels=0
+    )
+    upstream = open_upstream(settings, facts, book, figures=tmp_path / "upstream.json", traces=central)
+    assert upstream is not None
     service = central_service(time.time)
-    service._model, service._traces = Asking(service._model, port, central), central
+    service._traces, service._upstream = central, upstream
     with (
         serve_in_thread(service, tls=world.fleet.server_tls(), grace_s=0.2, traces=central) as world.port,
         world.agent(world.home()) as api,
     ):
-        assert api.ask(QUERY, mode="central")["answered_by"] == "central"
+        answer = api.ask(QUERY, mode="central")
+    upstream.close()
+    assert (answer["answer"], answer["answered_by"]) == ("label-7", "upstream")
+    assert answer["usd"] == pytest.approx(book.models["frontier"].usd(90, 6), abs=1e-6)  # and a little of the device's own
     here = {span.name: span for span in on_device.get_finished_spans()}
     there = {span.name: span for span in on_server.get_finished_spans()}
     assert here.keys() == {"device.ask", "device.inference", "device.escalation"}
-    assert there.keys() == {"central.answer", "central.model", "upstream.call"}
+    assert there.keys() == {"central.answer", "central.model", "central.upstream"}
     spans = here | there
     assert len({span.context.trace_id for span in spans.values()}) == 1
     names = {span.context.span_id: name for name, span in spans.items()}
@@ -95,12 +114,15 @@ def test_a_query_is_one_trace_from_the_device_to_the_upstream_server(
         "device.escalation": "device.ask",
         "central.answer": "device.escalation",
         "central.model": "central.answer",
-        "upstream.call": "central.model",
+        "central.upstream": "central.answer",
     }
-    context = spans["upstream.call"].context
+    assert dict(spans["central.upstream"].attributes) == {
+        "fedge.model": "test-model", "fedge.outcome": "answered", "fedge.tokens_in": 90, "fedge.tokens_out": 6,
+    }  # fmt: skip
+    context = spans["central.upstream"].context
     assert [header.rpartition("-")[0] for header in told] == [f"00-{context.trace_id:032x}-{context.span_id:016x}"]
     everything = "".join(span.to_json() for span in spans.values())
-    assert "lights" not in everything and "device-1" not in everything
+    assert "lights" not in everything and "device-1" not in everything and "sk-secret" not in everything
 
 
 def test_a_span_that_fails_says_so_and_not_why() -> None:

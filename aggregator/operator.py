@@ -11,10 +11,10 @@ from typing import Any
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.enrolling import invitation
-from aggregator.fleet.offering import OfferedRegistry, tuf_repository
 from aggregator.fleet.published import publish
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.fleet.tuf_repository import TufRepository
+from aggregator.releases.offering import OfferedRegistry, tuf_repository
+from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.tuf_repository import TufRepository
 from aggregator.settings import ServerHome
 from fedge.errors import InputError
 from fedge.identity import Invitation, TrustRoot

@@ -20,7 +20,7 @@ from fedge import logs
 from fedge.errors import FedgeError, InputError
 
 if TYPE_CHECKING:
-    from aggregator.fleet.tuf_repository import TufRepository
+    from aggregator.releases.tuf_repository import TufRepository
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def console_url(settings: ServerSettings, port: int) -> str:
 
 
 def _superlink(home: ServerHome, settings: ServerSettings) -> None:
-    from aggregator.rounds.superlink import HOST, run_superlink
+    from aggregator.rounds.superlink.process import HOST, run_superlink
 
     with listening(HOST, settings.superlink_port):
         pass  # a taken port is one line here, and many of Flower's own
@@ -100,10 +100,10 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.door import open_door
     from aggregator.fleet.nodes import EnrolledNodes
-    from aggregator.fleet.offering import tuf_repository
-    from aggregator.fleet.relay import Destination, RelayServicer, add_relay
-    from aggregator.fleet.releases import add_releases
-    from aggregator.rounds.superlink import prepare_superlink, superlink_address
+    from aggregator.releases.offering import tuf_repository
+    from aggregator.releases.serving import add_releases
+    from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
+    from aggregator.rounds.superlink.relay import Destination, RelayServicer, add_relay
 
     repository = tuf_repository(home, settings).public
     destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
@@ -123,9 +123,9 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
-    from aggregator.fleet.offering import OfferedRegistry, tuf_repository
     from aggregator.fleet.published import PublishedRevocations
-    from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.releases.offering import OfferedRegistry, tuf_repository
+    from aggregator.releases.registry import ReleaseRegistry
     from aggregator.rounds.canary import canary_policy
     from aggregator.rounds.service import RoundsParts, run_rounds
     from aggregator.workbench.model_store import load_device_model, load_facts

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, insert, literal, select, text
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database, models
 from aggregator.store.engine import open_engine

@@ -12,20 +12,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edge_client.door import DoorChannel
 from edge_client.loops import Loop, Pace
-from edge_client.membership import load_keys, load_member, load_trust
+from edge_client.membership.door import DoorChannel
+from edge_client.membership.kept import load_keys, load_member, load_trust
+from edge_client.membership.renewal import Renewer
+from edge_client.membership.revoked import RevokedDevices
 from edge_client.process import AgentProcess, Plugs
-from edge_client.releases import ReleaseSource
-from edge_client.renewal import Renewer
-from edge_client.revoked import RevokedDevices
+from edge_client.releases.manager import ReleaseSource
+from edge_client.releases.tuf_source import TufSource
 from edge_client.secret import own_secret
 from edge_client.settings import DeviceHome, DeviceSettings
-from edge_client.tuf_source import TufSource
 from fedge.randomness import derive
 
 if TYPE_CHECKING:
-    from edge_client.participant import Federation, Participant
+    from edge_client.rounds.participant import Federation, Participant
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +95,10 @@ class FleetPart:
         """Takes part in rounds."""
 
         def take_part() -> None:
-            from edge_client.carriers import through_door
-            from edge_client.client_app import build_client_app
-            from edge_client.node import run_node
-            from edge_client.participant import Participant
+            from edge_client.flower.carriers import through_door
+            from edge_client.flower.client_app import build_client_app
+            from edge_client.flower.node import run_node
+            from edge_client.rounds.participant import Participant
             from fedge import secagg
 
             self._participant = participant = Participant(
@@ -115,7 +115,7 @@ class FleetPart:
             )
             post = through_door(self._door)
             if process.settings.node.mode == "supernode":
-                from edge_client.supernode import run_supernode
+                from edge_client.flower.supernode import run_supernode
 
                 run_supernode(post, process.home, participant, api_port=_free_port(), stop=process.stopping)
                 return
@@ -132,7 +132,7 @@ def _free_port() -> int:
 
 
 def _federation(process: AgentProcess) -> "Federation":
-    from edge_client.participant import Federation
+    from edge_client.rounds.participant import Federation
 
     home, settings, clock = process.home, process.settings, process.clock
     revoked = RevokedDevices(home.revocations, lambda: load_trust(home))

@@ -5,7 +5,7 @@
        v         v
         rolled_back
 
-Knows no rule: `edge_client.watch` decides. Counters that went into a secure sum are noted as sent, so that none goes twice.
+Knows no rule: `edge_client.releases.watch` decides. Counters that went into a secure sum are noted as sent: none goes twice.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.energy import EnergyMeter
+from edge_client.answering.energy import EnergyMeter
 from edge_client.power import PowerMeter, SensorError, Spent, find_sensors
 from edge_client.power.pmic import rails_w
 from edge_client.store import open_memory

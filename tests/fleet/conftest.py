@@ -15,8 +15,8 @@ from aggregator.fleet.enrolling import invitation
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
 from aggregator.settings import ServerHome, ServerSettings
-from edge_client.door import DoorChannel
-from edge_client.enrolling import enroll
+from edge_client.membership.door import DoorChannel
+from edge_client.membership.enrolling import enroll
 from edge_client.settings import DeviceHome
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc

@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.fleet.releases import add_releases
-from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
+from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.serving import add_releases
+from aggregator.releases.tuf_repository import Lifetimes, TufRepository
+from edge_client.releases.tuf_source import TufSource
 from edge_client.settings import DeviceHome
-from edge_client.tuf_source import TufSource
 
 
 def _load(path: Path):

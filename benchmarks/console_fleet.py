@@ -131,13 +131,13 @@ def _members(size: Size, now: float) -> Iterator[tuple[Any, ...]]:
 
 
 def _reports(size: Size, now: float) -> dict[str, Report]:
-    """Of all but each tenth device, over the last minute; nine of ten answer with the newest release."""
+    """Of nine devices in ten, over the last minute; most of them answer with the newest release."""
     supplies: tuple[Supply, ...] = ("unknown", "mains", "battery")
     return {
         device_id(number): Report(
             now - number % 60,
             Presence(
-                release=release_id(size.rounds if number % 10 else max(1, size.rounds - number % 5)),
+                release=release_id(size.rounds if number % 10 != 1 else max(1, size.rounds - 1 - number % 7)),
                 supply=supplies[number % 3],
                 profile="raspberry-pi-4",
                 queue=number % 7 if number % 11 == 0 else 0,

@@ -49,7 +49,7 @@ def list_devices(
     silent: Annotated[bool, typer.Option("--silent", help="Only members not heard of for ten minutes.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Every device that joined: when it was last seen, its state, and what it says of itself: release, energy, queue."""
+    """Every device that joined: its state, when it was last seen, and what it says of itself; --json has all of it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -61,8 +61,9 @@ def list_devices(
     if json_output:
         print(json.dumps(entries))
         return
-    names = ("device", "state", "seen", "release", "energy", "queue", "joined", "certificates until", "reason")
-    table = Table(*names, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("device", "state", "seen", "release", "energy", "queue", "certificates until", "reason"):
+        table.add_column(name, no_wrap=name in ("device", "release", "energy", "queue"), overflow="fold")
     for entry in entries:
         table.add_row(
             str(entry["device"]),
@@ -71,7 +72,7 @@ def list_devices(
             str(entry["release"] or "-")[:12],
             str(entry["energy_source"] or "-"),
             "-" if entry["queue"] is None else str(entry["queue"]),
-            *(_date(entry[key]) for key in ("joined", "expires")),
+            _date(entry["expires"]),
             str(entry["reason"] or ""),
         )
     empty = "No device is so." if wanted != Wanted() else "No device has joined yet: `fedge devices token` invites one."

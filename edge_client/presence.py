@@ -1,5 +1,6 @@
 """How an agent stands, for the operator of its fleet. Only what `fedge.presence` has room for, gathered in one place."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,12 @@ def presence_of(process: "AgentProcess") -> Presence:
     """One look: a few numbers from memory and from the store, and a few files of the kernel's."""
     active, health = process.releases.active, process.store.health
     release = active.loaded.release_id if active else ""
-    given_up = [one.release_id for one in health.all() if one.state == "rolled_back"]
     standing = health.get(release) if release else None
     power = process.meter.power
     return Presence(
         release=release,
         on_trial=standing is not None and standing.state == "watched",
-        given_up=given_up[-1] if given_up else "",
+        given_up=health.newest_given_up() or "",
         supply=supply(process.settings.sysfs),
         sensor=(power.source or "") if power is not None else "",
         profile=process.settings.profile,
@@ -29,6 +29,7 @@ def presence_of(process: "AgentProcess") -> Presence:
     )
 
 
+@cache
 def fedge_version() -> str:
     """Of the installed package; empty where fedge runs without being installed."""
     try:

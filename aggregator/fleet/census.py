@@ -34,7 +34,10 @@ _ONE = _LIST.replace(":device IS NULL OR ", "")  # so that the key is used
 _MATCHING = f"SELECT count(*) {_FROM}{_WHERE}"
 _COUNT = f"SELECT {_STATE} AS state, count(*) FROM device AS d GROUP BY 1"  # noqa: S608
 _HEARD = f"SELECT count(*), total({_REPORTING}), total({_SILENT}) {_FROM} WHERE {_STATE} = 0"
-_BY = f"SELECT p.release_id, p.supply, count(*), total(p.queue), total(p.queue > 0) {_FROM} WHERE {_REPORTING} GROUP BY 1, 2"
+_BY = f"""
+SELECT p.release_id, p.supply, count(*), total(p.sensor != ''), total(p.queue), total(p.queue > 0)
+{_FROM} WHERE {_REPORTING} GROUP BY 1, 2
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,8 @@ class Standing:
     """How the members stand that reported lately, by their own word. ``members``: all of them; ``silent``: not heard of.
 
     ``releases``: devices by the release that they answer with ("" for none). ``supplies``: devices by what they run on,
-    every kind named. ``queue``: questions that wait on all of them, on ``waiting`` devices.
+    every kind named. ``measured``: devices with a sensor behind their figures of energy. ``queue``: questions that wait on
+    all of them, on ``waiting`` devices.
     """
 
     members: int
@@ -66,6 +70,7 @@ class Standing:
     silent: int
     releases: Mapping[str, int]
     supplies: Mapping[str, int]
+    measured: int
     queue: int
     waiting: int
 
@@ -107,10 +112,11 @@ def standing(connection: sqlite3.Connection, *, now: float) -> Standing:
     members, reporting, silent = map(int, connection.execute(_HEARD, {"now": now}).fetchone())
     releases: dict[str, int] = {}
     supplies = dict.fromkeys(map(str, SUPPLIES), 0)
-    queue = waiting = 0
-    for release, supply, count, questions, with_questions in connection.execute(_BY, {"now": now}):
+    measured = queue = waiting = 0
+    for release, supply, count, with_sensor, questions, with_questions in connection.execute(_BY, {"now": now}):
         releases[release] = releases.get(release, 0) + count
         supplies[supply] = supplies.get(supply, 0) + count
+        measured += int(with_sensor)
         queue, waiting = queue + int(questions), waiting + int(with_questions)
     return Standing(
         members=members,
@@ -118,6 +124,7 @@ def standing(connection: sqlite3.Connection, *, now: float) -> Standing:
         silent=silent,
         releases=releases,
         supplies=supplies,
+        measured=measured,
         queue=queue,
         waiting=waiting,
     )

@@ -53,7 +53,7 @@ def test_a_device_is_shown_with_what_it_said_last(live: TestClient, home: Server
     say(home, 1, release=NEWEST, on_trial=True, supply="battery", sensor="battery", profile="raspberry-pi-4", queue=17)
     row = cells(live.get("/devices").text, MEMBER)
     assert row["Release"] == f"{NEWEST[:12]} on trial"
-    assert (row["Energy"], row["Queue"], row["State"]) == ("battery", "17", "member")
+    assert (row["Energy"], row["Queue"], row["State"]) == ("battery by battery", "17", "member")
     page = Page(live.get(f"/devices/{MEMBER}").text)
     assert f"/releases/{NEWEST}" in page.values("a", "href")
     for said in ("17", "measured by battery", "raspberry-pi-4", "fedge of unknown version"):
@@ -139,7 +139,7 @@ def test_the_fleet_is_added_up_of_members_that_reported_lately_alone(
     database.save_round(RoundRow(round=1, state="finished", cohort=4, survivors=4, started=NOW - 60, finished=NOW - 50))
     assert live.get("/api/v1/overview").json()["fleet"]["reporting"] == 0
     assert "On the active release" not in live.get("/").text
-    say(home, 1, release=NEWEST, supply="mains", queue=5)
+    say(home, 1, release=NEWEST, supply="mains", sensor="ina219", queue=5)
     say(home, 2, release=NEWEST, supply="battery")
     say(home, 3, release=FOREIGN, queue=2)
     say(home, 4)
@@ -154,6 +154,7 @@ def test_the_fleet_is_added_up_of_members_that_reported_lately_alone(
         "share_on_active_release": 0.5,
         "devices_on_version": {"3": 2, "none": 1, "unknown": 1},
         "energy_sources": {"unknown": 2, "mains": 1, "battery": 1},
+        "energy_measured": 1,
         "queue": 7,
         "waiting": 2,
     }

@@ -57,6 +57,7 @@ FLEET: Fleet = {
     "share_on_active_release": 0.75,
     "devices_on_version": {"7": 3, "unknown": 1},
     "energy_sources": {"unknown": 2, "mains": 1, "battery": 1},
+    "energy_measured": 1,
     "queue": 12,
     "waiting": 2,
 }

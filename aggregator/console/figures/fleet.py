@@ -21,6 +21,7 @@ class Fleet(TypedDict):
     share_on_active_release: float | None
     devices_on_version: dict[str, int]
     energy_sources: dict[str, int]
+    energy_measured: int
     queue: int
     waiting: int
 
@@ -55,6 +56,7 @@ def standing(console: Console) -> Fleet | None:
         "share_on_active_release": on_active / found.reporting if found.reporting and active is not None else None,
         "devices_on_version": dict(sorted(by_version.items())),
         "energy_sources": dict(found.supplies),
+        "energy_measured": found.measured,
         "queue": found.queue,
         "waiting": found.waiting,
     }

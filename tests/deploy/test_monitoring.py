@@ -183,6 +183,10 @@ def test_what_runs_out_is_read_from_what_the_server_publishes(tmp_path):
     (metadata / "timestamp.json").write_text('{"signed": {"expires": "1970-01-01T00:20:00Z"}}')
     with Database.open(home.database_url) as database:
         assert expiries(home, database) == {"authority": 9_000.0, "tuf_timestamp": 1_200.0}
+        console = new_tls_authority(not_before=0.0, not_after=7_000.0)
+        (tmp_path / "console.crt").write_bytes(console.certificate)
+        home.settings_file.write_text(f'[console]\ntls_certificate = "{tmp_path / "console.crt"}"\n')
+        assert expiries(home, database)["console"] == 7_000.0
 
 
 def operators_alerts(expects) -> list[dict]:

@@ -1,5 +1,4 @@
 import asyncio
-import importlib.util
 import socket
 import ssl
 import time
@@ -20,15 +19,6 @@ from edge_client.membership.enrolling import enroll
 from edge_client.settings import DeviceHome
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-
-@pytest.fixture(scope="session")
-def parts():
-    """The module ``parts.py`` of the release tests."""
-    spec = importlib.util.spec_from_file_location("release_parts", Path(__file__).parent.parent / "release" / "parts.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class ShiftedClock:

@@ -31,6 +31,12 @@ release_key, make_release, certify = _parts.release_key, _parts.make_release, _p
 make_bench = _parts.make_bench
 
 
+@pytest.fixture(scope="session")
+def parts():
+    """The module ``parts.py`` of the tests of a single release."""
+    return _load(_TESTS / "release" / "parts.py")
+
+
 class Door:
     """A gRPC server on loopback in a thread of its own, for any service."""
 

@@ -28,7 +28,8 @@ d.issued AS certificates, m.trust_number AS trust, d.revoked_at AS revoked, d.re
 p.reported_at AS reported, p.release_id AS release, p.on_trial AS on_trial, p.given_up AS given_up,
 p.supply AS energy_source, p.sensor AS energy_sensor, p.profile AS profile, p.queue AS queue, p.fedge AS fedge
 {_FROM}{_WHERE}
-ORDER BY CASE WHEN :members_first THEN {_STATE} ELSE 0 END, d.device_id LIMIT :count OFFSET :start
+ORDER BY CASE WHEN :waiting THEN -p.queue ELSE 0 END, CASE WHEN :members_first THEN {_STATE} ELSE 0 END, d.device_id
+LIMIT :count OFFSET :start
 """
 _ONE = _LIST.replace(":device IS NULL OR ", "")  # so that the key is used
 _MATCHING = f"SELECT count(*) {_FROM}{_WHERE}"
@@ -84,7 +85,8 @@ def listed(
     start: int = 0,
     count: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Devices by id, or members first and then by id: all that are ``wanted``, or ``count`` from ``start`` on.
+    """Devices by id, or members first and then by id: all that are ``wanted``, or ``count`` from ``start`` on. Where those
+    with a queue are wanted, the longest one comes first.
 
     Times in UNIX seconds, None for what is not known; of a device that never reported that is all from "reported" on.
     """

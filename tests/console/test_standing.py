@@ -88,8 +88,8 @@ def test_devices_are_filtered_and_a_page_leads_on_within_its_filter(
         return [row[0].strip() for row in Page(live.get(f"/devices?{query}").text).rows[1:]]
 
     assert shown(f"release={NEWEST}") == [device_id(n) for n in (1, 2, 3, 6)]
-    assert shown("waiting=1") == [device_id(n) for n in (1, 3, 6)]
-    assert shown(f"release={NEWEST}&waiting=true") == [device_id(n) for n in (1, 3, 6)]
+    assert shown("waiting=1") == [device_id(n) for n in (6, 1, 3)], "the longest queue first"
+    assert shown(f"release={NEWEST}&waiting=true") == [device_id(n) for n in (6, 1, 3)]
     monkeypatch.setattr(devices, "SHOWN", 2)
     first = live.get(f"/devices?release={NEWEST}")
     (later,) = [link for link in Page(first.text).values("a", "href") if "start=" in link]
@@ -161,6 +161,7 @@ def test_the_fleet_is_added_up_of_members_that_reported_lately_alone(
     text = " ".join(Page(live.get("/").text).text.split())
     assert "On the active release50.0%2 of 4 devices that report; 0 silent" in text
     assert "Questions that wait7for central, on 2 devices" in text
+    assert "On battery11 on mains, 2 cannot tell; 1 measure their energy" in text
     lines = live.get("/metrics").text.splitlines()
     for line in (
         'fedge_fleet_devices{energy_source="mains"} 1.0',

@@ -421,7 +421,7 @@ def test_an_agent_reports_at_its_start_what_waits_in_its_queue_and_nothing_of_wh
     store.health.enter(SECOND, "rolled_back", at=1.0, reason="its model failed 3 times")
     store.close()
     process = agent(home)
-    assert "presence" in [loop.name for loop in process.loops]
+    assert process.health().detail["report_s"] == 60.0
     found = wait_for(lambda: federation.authority.listed(Wanted(device="kitchen"), now=federation.clock())[0]["profile"])
     assert found == home.settings().profile
     found = entry(federation)
@@ -441,6 +441,7 @@ def test_with_zero_an_agent_never_reports(federation, agent):
     process = agent(federation.enroll("kitchen"), report_s=0.0)
     assert "membership" in [loop.name for loop in process.loops]
     assert "presence" not in [loop.name for loop in process.loops]
+    assert process.health().detail["report_s"] == 0.0
 
 
 @pytest.mark.parametrize("value", [-1, float("inf"), float("nan"), "often"])
@@ -457,6 +458,26 @@ def test_a_device_looks_less_often_than_the_door_wants_reports_apart():
         for failures in range(6):
             assert pace.wait_s(failures, random.Random(failures)) >= LOOK_S / 2
         assert pace.wait_s(0, random.Random(1)) > REPORT_APART_S
+
+
+def test_what_a_device_runs_on_and_what_measures_it_is_read_from_its_kernel(federation, agent, tmp_path):
+    files = {
+        "class/hwmon/hwmon0/name": "ina219",
+        "class/hwmon/hwmon0/power1_input": 4_000_000,
+        "class/power_supply/BAT0/type": "Battery",
+        "class/power_supply/BAT0/status": "Discharging",
+    }
+    for name, content in files.items():
+        path = tmp_path / "sys" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+    process = agent(federation.enroll("kitchen"), sysfs=str(tmp_path / "sys"), report_s=0.0)
+    assert fleet.presence_of(process).sensor == "", "none has spoken yet"
+    process.meter.power.rest()
+    seen = fleet.presence_of(process)
+    assert (seen.supply, seen.sensor) == ("battery", "ina219")
+    (tmp_path / "sys" / "class/power_supply/BAT0/status").write_text("Charging\n")
+    assert fleet.presence_of(process).supply == "mains"
 
 
 def test_what_is_installed_is_read_from_the_agent_itself(federation, agent):

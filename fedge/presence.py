@@ -1,7 +1,7 @@
 """What a device says of itself to its fleet's operator: made on the device and read on the server by the same rules.
 
 It names a release, a supply, a sensor, a profile, a version, and how many questions wait for central. It has no room for a
-query, an answer, or for how many queries were answered. Which device it is, the client certificate says.
+query or an answer, nor for how many queries stayed on the device. Which device it is, the client certificate says.
 """
 
 import re

@@ -53,7 +53,7 @@ def test_a_device_is_shown_with_what_it_said_last(live: TestClient, home: Server
     say(home, 1, release=NEWEST, on_trial=True, supply="battery", sensor="battery", profile="raspberry-pi-4", queue=17)
     row = cells(live.get("/devices").text, MEMBER)
     assert row["Release"] == f"{NEWEST[:12]} on trial"
-    assert (row["Energy"], row["Queue"], row["State"]) == ("battery by battery", "17", "member")
+    assert (row["Energy"], row["Queue"], row["State"]) == ("battery measured by battery", "17", "member")
     page = Page(live.get(f"/devices/{MEMBER}").text)
     assert f"/releases/{NEWEST}" in page.values("a", "href")
     for said in ("17", "measured by battery", "raspberry-pi-4", "fedge of unknown version"):

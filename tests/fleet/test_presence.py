@@ -1,31 +1,23 @@
 """What devices say of themselves, over real TLS at a real door: kept, bounded, refused, and told apart from silence."""
 
-import asyncio
 import logging
 import random
 import sqlite3
-import time
 from contextlib import closing
-from threading import Event
 from types import SimpleNamespace
 
 import grpc
 import pytest
 
-from aggregator.fleet import presence
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.census import SILENT_S, Wanted
-from aggregator.fleet.presence import Report, Reports
+from aggregator.fleet.presence import Report
 from edge_client import fleet
 from edge_client.membership.door import DoorChannel
 from edge_client.membership.renewal import Renewer
-from edge_client.membership.reporting import ASK_AGAIN_S, LOOK_S, NotReported, Reporter, report_pace
-from edge_client.process import AgentProcess
+from edge_client.membership.reporting import ASK_AGAIN_S, LOOK_S, NotReported, Reporter
 from edge_client.store import open_file
-from edge_client.store.installed import InstalledRelease
-from fedge.errors import FedgeError, InputError
-from fedge.presence import REPORT_APART_S, Presence
-from fedge.settings_text import with_values
+from fedge.presence import Presence
 from protos.fedge.fleet.v1 import presence_pb2 as pb
 from protos.fedge.fleet.v1 import presence_pb2_grpc
 
@@ -53,12 +45,6 @@ class Teller:
         self.now += after
         self.seen = Presence(**{name: changes.get(name, getattr(self.seen, name)) for name in Presence.__slots__})
         return self.reporter.step()
-
-
-@pytest.fixture
-def patient(monkeypatch):
-    """Lets the door take reports that come at once: the time between them is the door's own."""
-    return lambda: monkeypatch.setattr(presence, "REPORT_APART_S", 0.0)
 
 
 @pytest.fixture
@@ -199,7 +185,7 @@ def test_a_device_whose_certificate_ran_out_says_no_more_until_it_is_renewed(fed
     assert device.step(after=100)
 
 
-def test_a_device_that_is_offline_is_told_by_silence_and_comes_back(closed, teller):
+def test_a_device_that_is_offline_is_told_by_silence_and_comes_back(closed, teller, wait_for):
     with closed.open():
         home = closed.enroll("kitchen")
         device = teller(home)
@@ -229,7 +215,7 @@ def reached(device, **changes):
         return False
 
 
-def test_silence_is_logged_once_for_each_change(closed, caplog):
+def test_silence_is_logged_once_for_each_change(closed, caplog, wait_for):
     with closed.open():
         home = closed.enroll("kitchen")
     loop, done = loop_of(home, closed)
@@ -297,80 +283,6 @@ def test_a_home_of_before_gets_the_table_when_it_is_opened_and_keeps_its_devices
     assert entry(closed)["queue"] == 3
 
 
-def test_reports_of_strangers_are_not_kept(federation):
-    now = federation.clock()
-    federation.authority.note_reports({"nobody": Report(now, SAID)})
-    assert federation.authority.listed(now=now) == []
-    assert federation.authority.standing(now=now).reporting == 0
-
-
-def test_devices_are_found_by_release_and_by_queue(federation):
-    now = federation.clock()
-    for name in ("attic", "cellar", "hall", "kitchen"):
-        federation.enroll(name)
-    said = {
-        "attic": Presence(release=FIRST, queue=2),
-        "cellar": Presence(release=SECOND),
-        "hall": Presence(release=FIRST, supply="battery"),
-    }
-    federation.authority.note_reports({name: Report(now, presence) for name, presence in said.items()})
-
-    def found(**wanted):
-        names = [one["device"] for one in federation.authority.listed(Wanted(**wanted), now=now)]
-        assert len(names) == federation.authority.matching(Wanted(**wanted), now=now)
-        return names
-
-    assert found(release=FIRST) == ["attic", "hall"]
-    assert found(waiting=True) == ["attic"]
-    assert found(release=SECOND, waiting=True) == []
-    assert found(silent=True) == []
-    assert len(found()) == 4
-    standing = federation.authority.standing(now=now)
-    assert standing.releases == {FIRST: 2, SECOND: 1} and standing.supplies == {"unknown": 2, "mains": 0, "battery": 1}
-
-
-def test_reports_that_come_at_once_share_a_transaction_and_each_sees_its_own_written():
-    batches, held = [], Event()
-
-    def keep(batch):
-        batches.append(dict(batch))
-        if len(batches) == 1:
-            held.wait(20)
-
-    async def run():
-        reports = Reports(keep)
-        first = asyncio.create_task(reports.add("device-0", Report(0.0, SAID)))
-        while not batches:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(reports.add(f"device-{n}", Report(float(n), SAID))) for n in range(1, 200)]
-        newer = asyncio.create_task(reports.add("device-7", Report(900.0, SAID)))
-        await asyncio.sleep(0)
-        held.set()
-        await asyncio.gather(first, newer, *others)
-
-    asyncio.run(run())
-    assert [len(batch) for batch in batches] == [1, 199]
-    assert batches[1]["device-7"].at == 900.0
-
-
-def test_reports_that_could_not_be_written_are_written_with_the_next_one():
-    written, failures = {}, [FedgeError("the disk is full")]
-
-    def keep(batch):
-        if failures:
-            raise failures.pop()
-        written.update(batch)
-
-    async def run():
-        reports = Reports(keep)
-        with pytest.raises(FedgeError, match="full"):
-            await reports.add("kitchen", Report(1.0, SAID))
-        await reports.add("cellar", Report(2.0, SAID))
-
-    asyncio.run(run())
-    assert set(written) == {"kitchen", "cellar"}
-
-
 def test_a_door_that_cannot_write_says_try_again_and_not_why(federation, teller, monkeypatch):
     home = federation.enroll("kitchen")
     file = federation.home.authority / "enrolment.sqlite"
@@ -378,116 +290,3 @@ def test_a_door_that_cannot_write_says_try_again_and_not_why(federation, teller,
         connection.execute("CREATE TRIGGER full BEFORE INSERT ON presence BEGIN SELECT RAISE(ABORT, 'disk secret'); END")
     code, details = report(home, SAID.to_proto())
     assert code == grpc.StatusCode.UNAVAILABLE and "try again" in details and "secret" not in details
-
-
-# The agent.
-
-
-@pytest.fixture
-def agent(federation):
-    """Starts a whole agent with its part in the fleet; no rounds, and central is away."""
-    running = []
-
-    def start(home, **values):
-        change(home, **{"central_timeout_s": 0.2, "api.port": 0, "node.mode": "off", **values})
-        process = AgentProcess(home, plugs=fleet.fleet_plugs(home, home.settings()))
-        running.append(process)
-        for loop in process.loops:
-            if loop.name == "presence":
-                loop.start()
-        return process
-
-    yield start
-    for process in running:
-        process.close()
-
-
-def change(home, **values):
-    home.settings_file.write_text(with_values(home.settings_file.read_text(), values))
-
-
-def wait_for(condition):
-    until = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return found
-
-
-def test_an_agent_reports_at_its_start_what_waits_in_its_queue_and_nothing_of_what_it_was_asked(federation, agent, patient):
-    patient()
-    home = federation.enroll("kitchen")
-    store = open_file(home.store)
-    store.health.enter(SECOND, "rolled_back", at=1.0, reason="its model failed 3 times")
-    store.close()
-    process = agent(home)
-    assert process.health().detail["report_s"] == 60.0
-    found = wait_for(lambda: federation.authority.listed(Wanted(device="kitchen"), now=federation.clock())[0]["profile"])
-    assert found == home.settings().profile
-    found = entry(federation)
-    assert (found["release"], found["given_up"], found["queue"], found["on_trial"]) == (None, SECOND, 0, False)
-    process.agent.ask("the secret word is xylophone", queue=True)
-    assert len(process.store.outbox) == 1
-    reporter = next(loop for loop in process.loops if loop.name == "presence")
-    process.store.health.enter(FIRST, "rolled_back", at=2.0, reason="worse")
-    reporter.wake()
-    wait_for(lambda: entry(federation)["given_up"] == FIRST)
-    assert entry(federation)["queue"] == 1
-    with closing(sqlite3.connect(federation.home.authority / "enrolment.sqlite")) as connection:
-        assert "xylophone" not in "\n".join(connection.iterdump())
-
-
-def test_with_zero_an_agent_never_reports(federation, agent):
-    process = agent(federation.enroll("kitchen"), report_s=0.0)
-    assert "membership" in [loop.name for loop in process.loops]
-    assert "presence" not in [loop.name for loop in process.loops]
-    assert process.health().detail["report_s"] == 0.0
-
-
-@pytest.mark.parametrize("value", [-1, float("inf"), float("nan"), "often"])
-def test_a_period_that_cannot_be_is_refused(federation, value):
-    home = federation.enroll("kitchen")
-    change(home, report_s=value)
-    with pytest.raises(InputError, match="report_s"):
-        home.settings()
-
-
-def test_a_device_looks_less_often_than_the_door_wants_reports_apart():
-    for period_s in (0.1, 5.0, 60.0, 3600.0):
-        pace = report_pace(period_s)
-        for failures in range(6):
-            assert pace.wait_s(failures, random.Random(failures)) >= LOOK_S / 2
-        assert pace.wait_s(0, random.Random(1)) > REPORT_APART_S
-
-
-def test_what_a_device_runs_on_and_what_measures_it_is_read_from_its_kernel(federation, agent, tmp_path):
-    files = {
-        "class/hwmon/hwmon0/name": "ina219",
-        "class/hwmon/hwmon0/power1_input": 4_000_000,
-        "class/power_supply/BAT0/type": "Battery",
-        "class/power_supply/BAT0/status": "Discharging",
-    }
-    for name, content in files.items():
-        path = tmp_path / "sys" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
-    process = agent(federation.enroll("kitchen"), sysfs=str(tmp_path / "sys"), report_s=0.0)
-    assert fleet.presence_of(process).sensor == "", "none has spoken yet"
-    process.meter.power.rest()
-    seen = fleet.presence_of(process)
-    assert (seen.supply, seen.sensor) == ("battery", "ina219")
-    (tmp_path / "sys" / "class/power_supply/BAT0/status").write_text("Charging\n")
-    assert fleet.presence_of(process).supply == "mains"
-
-
-def test_what_is_installed_is_read_from_the_agent_itself(federation, agent):
-    """The look, over the real store: a release in its window is on trial until that is over."""
-    process = agent(federation.enroll("kitchen"), report_s=0.0)
-    process.releases._active = SimpleNamespace(loaded=SimpleNamespace(release_id=FIRST))
-    process.store.health.enter(FIRST, "watched", at=1.0)
-    process.store.health.set_before(InstalledRelease(SECOND, 1, None, 0))
-    seen = fleet.presence_of(process)
-    assert (seen.release, seen.on_trial, seen.given_up) == (FIRST, True, "")
-    process.store.health.enter(FIRST, "healthy", at=2.0)
-    assert not fleet.presence_of(process).on_trial
-    process.releases._active = None

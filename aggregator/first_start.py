@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from aggregator.assembly import release_maker
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.offering import tuf_repository
 from aggregator.fleet.published import publish
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.offering import tuf_repository
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome, ServerSettings
 from aggregator.workbench.model_store import load_device_model, load_facts, save_models
 from aggregator.workbench.preparation import prepare_models

@@ -21,7 +21,7 @@ from aggregator.fleet.transport import ServerTls
 from benchmarks.inference import home_queries, joined, quantile, timed
 from benchmarks.local_device import LABELS, central_service
 from benchmarks.results import Result
-from edge_client.door import credentials
+from edge_client.membership.door import credentials
 from edge_client.process import AgentProcess
 from edge_client.settings import DeviceHome
 from fedge.wire import answer_request

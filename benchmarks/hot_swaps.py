@@ -25,14 +25,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.results import Result, document
 from edge_client.agent import Agent, Device
-from edge_client.answer import Answer
-from edge_client.energy import EnergyMeter
-from edge_client.escalation import EscalationFailed
-from edge_client.loading import ReleaseLoader
-from edge_client.releases import Latest, ReleaseManager, ReleasePieces
-from edge_client.shelf import FolderShelf
+from edge_client.answering.answer import Answer
+from edge_client.answering.energy import EnergyMeter
+from edge_client.answering.escalation import EscalationFailed
+from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
+from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.store import open_file
-from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.features import PixelFeatures
 from fedge.release import (

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aggregator.workbench.workloads import load_workload
 from benchmarks.local_device import Fleet, model_of
 from benchmarks.results import Result
-from edge_client.opinions import opinions
+from edge_client.answering.opinions import opinions
 from edge_client.process import AgentProcess
 from edge_client.running import RunningAgent
 from edge_client.settings import DeviceHome

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from aggregator.central import CentralService, Limits, Pricing, ServerTls
+from edge_client.releases.shelf import FolderShelf
 from edge_client.settings import DeviceHome
-from edge_client.shelf import FolderShelf
 from edge_client.store import InstalledRelease, open_file
 from fedge.costs import PriceBook
 from fedge.features import Query, TextFeatures

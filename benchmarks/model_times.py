@@ -16,9 +16,9 @@ from aggregator.assembly import release_maker
 from aggregator.workbench.device_model import build_device_model
 from aggregator.workbench.preparation import prepared_workload
 from aggregator.workbench.workloads import Workload, WorkloadFacts
-from edge_client.learner import train, training_from_mapping
-from edge_client.loading import LoadedRelease, ReleaseLoader
-from edge_client.opinions import opinions
+from edge_client.answering.opinions import opinions
+from edge_client.releases.loading import LoadedRelease, ReleaseLoader
+from edge_client.rounds.learner import train, training_from_mapping
 from fedge.costs import PriceBook
 
 TURNS = 15

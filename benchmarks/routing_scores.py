@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
-from edge_client.inference import InferenceSession
+from edge_client.releases.inference import InferenceSession
 from edge_client.store import restore
 from fedge.errors import InputError
 from fedge.randomness import derive, generator, root_seed

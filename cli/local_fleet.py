@@ -25,7 +25,7 @@ from cli.joining import join_device
 from cli.local_api import exchange
 from cli.local_server import ONE_THREAD, part_command, prepare_server
 from cli.processes import ProcessFolder, Started
-from edge_client.policy_file import load_policy
+from edge_client.answering.policy_file import load_policy
 from edge_client.running import RunningAgent
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import FedgeError, InputError

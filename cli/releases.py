@@ -91,7 +91,7 @@ def rotate_root(
     online: Annotated[bool, typer.Option("--online", help="New keys for release, snapshot and timestamp as well.")] = False,
 ) -> None:
     """Sign a new TUF root: renews its expiry, replaces keys. Devices follow it by themselves."""
-    from aggregator.fleet.tuf_keys import ONLINE
+    from aggregator.releases.tuf_keys import ONLINE
 
     version = (
         _operator(home)

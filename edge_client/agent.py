@@ -12,8 +12,8 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.answer import Answer
-from edge_client.asking import (
+from edge_client.answering.answer import Answer
+from edge_client.answering.asking import (
     Question,
     Settled,
     request_for,
@@ -21,14 +21,14 @@ from edge_client.asking import (
     settle,
     stays_in,
 )
-from edge_client.bookkeeping import batch_rows, wire_rows, write_batch, write_late
+from edge_client.answering.bookkeeping import batch_rows, wire_rows, write_batch, write_late
+from edge_client.answering.energy import EnergyMeter
+from edge_client.answering.escalation import CentralClient, Outcome
+from edge_client.answering.opinions import Opinion, opinions
+from edge_client.answering.spending import Spending
 from edge_client.clock import Clock, Stopwatch
-from edge_client.energy import EnergyMeter
-from edge_client.escalation import CentralClient, Outcome
-from edge_client.loading import LoadedRelease
-from edge_client.opinions import Opinion, opinions
-from edge_client.releases import Active, ReleaseManager, Synced
-from edge_client.spending import Spending
+from edge_client.releases.loading import LoadedRelease
+from edge_client.releases.manager import Active, ReleaseManager, Synced
 from edge_client.store import DeviceStore, LabelledQuery
 from fedge.costs import Kind
 from fedge.errors import InputError

@@ -1,4 +1,5 @@
-"""What plugs an agent into its fleet: releases through the door, Flower's node in this process, certificates kept young.
+"""What plugs an agent into its fleet: releases through the door, Flower's node in this process, certificates kept young,
+and the operator told how it stands.
 
 All of it goes over one mutual-TLS way to the fleet's door. Flower is imported only where the device takes part in rounds.
 """
@@ -12,20 +13,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edge_client.door import DoorChannel
 from edge_client.loops import Loop, Pace
-from edge_client.membership import load_keys, load_member, load_trust
+from edge_client.membership.door import DoorChannel
+from edge_client.membership.kept import load_keys, load_member, load_trust
+from edge_client.membership.renewal import Renewer
+from edge_client.membership.reporting import Reporter, report_pace
+from edge_client.membership.revoked import RevokedDevices
+from edge_client.presence import presence_of
 from edge_client.process import AgentProcess, Plugs
-from edge_client.releases import ReleaseSource
-from edge_client.renewal import Renewer
-from edge_client.revoked import RevokedDevices
+from edge_client.releases.manager import ReleaseSource
+from edge_client.releases.tuf_source import TufSource
 from edge_client.secret import own_secret
 from edge_client.settings import DeviceHome, DeviceSettings
-from edge_client.tuf_source import TufSource
 from fedge.randomness import derive
 
 if TYPE_CHECKING:
-    from edge_client.participant import Federation, Participant
+    from edge_client.rounds.participant import Federation, Participant
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
     door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
     part = FleetPart(door)
     loops = [part.membership_loop]
+    if settings.report_s > 0:
+        loops.append(part.presence_loop)
     if settings.node.mode != "off":
         loops.append(part.node_loop)
     return Plugs(source=partial(_source, door), loops=tuple(loops))
@@ -80,6 +85,12 @@ class FleetPart:
         self._membership = Loop("membership", keep, MEMBERSHIP_PACE)
         return self._membership
 
+    def presence_loop(self, process: AgentProcess) -> Loop:
+        """Tells the door how the device stands."""
+        settings = process.settings
+        reporter = Reporter(self._door, partial(presence_of, process), name=settings.fleet, period_s=settings.report_s)
+        return Loop("presence", reporter.step, report_pace(settings.report_s))
+
     def ask_anew(self) -> None:
         """Fetch keys now instead of at the next turn, at most every ASK_ANEW_S: others decide how often this is called."""
         now_s = time.monotonic()
@@ -95,10 +106,10 @@ class FleetPart:
         """Takes part in rounds."""
 
         def take_part() -> None:
-            from edge_client.carriers import through_door
-            from edge_client.client_app import build_client_app
-            from edge_client.node import run_node
-            from edge_client.participant import Participant
+            from edge_client.flower.carriers import through_door
+            from edge_client.flower.client_app import build_client_app
+            from edge_client.flower.node import run_node
+            from edge_client.rounds.participant import Participant
             from fedge import secagg
 
             self._participant = participant = Participant(
@@ -115,7 +126,7 @@ class FleetPart:
             )
             post = through_door(self._door)
             if process.settings.node.mode == "supernode":
-                from edge_client.supernode import run_supernode
+                from edge_client.flower.supernode import run_supernode
 
                 run_supernode(post, process.home, participant, api_port=_free_port(), stop=process.stopping)
                 return
@@ -132,7 +143,7 @@ def _free_port() -> int:
 
 
 def _federation(process: AgentProcess) -> "Federation":
-    from edge_client.participant import Federation
+    from edge_client.rounds.participant import Federation
 
     home, settings, clock = process.home, process.settings, process.clock
     revoked = RevokedDevices(home.revocations, lambda: load_trust(home))

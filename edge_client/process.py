@@ -19,16 +19,18 @@ from typing import Any
 
 from edge_client import footprint
 from edge_client.agent import Agent, Device
+from edge_client.answering.connection import WatchedCentral
+from edge_client.answering.energy import EnergyMeter
+from edge_client.answering.escalation import ClientTls, GrpcCentralClient
+from edge_client.answering.policy_file import load_policy, policy_path
 from edge_client.clock import Clock, Stopwatch, system_clock, system_stopwatch
-from edge_client.connection import WatchedCentral
-from edge_client.energy import EnergyMeter
-from edge_client.escalation import ClientTls, GrpcCentralClient
-from edge_client.loading import ReleaseLoader
 from edge_client.loops import Loop, Pace
-from edge_client.policy_file import load_policy, policy_path
 from edge_client.power import PowerMeter, find_sensors
 from edge_client.readiness import notify
-from edge_client.releases import Latest, ReleaseManager, ReleasePieces, ReleaseSource
+from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces, ReleaseSource
+from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.retention import forget_before, tidy
 from edge_client.running import RunningAgent, forget, only_one
 from edge_client.secret import own_secret
@@ -37,9 +39,7 @@ from edge_client.service.figures import Figures
 from edge_client.service.serve import ApiServer, address_of, listen
 from edge_client.service.state import Health
 from edge_client.settings import DeviceHome, DeviceSettings
-from edge_client.shelf import FolderShelf
 from edge_client.store import DeviceStore, Limits, open_file
-from edge_client.watch import ReleaseWatch, WatchRules
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -187,6 +187,7 @@ class AgentProcess:
             "release": active.loaded.release_id if active else None,
             "release_version": active.loaded.release.manifest.version if active else None,
             "central": "in reach" if online else "out of reach",
+            "report_s": self.settings.report_s if any(loop.name == "presence" for loop in self.loops) else 0.0,
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
             **self.agent.spending.status(self.clock()),
         }

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
-from edge_client.inference import InferenceSession, open_session
-from edge_client.learner import train, training_from_mapping
+from edge_client.releases.inference import InferenceSession, open_session
+from edge_client.rounds.learner import train, training_from_mapping
 from edge_client.store import DeviceStore
 from fedge.features import Query
 from fedge.randomness import derive

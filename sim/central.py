@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import grpc
 
 from aggregator.central import CentralError, CentralService, serve_in_thread
-from edge_client.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome, answer_of
+from edge_client.answering.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome, answer_of
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
 from aggregator.rounds.privacy import epsilon_of, privacy_report
 from aggregator.rounds.report import RoundReport
@@ -15,7 +15,7 @@ from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.strong import MemoizedModel
 from aggregator.workbench.workloads import Drawn
-from edge_client.inference import InferenceSession, SessionCache
+from edge_client.releases.inference import InferenceSession, SessionCache
 from fedge.costs import PriceBook, Totals, all_cloud_usd, break_even_round, loaded_usd, marginal_usd
 from fedge.costs.ledger import Kind
 from fedge.costs.profiles import DeviceProfile

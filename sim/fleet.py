@@ -16,14 +16,14 @@ from aggregator.fleet.keys import AggregatorKeys
 from aggregator.workbench.workloads import Drawn, QueryStream, Workload
 from aggregator.workbench.workloads import partition as dealt
 from edge_client.agent import Agent, Device
-from edge_client.answer import Answer
-from edge_client.client_app import build_client_app
-from edge_client.energy import EnergyMeter
-from edge_client.escalation import CentralClient
-from edge_client.loading import ReleaseLoader
-from edge_client.participant import DeviceRoles, Federation, Participant
-from edge_client.releases import ReleaseManager, ReleaseSource
-from edge_client.shelf import SharedShelf
+from edge_client.answering.answer import Answer
+from edge_client.answering.energy import EnergyMeter
+from edge_client.answering.escalation import CentralClient
+from edge_client.flower.client_app import build_client_app
+from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.manager import ReleaseManager, ReleaseSource
+from edge_client.releases.shelf import SharedShelf
+from edge_client.rounds.participant import DeviceRoles, Federation, Participant
 from edge_client.store import DeviceStore, open_memory, restore
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator

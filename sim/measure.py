@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.workbench.workloads.base import Workload
-from edge_client.inference import InferenceSession
+from edge_client.releases.inference import InferenceSession
 from fedge.release.manifest import Manifest
 from fedge.routing.confidence import confidence, softmax
 from fedge.routing.constraint import Violations

@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 from aggregator.assembly import central_service, release_maker
 from aggregator.fleet.enrolment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys, load_or_create
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.replacing import replace_base
@@ -32,7 +32,7 @@ from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.workloads import WorkloadFacts
-from edge_client.energy import EnergyMeter
+from edge_client.answering.energy import EnergyMeter
 from edge_client.store import DeviceStore
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles

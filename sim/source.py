@@ -6,8 +6,8 @@ still decides what it lacks, what it downloads is still counted, and each verifi
 
 from collections.abc import Collection
 
-from aggregator.fleet.registry import ReleaseRegistry
-from edge_client.releases import Latest, ReleasePieces
+from aggregator.releases.registry import ReleaseRegistry
+from edge_client.releases.manager import Latest, ReleasePieces
 from fedge.release import Manifest
 
 

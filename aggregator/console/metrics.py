@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from aggregator.central.upstream.outcomes import OUTCOMES
+from aggregator.console.figures.fleet import Fleet
 from aggregator.rounds.canary import Verdict
 from aggregator.store.rows import ReleaseRow, RoundRow
 from aggregator.upstream_figures import UpstreamFigures
@@ -26,6 +27,7 @@ class Recorded:
     """What is known at a scrape. ``rounds``: oldest first. ``expiries``: when what the server holds runs out, UNIX seconds
     by name. ``period_s``: from one round's start to the next one's, where rounds come by themselves; ``paused``: no round
     begins, because an operator said so. ``upstream``: what central asked a language model, where it has one.
+    ``fleet``: what devices say of themselves; None where that is not known.
     """
 
     rounds: Sequence[RoundRow]
@@ -35,6 +37,7 @@ class Recorded:
     period_s: float | None = None
     paused: bool = False
     upstream: UpstreamFigures | None = None
+    fleet: Fleet | None = None
 
 
 class _Rounds(Collector):
@@ -123,6 +126,36 @@ class _Releases(Collector):
         yield expiry
 
 
+class _Fleet(Collector):
+    """What members said of themselves in the last minutes, added up over the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def collect(self) -> Iterable[Metric]:
+        """Four families."""
+        devices = GaugeMetricFamily(
+            "fedge_fleet_devices", "Devices that reported lately, by what they run on.", labels=["energy_source"]
+        )
+        for source, count in sorted(self._fleet["energy_sources"].items()):
+            devices.add_metric([source], count)
+        yield devices
+        on_release = GaugeMetricFamily(
+            "fedge_fleet_devices_on_release", "Devices that reported lately, by their release.", labels=["version"]
+        )
+        for version, count in self._fleet["devices_on_version"].items():
+            on_release.add_metric([version], count)
+        yield on_release
+        yield GaugeMetricFamily(
+            "fedge_fleet_queue_questions",
+            "Questions that wait for central, on all devices that reported lately.",
+            value=self._fleet["queue"],
+        )
+        yield GaugeMetricFamily(
+            "fedge_fleet_silent_devices", "Members that were not heard of for ten minutes.", value=self._fleet["silent"]
+        )
+
+
 class _Costs(Collector):
     def __init__(self, spent: Mapping[tuple[Payer, Kind], float]) -> None:
         self._spent = spent
@@ -166,4 +199,6 @@ def exposition(recorded: Recorded) -> bytes:
     registry.register(_Costs(recorded.spent))
     if recorded.upstream is not None:
         registry.register(_Upstream(recorded.upstream))
+    if recorded.fleet is not None:
+        registry.register(_Fleet(recorded.fleet))
     return generate_latest(registry)

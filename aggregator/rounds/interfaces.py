@@ -7,12 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from aggregator.fleet.registry import OnCanary
+from aggregator.releases.registry import OnCanary
 from fedge.release import CertificateDocument, Release
 
 
 class Registry(Protocol):
-    """Where releases and certificates are published (`aggregator.fleet.registry`)."""
+    """Where releases and certificates are published (`aggregator.releases.registry`)."""
 
     def publish(self, release: Release, *, at: float) -> str:
         """Make a release fetchable; devices do not answer with it yet."""

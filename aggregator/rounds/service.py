@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.serverapp import Grid
 
 from aggregator.accounting import charge_round
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.interfaces import ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
@@ -27,14 +27,14 @@ from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner, initial_state
 from aggregator.rounds.round_settings import RoundSettings
-from aggregator.rounds.runtime_client import SuperLinkLost
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import ServerRoles, SessionDriver
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.rounds.steering import Steering
-from aggregator.rounds.superlink import prepare_superlink, superlink_address
-from aggregator.rounds.superlink_client import SuperLink
+from aggregator.rounds.superlink.client import SuperLink
+from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
+from aggregator.rounds.superlink.runtime_client import SuperLinkLost
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge import secagg

@@ -2,7 +2,7 @@
 
 import grpc
 
-from edge_client.door import DoorChannel
+from edge_client.membership.door import DoorChannel
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import FedgeError
 from protos.fedge.fleet.v1 import enrolment_pb2, enrolment_pb2_grpc

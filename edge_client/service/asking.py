@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from edge_client.answer import Answer
+from edge_client.answering.answer import Answer
 from edge_client.service.errors import ApiError
 from edge_client.service.state import REQUEST_ID, Service, read
 from fedge.features import Query

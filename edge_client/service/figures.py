@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, Histogram, disable_created_metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge_client.answer import Answer
-from edge_client.asking import REFUSED
-from edge_client.releases import ReleaseManager
+from edge_client.answering.answer import Answer
+from edge_client.answering.asking import REFUSED
+from edge_client.releases.manager import ReleaseManager
 from edge_client.store import DeviceStore
 from fedge.costs import Kind
 from fedge.costs.ledger import DOWNLINK, UPLINK

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from edge_client.answer import Answer
+from edge_client.answering.answer import Answer
 from edge_client.service.asking import document, echo, headers
 from edge_client.service.errors import ApiError
 from edge_client.service.state import Service, read

@@ -1,7 +1,7 @@
 """The questions whose price a device has set aside while they are under way, and what is in its buckets of tokens.
 
 Both outlive a restart. What was set aside when the process ended stays so for that day: central may have been paid.
-Knows no limit: `edge_client.spending` decides.
+Knows no limit: `edge_client.answering.spending` decides.
 """
 
 from edge_client.store.database import Database

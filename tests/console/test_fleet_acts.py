@@ -22,10 +22,10 @@ from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.roles import Role
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.offering import tuf_repository
 from aggregator.fleet.published import publish
-from aggregator.fleet.registry import ReleaseRegistry
 from aggregator.operator import Operator
+from aggregator.releases.offering import tuf_repository
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge.identity import Invitation

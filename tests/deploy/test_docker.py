@@ -153,7 +153,7 @@ def test_the_devices_image_holds_all_that_its_commands_import(root, tmp_path):
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
         f"sys.path = [{str(tmp_path)!r}, *(p for p in sys.path if p != {str(root)!r})]; "
         "import cli.main, cli.device_run, cli.device_enroll, cli.device_doctor, cli.device_data, edge_client.process; "
-        "import edge_client.node, edge_client.renewal; "
+        "import edge_client.flower.node, edge_client.membership.renewal; "
         f"assert not {{'aggregator', 'sim', 'torch'}} & set(sys.modules); print(sorted({copied!r}))"
     )
     environment = {"PATH": "/usr/bin:/bin", "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(tmp_path)}

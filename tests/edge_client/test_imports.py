@@ -27,14 +27,14 @@ ONLY_THE_ROUND_CLIENT = {"flwr"}
 ONLY_THE_LOCAL_API = {"starlette", "uvicorn", "prometheus_client"}
 # The app that an official SuperNode loads is built when it is imported, from a home that its environment names.
 MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client.") if m.name != "edge_client.flower_app"
+    m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client.") if m.name != "edge_client.flower.app"
 )
 SERVING = [
     "edge_client.agent",
-    "edge_client.learner",
-    "edge_client.inference",
-    "edge_client.releases",
-    "edge_client.escalation",
+    "edge_client.rounds.learner",
+    "edge_client.releases.inference",
+    "edge_client.releases.manager",
+    "edge_client.answering.escalation",
 ]
 
 

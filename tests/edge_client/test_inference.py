@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edge_client.inference import InferenceSession, SessionCache, open_session
+from edge_client.releases.inference import InferenceSession, SessionCache, open_session
 from fedge.errors import InputError, VerificationError
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.inference import open_session
-from edge_client.learner import Training, Update, prepare_update, train, training_from_mapping
+from edge_client.releases.inference import open_session
+from edge_client.rounds.learner import Training, Update, prepare_update, train, training_from_mapping
 from fedge.errors import FedgeError, VerificationError
 from fedge.randomness import generator, root_seed
 from fedge.release import flatten

@@ -13,13 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from edge_client import client_app
-from edge_client.client_app import PAYLOAD, VECTOR, build_client_app
-from edge_client.contribution import make_update
-from edge_client.energy import EnergyMeter
-from edge_client.participant import SLOT, Federation, Participant
+from edge_client.answering.energy import EnergyMeter
+from edge_client.flower import client_app
+from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
-from edge_client.refusal import SessionRefused
+from edge_client.rounds.contribution import make_update
+from edge_client.rounds.participant import SLOT, Federation, Participant
+from edge_client.rounds.refusal import SessionRefused
 from edge_client.store import LabelledQuery, Probe
 from fedge import secagg
 from fedge.costs import Kind, PriceBook, load_profiles

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edge_client.loading import ReleaseLoader
-from edge_client.probe_counts import probe_counts
+from edge_client.releases.loading import ReleaseLoader
+from edge_client.rounds.probe_counts import probe_counts
 from edge_client.store import Probe, open_memory
 from fedge.features import content_hash
 from fedge.routing import Policy

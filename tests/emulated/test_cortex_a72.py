@@ -23,7 +23,7 @@ from aggregator.rounds.session import SessionDriver, SessionPlan, Tally
 from aggregator.workbench import recipes
 from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.workloads import load_workload
-from edge_client.client_app import PAYLOAD, VECTOR
+from edge_client.flower.client_app import PAYLOAD, VECTOR
 from fedge import secagg
 from fedge.identity import issue_certificate, new_certificate_authority, verify_certificate
 from fedge.layouts import UpdateLayout

@@ -1,5 +1,4 @@
 import asyncio
-import importlib.util
 import socket
 import ssl
 import time
@@ -9,26 +8,18 @@ from threading import Thread
 
 import pytest
 
+from aggregator.fleet import presence
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.door import open_door
 from aggregator.fleet.enrolling import invitation
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
 from aggregator.settings import ServerHome, ServerSettings
-from edge_client.door import DoorChannel
-from edge_client.enrolling import enroll
+from edge_client.membership.door import DoorChannel
+from edge_client.membership.enrolling import enroll
 from edge_client.settings import DeviceHome
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
-
-
-@pytest.fixture(scope="session")
-def parts():
-    """The module ``parts.py`` of the release tests."""
-    spec = importlib.util.spec_from_file_location("release_parts", Path(__file__).parent.parent / "release" / "parts.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class ShiftedClock:
@@ -139,3 +130,23 @@ def federation(closed):
     """A federation whose door is open."""
     with closed.open():
         yield closed
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Lets the door take reports that come at once: the time between them is the door's own."""
+    return lambda: monkeypatch.setattr(presence, "REPORT_APART_S", 0.0)
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """Waits for a condition, generously; gives its first truthy value."""
+
+    def wait(condition):
+        until = time.monotonic() + 30
+        while not (found := condition()):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return found
+
+    return wait

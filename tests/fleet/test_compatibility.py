@@ -3,9 +3,9 @@
 import pytest
 
 from aggregator.fleet import enrolling as servers
-from edge_client import enrolling as devices
-from edge_client.enrolling import EnrollmentFailed, enroll
-from edge_client.renewal import RenewalFailed, Renewer
+from edge_client.membership import enrolling as devices
+from edge_client.membership.enrolling import EnrollmentFailed, enroll
+from edge_client.membership.renewal import RenewalFailed, Renewer
 from fedge import compatibility
 from fedge.compatibility import PROTOCOL, check_protocol
 from fedge.errors import FedgeError, InputError

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from edge_client.enrolling import EnrollmentFailed, enroll
-from edge_client.membership import load_member, load_trust
+from edge_client.membership.enrolling import EnrollmentFailed, enroll
+from edge_client.membership.kept import load_member, load_trust
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 from fedge.identity import Invitation, RevocationList

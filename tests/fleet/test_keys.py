@@ -23,10 +23,10 @@ from aggregator.fleet.transport import ServerTls
 from aggregator.fleet.trust_log import MAX_STEPS
 from aggregator.settings import ServerHome
 from edge_client import fleet
-from edge_client.door import DoorChannel, credentials
-from edge_client.enrolling import EnrollmentFailed, enroll
-from edge_client.membership import load_member, load_trust
-from edge_client.renewal import RenewalFailed, Renewer
+from edge_client.membership.door import DoorChannel, credentials
+from edge_client.membership.enrolling import EnrollmentFailed, enroll
+from edge_client.membership.kept import load_member, load_trust
+from edge_client.membership.renewal import RenewalFailed, Renewer
 from fedge.errors import InputError, VerificationError
 from fedge.identity import TrustRoot
 from fedge.identity.certificates import verify_certificate

@@ -12,7 +12,7 @@ from aggregator.central import CentralService, Limits, Pricing, ServerTls, serve
 from aggregator.fleet.door import serve_door
 from aggregator.fleet.peers import caller, check_speaks_for_itself
 from aggregator.fleet.published import PublishedRevocations
-from edge_client.door import credentials
+from edge_client.membership.door import credentials
 from fedge.errors import VerificationError
 from fedge.wire import answer_request
 from protos.fedge.central.v1 import central_pb2_grpc

@@ -15,15 +15,15 @@ from flwr.proto import fleet_pb2, message_pb2
 from flwr.proto.node_pb2 import Node
 
 from aggregator.fleet.nodes import EnrolledNodes, PublishedNodes
-from aggregator.fleet.relay import MAX_BODY_BYTES, Destination, Refused, RelayServicer, add_relay, check
 from aggregator.rounds.link import DeviceLink
-from aggregator.rounds.runtime_client import SuperLinkLost
-from aggregator.rounds.superlink import prepare_superlink, superlink_command, superlink_environment
-from aggregator.rounds.superlink_client import SuperLink
-from edge_client.carriers import through_door
-from edge_client.door import DoorChannel
-from edge_client.fleet_api import FleetApi, FleetRefused, node_public_key
-from edge_client.node import EmbeddedNode, Pace
+from aggregator.rounds.superlink.client import SuperLink
+from aggregator.rounds.superlink.process import prepare_superlink, superlink_command, superlink_environment
+from aggregator.rounds.superlink.relay import MAX_BODY_BYTES, Destination, Refused, RelayServicer, add_relay, check
+from aggregator.rounds.superlink.runtime_client import SuperLinkLost
+from edge_client.flower.carriers import through_door
+from edge_client.flower.fleet_api import FleetApi, FleetRefused, node_public_key
+from edge_client.flower.node import EmbeddedNode, Pace
+from edge_client.membership.door import DoorChannel
 from protos.fedge.fleet.v1.relay_pb2 import RelayRequest
 
 PATIENCE_S = 120.0

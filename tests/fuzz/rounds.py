@@ -24,8 +24,8 @@ from aggregator.rounds.session import (
     Tally,
     _read_check_in,
 )
-from edge_client.client_app import _payload
-from edge_client.participant import _read_request
+from edge_client.flower.client_app import _payload
+from edge_client.rounds.participant import _read_request
 from fedge import secagg
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2 as pb

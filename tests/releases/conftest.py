@@ -11,11 +11,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.fleet.releases import add_releases
-from aggregator.fleet.tuf_repository import Lifetimes, TufRepository
+from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.serving import add_releases
+from aggregator.releases.tuf_repository import Lifetimes, TufRepository
+from edge_client.releases.tuf_source import TufSource
 from edge_client.settings import DeviceHome
-from edge_client.tuf_source import TufSource
 
 
 def _load(path: Path):
@@ -29,6 +29,12 @@ _TESTS = Path(__file__).parent.parent
 _parts = _load(_TESTS / "edge_client" / "conftest.py")
 release_key, make_release, certify = _parts.release_key, _parts.make_release, _parts.certify
 make_bench = _parts.make_bench
+
+
+@pytest.fixture(scope="session")
+def parts():
+    """The module ``parts.py`` of the tests of a single release."""
+    return _load(_TESTS / "release" / "parts.py")
 
 
 class Door:

@@ -9,9 +9,9 @@ import pytest
 from aggregator.rounds.canary import CanaryPolicy, verdict
 from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.state import CanaryWatch, FederationState
-from edge_client.releases import ReleaseManager
-from edge_client.shelf import SharedShelf
-from edge_client.watch import ReleaseWatch, WatchRules
+from edge_client.releases.manager import ReleaseManager
+from edge_client.releases.shelf import SharedShelf
+from edge_client.releases.watch import ReleaseWatch, WatchRules
 from fedge.errors import VerificationError
 from fedge.layouts import HealthLayout, HealthSums
 from fedge.release import ChannelPointer, in_canary

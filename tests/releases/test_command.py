@@ -9,12 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.offering import tuf_repository
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.offering import tuf_repository
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from cli.main import app
+from edge_client.releases.tuf_source import TufSource
 from edge_client.settings import DeviceHome
-from edge_client.tuf_source import TufSource
 from fedge.errors import InputError, VerificationError
 from fedge.release import CertificateDocument, sign_release
 
@@ -56,7 +56,7 @@ def fleet(tmp_path, make_release):
 @pytest.fixture
 def device(fleet, server, tmp_path):
     """A device that looks at the commands' repository, through the real service."""
-    from aggregator.fleet.releases import add_releases
+    from aggregator.releases.serving import add_releases
 
     server.open(lambda grpc_server: add_releases(grpc_server, fleet.tuf.public))
     home = DeviceHome(tmp_path / "device")

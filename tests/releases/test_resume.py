@@ -12,8 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aggregator.fleet.releases import ReleaseServicer
-from edge_client.tuf_source import SourceUnreachable
+from aggregator.releases.serving import ReleaseServicer
+from edge_client.releases.tuf_source import SourceUnreachable
 from fedge.errors import VerificationError
 from protos.fedge.fleet.v1 import releases_pb2, releases_pb2_grpc
 
@@ -90,7 +90,7 @@ def test_a_killed_device_goes_on_from_the_bytes_on_its_disk(server, tmp_path, br
         import grpc
         from pathlib import Path
         from edge_client.settings import DeviceHome
-        from edge_client.tuf_source import TufSource
+        from edge_client.releases.tuf_source import TufSource
         home = DeviceHome(Path({str(tmp_path / "device")!r}))
         channel = grpc.insecure_channel("127.0.0.1:{server.door.port}")
         TufSource(home, lambda: channel, "device-1").fetch({release.release_id!r}, ())

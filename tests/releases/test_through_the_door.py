@@ -2,15 +2,15 @@
 
 import pytest
 
-from aggregator.fleet.registry import ReleaseRegistry
-from aggregator.fleet.releases import add_releases
-from aggregator.fleet.tuf_repository import TufRepository
-from edge_client.door import DoorChannel
-from edge_client.loading import ReleaseLoader
-from edge_client.releases import ReleaseManager
-from edge_client.shelf import FolderShelf
+from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.serving import add_releases
+from aggregator.releases.tuf_repository import TufRepository
+from edge_client.membership.door import DoorChannel
+from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.manager import ReleaseManager
+from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.tuf_source import SourceUnreachable, TufSource
 from edge_client.store import open_file
-from edge_client.tuf_source import SourceUnreachable, TufSource
 from fedge.release import sign_release
 
 

@@ -6,9 +6,9 @@ import stat
 import pytest
 from tuf.api.metadata import Metadata, Root
 
-from aggregator.fleet.tuf_keys import make_key, make_online
+from aggregator.releases.tuf_keys import make_key, make_online
+from edge_client.releases.tuf_source import SourceUnreachable
 from edge_client.settings import DeviceHome
-from edge_client.tuf_source import SourceUnreachable
 from fedge.errors import InputError, VerificationError
 from fedge.release import CertificateDocument, Manifest, assemble_release, write_release
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_client.releases import Active
+from edge_client.releases.manager import Active
 from fedge.errors import VerificationError
 from fedge.release import CertificateDocument
 from fedge.routing import CertificateStatement, RunningBound, effective_risk

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
 from aggregator.console.expiries import threshold_expiry
-from aggregator.fleet.registry import ReleaseRegistry
+from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, ProgressLog
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink

@@ -86,7 +86,7 @@ def _make_device(folder: Path, name: str, enrolment: Any) -> None:
 
 def node_keys(folder: Path) -> Mapping[str, bytes]:
     """The public node key of each device that is not listed in ``revoked``."""
-    from edge_client.fleet_api import node_public_key
+    from edge_client.flower.fleet_api import node_public_key
 
     revoked = (folder / "revoked").read_text().split() if (folder / "revoked").exists() else []
     return {
@@ -99,7 +99,7 @@ def node_keys(folder: Path) -> Mapping[str, bytes]:
 def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) -> Any:
     """What the rounds process needs."""
     from aggregator.fleet.keys import AggregatorKeys
-    from aggregator.fleet.registry import ReleaseRegistry
+    from aggregator.releases.registry import ReleaseRegistry
     from aggregator.rounds.certify import CertificatePolicy
     from aggregator.rounds.cohort import COHORT_MAX
     from aggregator.rounds.publish import Export, ReleaseMaker
@@ -177,7 +177,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
 
 def superlink(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The SuperLink process's command and environment."""
-    from aggregator.rounds.superlink import prepare_superlink, superlink_command, superlink_environment
+    from aggregator.rounds.superlink.process import prepare_superlink, superlink_command, superlink_environment
     from aggregator.settings import ServerHome
 
     home = ServerHome(folder)
@@ -195,12 +195,12 @@ def run_rounds_process(folder: Path) -> None:
 def participant(folder: Path, name: str) -> Any:
     """A device's participant from what stands in its folder; taught and probed where it is new."""
     from aggregator.fleet.keys import AggregatorKeys
-    from aggregator.fleet.registry import ReleaseRegistry
-    from edge_client.energy import EnergyMeter
-    from edge_client.loading import ReleaseLoader
-    from edge_client.participant import Federation, Participant
-    from edge_client.releases import ReleaseManager
-    from edge_client.shelf import FolderShelf
+    from aggregator.releases.registry import ReleaseRegistry
+    from edge_client.answering.energy import EnergyMeter
+    from edge_client.releases.loading import ReleaseLoader
+    from edge_client.releases.manager import ReleaseManager
+    from edge_client.releases.shelf import FolderShelf
+    from edge_client.rounds.participant import Federation, Participant
     from edge_client.store import open_file
     from fedge import secagg
     from fedge.costs import PriceBook, load_profiles
@@ -254,7 +254,7 @@ def _teach(store: Any, number: int) -> None:
 
 def app(folder: Path, name: str, orders: Mapping[str, str]) -> Any:
     """The device's real ClientApp; with orders, one that dies or lies."""
-    from edge_client.client_app import build_client_app
+    from edge_client.flower.client_app import build_client_app
     from protos.fedge.rounds.v1 import rounds_pb2
 
     real = participant(folder, name)
@@ -285,10 +285,10 @@ def key_of(folder: Path, name: str) -> ec.EllipticCurvePrivateKey:
 
 def start_node(folder: Path, name: str, *, stop: threading.Event, post: Any = None) -> tuple[Any, threading.Thread]:
     """One embedded node in a thread, straight to SuperLink unless told otherwise."""
-    from aggregator.rounds.superlink import SuperLinkFiles, superlink_address
+    from aggregator.rounds.superlink.process import SuperLinkFiles, superlink_address
     from aggregator.settings import ServerHome
-    from edge_client.carriers import straight
-    from edge_client.node import EmbeddedNode
+    from edge_client.flower.carriers import straight
+    from edge_client.flower.node import EmbeddedNode
 
     name, _, order = name.partition(":")
     orders = dict([order.split("=")]) if order else {}

@@ -10,12 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aggregator.rounds.runtime_client import SuperLinkLost
-from aggregator.rounds.superlink import prepare_superlink, superlink_address
-from aggregator.rounds.superlink_client import SuperLink
+from aggregator.rounds.superlink.client import SuperLink
+from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
+from aggregator.rounds.superlink.runtime_client import SuperLinkLost
 from aggregator.settings import ServerHome
-from edge_client.carriers import straight
-from edge_client.fleet_api import FleetApi, FleetRefused, FleetUnreachable, node_public_key
+from edge_client.flower.carriers import straight
+from edge_client.flower.fleet_api import FleetApi, FleetRefused, FleetUnreachable, node_public_key
 from fedge.errors import InputError
 from fedge.flower import check_flower
 
@@ -125,7 +125,7 @@ def test_two_runs_one_after_the_other_reach_the_same_node(superlink, home):
     from flwr.app import ConfigRecord, Message, RecordDict
 
     from aggregator.rounds.link import DeviceLink
-    from edge_client.node import EmbeddedNode
+    from edge_client.flower.node import EmbeddedNode
 
     key, stop = some_key(), threading.Event()
     superlink.reconcile({"device-1": node_public_key(key)})

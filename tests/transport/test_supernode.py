@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
-from edge_client.participant_socket import RemoteParticipant, serve_participant
-from edge_client.refusal import SessionRefused
-from edge_client.supernode import is_without_code
+from edge_client.flower.participant_socket import RemoteParticipant, serve_participant
+from edge_client.flower.supernode import is_without_code
+from edge_client.rounds.refusal import SessionRefused
 
 SLOW = "FEDGE_SLOW_TESTS"
 PROJECT = """
@@ -26,7 +26,7 @@ clientapp = "{app}"
 """
 
 
-def bundle(*, app: str = "edge_client.flower_app:app", extra: str = "", files: dict[str, str] | None = None) -> bytes:
+def bundle(*, app: str = "edge_client.flower.app:app", extra: str = "", files: dict[str, str] | None = None) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("pyproject.toml", PROJECT.format(app=app, extra=extra))
@@ -36,7 +36,7 @@ def bundle(*, app: str = "edge_client.flower_app:app", extra: str = "", files: d
 
 
 def test_the_bundle_of_our_own_rounds_is_without_code():
-    from aggregator.rounds.superlink_client import _bundle
+    from aggregator.rounds.superlink.client import _bundle
 
     assert is_without_code(_bundle()) and is_without_code(bundle())
 
@@ -44,7 +44,7 @@ def test_the_bundle_of_our_own_rounds_is_without_code():
 @pytest.mark.parametrize(
     "shipped",
     [
-        bundle(files={"edge_client/flower_app.py": "import os"}),
+        bundle(files={"edge_client/flower/app.py": "import os"}),
         bundle(files={"pyproject.toml.py": ""}),
         bundle(app="os:system"),
         bundle(extra='dependencies = ["evil"]'),
@@ -113,12 +113,12 @@ def test_without_an_agent_it_refuses(tmp_path):
 
 @pytest.mark.skipif(SLOW not in os.environ, reason=f"starts an official SuperNode, a minute or more: set {SLOW}=1")
 def test_a_round_completes_with_an_official_supernode_among_embedded_nodes(world, processes):
-    from aggregator.rounds.superlink import SuperLinkFiles, superlink_address
+    from aggregator.rounds.superlink.process import SuperLinkFiles, superlink_address
     from aggregator.settings import ServerHome
     from aggregator.store import Database
-    from edge_client.carriers import straight
+    from edge_client.flower.carriers import straight
+    from edge_client.flower.supernode import run_supernode
     from edge_client.settings import DeviceHome
-    from edge_client.supernode import run_supernode
 
     folder = processes.folder
     world.make_folder(folder, devices=3, n_min=3, phase_timeout_s=90.0)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 
 from aggregator.console import metrics
 from aggregator.console.expiries import expiries, threshold_expiry
+from aggregator.console.figures.fleet import standing
 from aggregator.console.shell.context import TheConsole
 from aggregator.upstream_figures import UpstreamFigures, read_figures
 from fedge.errors import InputError
@@ -33,6 +34,7 @@ def figures(console: TheConsole) -> Response:
         period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
         paused=controls.state != "running",
         upstream=None if operator is None else _upstream(operator.home.upstream_figures),
+        fleet=standing(console),
     )
     return Response(metrics.exposition(recorded), media_type=metrics.CONTENT_TYPE)
 

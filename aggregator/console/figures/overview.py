@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from aggregator.console.figures.costs import latest_costs
+from aggregator.console.figures.fleet import active_release, standing
 from aggregator.console.shell.context import Console
 from aggregator.store import RoundRow
 from aggregator.store.views import round_entry
-from fedge.errors import FedgeError
 
 OVERDUE_PERIODS = 3.0
 """A fleet whose newest round is older than so many periods is not as it should be."""
@@ -27,6 +27,7 @@ def overview(console: Console) -> dict[str, Any]:
         "epsilon": None if newest is None else newest.metrics.get("epsilon"),
         "costs": latest_costs(console.database, console.book).to_json(),
         "devices": devices,
+        "fleet": standing(console),
         "release": active if active is not None else (newest.release if newest else None),
         "warnings": warnings(console, rounds, devices),
     }
@@ -37,16 +38,6 @@ def devices_by_state(console: Console) -> dict[str, int] | None:
     if console.operator is None:
         return None
     return console.operator.devices_by_state()
-
-
-def active_release(console: Console) -> str | None:
-    """What devices should run, where that is known."""
-    if console.operator is None:
-        return None
-    try:
-        return console.operator.registry().active()
-    except FedgeError:
-        return None
 
 
 def warnings(console: Console, rounds: Sequence[RoundRow], devices: dict[str, int] | None) -> list[str]:

@@ -1,0 +1,321 @@
+"""The TUF repository: what the registry says, in the form that devices trust without trusting who hands it to them.
+
+Every file of a release is one target named by its hash, so that a file that did not change is not downloaded again; two
+small pointers say which release each channel is at. The release key signs what is offered, the snapshot and timestamp keys
+that it is whole and fresh; the root, kept offline, names those keys. Several processes may work on one repository: a lock
+file keeps them apart. Nothing here judges a release: the registry did.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # not in an __all__
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # not in an __all__
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.tuf_keys import (
+    ONLINE,
+    Online,
+    keep_beside,
+    make_online,
+    make_root_keys,
+    online_signer,
+    root_signers,
+    settle_online,
+)
+from aggregator.releases.tuf_metadata import MetadataFolder
+from fedge.errors import InputError
+from fedge.release import CANARY, CHANNELS, STABLE, ChannelPointer, Manifest
+from fedge.release.channels import MAX_WITHDRAWN, file_path, pointer_path, signature_path
+
+_DAY_S = 24 * 3600.0
+_RENEWED_AT = 0.5
+"""A signature is renewed when less than this part of its life is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifetimes:
+    """Days until each role's metadata expires. The timestamp's is how long a device can be kept from seeing news."""
+
+    root_days: float = 365.0
+    targets_days: float = 180.0
+    snapshot_days: float = 7.0
+    timestamp_days: float = 1.0
+
+    def days(self, role: str) -> float:
+        """Of ``root``, ``targets``, ``snapshot`` or ``timestamp``."""
+        return float(getattr(self, f"{role}_days"))
+
+
+class TufRepository:
+    """One repository in a folder: ``repository/`` is public, ``keys/`` is the server's, ``root/`` belongs offline."""
+
+    def __init__(self, folder: Path, *, lifetimes: Lifetimes | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.public = folder / "repository"
+        self.keys = folder / "keys"
+        self.root_keys = folder / "root"
+        self._folder = folder
+        self._lifetimes = lifetimes or Lifetimes()
+        self._clock = clock
+        self._files = MetadataFolder(self.public)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a repository."""
+        return (self.public / "metadata" / "timestamp.json").is_file()
+
+    def create(self, *, root_keys: int = 1, threshold: int = 1) -> None:
+        """Makes keys and an empty repository; ``threshold`` of ``root_keys`` must sign a change of the root.
+
+        Raises InputError where there is one already.
+        """
+        if not 1 <= threshold <= root_keys:
+            raise InputError(f"a threshold of {threshold} does not fit {root_keys} root keys")
+        if self._files.metadata.is_dir() and any(self._files.metadata.glob("*.root.json")):
+            raise InputError(f"{self.public} holds a TUF repository already")
+        with self._locked():
+            signers = make_root_keys(self.root_keys, root_keys)
+            root = Root(expires=self._expiry("root"), consistent_snapshot=True)
+            root.roles["root"].threshold = threshold
+            for signer in signers:
+                root.add_key(signer.public_key, "root")
+            for role in ONLINE:
+                root.add_key(make_online(self.keys, role).public_key, role)
+            self._write_root(root, signers, beside=self.root_keys)
+            nothing = ChannelPointer(release_id=None, version=0, certificate=None, share=0.0)
+            offered = {pointer_path(channel): nothing.to_bytes() for channel in CHANNELS}
+            targets = Targets(expires=self._expiry("targets"), targets=self._put(offered))
+            snapshot, timestamp = Snapshot(), Timestamp()
+            snapshot.version = timestamp.version = 0  # writing counts up
+            self._write_online(root, targets, snapshot, timestamp)
+
+    def root(self) -> bytes:
+        """The newest root metadata: what a device is given when it joins."""
+        return self._files.root_file.read_bytes()
+
+    def publish(self, registry: ReleaseRegistry) -> bool:
+        """Offer what the registry says now; False, and nothing is signed, where that is offered already.
+
+        Safe to repeat: after a crash between registry and repository the next call puts things right.
+        """
+        with self._locked():
+            offered = _offered(registry)
+            old = self._files.offered().signed
+            named = self._put(offered)
+            changed = named != old.targets
+            if changed:
+                targets = Targets(version=old.version + 1, expires=self._expiry("targets"), targets=named)
+                root = self._files.root().signed
+                self._write_online(root, targets, self._files.snapshot().signed, self._files.timestamp().signed)
+            self._files.remove_old(named=named.values(), now=self._clock())
+        return changed
+
+    def refresh(self) -> tuple[str, ...]:
+        """Sign anew what has less than half of its life left; returns the roles. To be called every few minutes.
+
+        The targets are signed anew only where their key is at hand.
+        """
+        with self._locked():
+            root = self._files.root().signed
+            targets, snapshot = self._files.offered().signed, self._files.snapshot().signed
+            timestamp = self._files.timestamp().signed
+            due = [role for role, expires in self._expiries() if self._due(role, expires)]
+            if "targets" in due:
+                targets.version, targets.expires = targets.version + 1, self._expiry("targets")
+                self._write_online(root, targets, snapshot, timestamp)
+                return ONLINE
+            if "snapshot" in due:
+                self._write_snapshot(root, snapshot, timestamp)
+                return ("snapshot", "timestamp")
+            if "timestamp" in due:
+                self._write_timestamp(root, timestamp, timestamp.snapshot_meta)
+            return tuple(due)
+
+    def expires(self) -> Mapping[str, float]:
+        """When each role's metadata expires, UNIX seconds."""
+        root: datetime = self._files.root().signed.expires
+        return {role: at.timestamp() for role, at in (("root", root), *self._expiries())}
+
+    def rotate(
+        self,
+        *,
+        root_keys: Path | None = None,
+        new_root_keys: Path | None = None,
+        count: int = 1,
+        threshold: int | None = None,
+        online: tuple[Online, ...] = (),
+    ) -> int:
+        """A new root, signed by the present root keys; returns its version. Devices follow the chain by themselves.
+
+        ``new_root_keys``: a folder for ``count`` new root keys that take over. ``online``: roles that get a new key; the
+        old one is worthless as soon as the new root is out. With neither, only the root's expiry is renewed.
+        """
+        root_keys = root_keys or self.root_keys
+        with self._locked():
+            root = self._files.root().signed
+            signers = [s for s in root_signers(root_keys) if s.public_key.keyid in root.roles["root"].keyids]
+            if len(signers) < root.roles["root"].threshold:
+                raise InputError(
+                    f"{root_keys} holds {len(signers)} of the root keys: {root.roles['root'].threshold} have to sign"
+                )
+            if new_root_keys is not None:
+                signers += _replace_root_keys(root, make_root_keys(new_root_keys, count))
+            root.roles["root"].threshold = _threshold(threshold, root)
+            for role in online:
+                for keyid in list(root.roles[role].keyids):
+                    root.revoke_key(keyid, role)
+                root.add_key(make_online(self.keys, role, following=True).public_key, role)
+            root.version, root.expires = root.version + 1, self._expiry("root")
+            self._write_root(root, signers, beside=new_root_keys or root_keys)
+            settle_online(self.keys, online)
+            if online:
+                self._sign_again(root, by=1)
+            return root.version
+
+    def advance(self, by: int = 10_000) -> None:
+        """Move all versions ahead, after a restored backup: no device then takes what is signed now for older than known."""
+        with self._locked():
+            self._sign_again(self._files.root().signed, by=by)
+
+    # Signing and writing, always in the order in which devices must find things: the timestamp last.
+
+    def _sign_again(self, root: Root, *, by: int) -> None:
+        targets, snapshot = self._files.offered().signed, self._files.snapshot().signed
+        timestamp = self._files.timestamp().signed
+        targets.version, targets.expires = targets.version + by, self._expiry("targets")
+        snapshot.version, timestamp.version = snapshot.version + by - 1, timestamp.version + by - 1
+        self._write_online(root, targets, snapshot, timestamp)
+
+    def _write_root(self, root: Root, signers: list[CryptoSigner], *, beside: Path) -> None:
+        metadata = Metadata(root)
+        for signer in signers:
+            metadata.sign(signer, append=True)
+        root.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+        self._files.write_metadata(f"{root.version}.root.json", metadata.to_bytes())
+        keep_beside(beside, self._files.root_file)
+
+    def _write_online(self, root: Root, targets: Targets, snapshot: Snapshot, timestamp: Timestamp) -> None:
+        data = self._signed(root, "targets", targets)
+        self._files.write_metadata(f"{targets.version}.targets.json", data)
+        snapshot.meta["targets.json"] = MetaFile.from_data(targets.version, data, ["sha256"])
+        self._write_snapshot(root, snapshot, timestamp)
+
+    def _write_snapshot(self, root: Root, snapshot: Snapshot, timestamp: Timestamp) -> None:
+        snapshot.version, snapshot.expires = snapshot.version + 1, self._expiry("snapshot")
+        data = self._signed(root, "snapshot", snapshot)
+        self._files.write_metadata(f"{snapshot.version}.snapshot.json", data)
+        self._write_timestamp(root, timestamp, MetaFile.from_data(snapshot.version, data, ["sha256"]))
+
+    def _write_timestamp(self, root: Root, timestamp: Timestamp, snapshot_meta: MetaFile) -> None:
+        timestamp.snapshot_meta = snapshot_meta
+        timestamp.version, timestamp.expires = timestamp.version + 1, self._expiry("timestamp")
+        self._files.write_metadata("timestamp.json", self._signed(root, "timestamp", timestamp))
+
+    def _signed(self, root: Root, role: Online, signed: Targets | Snapshot | Timestamp) -> bytes:
+        metadata: Metadata[Any] = Metadata(signed)
+        metadata.sign(online_signer(self.keys, role, root))
+        return metadata.to_bytes()
+
+    def _put(self, offered: Mapping[str, bytes]) -> dict[str, TargetFile]:
+        named = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in offered.items()}
+        for path, target in named.items():
+            self._files.write_target(target, offered[path])
+        return named
+
+    def _expiries(self) -> list[tuple[Online, datetime]]:
+        files = self._files
+        return [
+            ("targets", files.offered().signed.expires),
+            ("snapshot", files.snapshot().signed.expires),
+            ("timestamp", files.timestamp().signed.expires),
+        ]
+
+    def _due(self, role: Online, expires: datetime) -> bool:
+        left_s = expires.timestamp() - self._clock()
+        if role == "targets" and not any(self.keys.glob("release.key*")):
+            return False
+        return left_s < _RENEWED_AT * self._lifetimes.days(role) * _DAY_S
+
+    def _expiry(self, role: str) -> datetime:
+        at = self._clock() + self._lifetimes.days(role) * _DAY_S
+        return datetime.fromtimestamp(at, UTC).replace(microsecond=0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _offered(registry: ReleaseRegistry) -> dict[str, bytes]:
+    """Every target by its path: the two pointers, and the files of all candidates, the active release and the one before."""
+    withdrawn = tuple(registry.withdrawn()[-MAX_WITHDRAWN:])
+    canary = registry.canary()
+    offered: dict[str, bytes] = {}
+    stable = _pointer(registry, registry.active(), 0.0, withdrawn, offered)
+    first = stable if canary is None else _pointer(registry, canary.release_id, canary.share, withdrawn, offered)
+    offered[pointer_path(STABLE)], offered[pointer_path(CANARY)] = stable.to_bytes(), first.to_bytes()
+    for release_id in _kept(registry):
+        manifest, signature = registry.manifest(release_id)
+        offered[file_path(release_id)], offered[signature_path(release_id)] = manifest, signature
+        for digest in Manifest.from_bytes(manifest).files.values():
+            offered[file_path(digest)] = registry.file(digest)
+    return offered
+
+
+def _pointer(
+    registry: ReleaseRegistry, release_id: str | None, share: float, withdrawn: tuple[str, ...], offered: dict[str, bytes]
+) -> ChannelPointer:
+    """Where a channel points; the certificate's document is added to what is ``offered``."""
+    if release_id is None:
+        return ChannelPointer(release_id=None, version=0, certificate=None, share=share, withdrawn=withdrawn)
+    certificate, document = None, registry.certificate(release_id)
+    if document is not None:
+        data = document.to_bytes()
+        certificate = hashlib.sha256(data).hexdigest()
+        offered[file_path(certificate)] = data
+    version = Manifest.from_bytes(registry.manifest(release_id)[0]).version
+    return ChannelPointer(release_id=release_id, version=version, certificate=certificate, share=share, withdrawn=withdrawn)
+
+
+def _kept(registry: ReleaseRegistry) -> list[str]:
+    releases = registry.releases()
+    live = [release.release_id for release in releases if release.state in ("candidate", "active")]
+    retired = [release.release_id for release in releases if release.state == "retired"][-1:]
+    return live + [release_id for release_id in retired if registry.has_files(release_id)]
+
+
+def _replace_root_keys(root: Root, signers: list[CryptoSigner]) -> list[CryptoSigner]:
+    for keyid in list(root.roles["root"].keyids):
+        root.revoke_key(keyid, "root")
+    for signer in signers:
+        root.add_key(signer.public_key, "root")
+    return signers
+
+
+def _threshold(wanted: int | None, root: Root) -> int:
+    keys = len(root.roles["root"].keyids)
+    threshold = min(root.roles["root"].threshold, keys) if wanted is None else wanted
+    if not 1 <= threshold <= keys:
+        raise InputError(f"a threshold of {threshold} does not fit {keys} root keys")
+    return threshold

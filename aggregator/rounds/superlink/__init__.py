@@ -1,0 +1,1 @@
+"""Flower's SuperLink: its process, and the way of the rounds process and the door to it."""

@@ -1,0 +1,69 @@
+"""From the bytes of a release to something that answers: verified, loaded, tested on this machine, or refused.
+
+Nothing is answered with it yet: that is `edge_client.releases.manager`. One loader serves a whole simulated fleet, since all
+three steps depend on the bytes and the machine alone; a device simply has one of its own.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnxruntime
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from edge_client.releases.inference import InferenceSession, SessionCache
+from fedge.release import STEP, Manifest, Release, assemble_release, verify
+from fedge.release.folder import RELEASE_DOMAIN
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRelease:
+    """A verified release and its running model."""
+
+    release: Release
+    release_id: str
+    session: InferenceSession
+
+
+class ReleaseLoader:
+    """Verifies releases under one release key and loads them; remembers the last few so as not to do it twice."""
+
+    def __init__(self, release_key: Ed25519PublicKey, *, sessions: SessionCache | None = None, remembered: int = 3) -> None:
+        self.release_key = release_key
+        self._sessions = sessions or SessionCache()
+        self._remembered = remembered
+        # By the identity of immutable bytes objects, which the entry itself keeps alive: the same objects need no second
+        # look, and bytes that came over a wire are new objects and get one.
+        self._loaded: OrderedDict[tuple[int, int], tuple[bytes, bytes, LoadedRelease]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, manifest: bytes, signature: bytes, files: Mapping[str, bytes]) -> LoadedRelease:
+        """Verify, load and self-test a release; ``files`` by hex SHA-256 may hold others too.
+
+        Raises VerificationError that names the first thing that does not hold.
+        """
+        key = (id(manifest), id(signature))
+        with self._lock:
+            known = self._loaded.get(key)
+        if known is not None and _same_files(known[2].release, files):
+            return known[2]
+        verify(self.release_key, RELEASE_DOMAIN, manifest, signature)  # before anything is parsed
+        named = {name: files[digest] for name, digest in Manifest.from_bytes(manifest).files.items() if digest in files}
+        release = assemble_release(manifest, signature, named, release_key=self.release_key)
+        session = InferenceSession(release, sessions=self._sessions)
+        session.self_test()
+        loaded = LoadedRelease(release, release.release_id, session)
+        with self._lock:
+            self._loaded[key] = (manifest, signature, loaded)
+            while len(self._loaded) > self._remembered:
+                self._loaded.popitem(last=False)
+        return loaded
+
+    def step_session(self, loaded: LoadedRelease) -> onnxruntime.InferenceSession:
+        """The release's training step. Loaded when first asked for: most of a device's life it only answers."""
+        return self._sessions.load(loaded.release.files[STEP])
+
+
+def _same_files(release: Release, files: Mapping[str, bytes]) -> bool:
+    return all(files.get(digest) is release.files[name] for name, digest in release.manifest.files.items())

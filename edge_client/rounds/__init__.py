@@ -1,0 +1,1 @@
+"""What this device does in a round: training, counts, usage, and its steps of secure aggregation. No Flower here."""

@@ -18,7 +18,7 @@ LogFormat = Literal["text", "json"]
 FIELDS = ("round", "attempt", "purpose", "session", "phase")
 """What may be bound; anything else is refused, so that no query and no secret is bound by mistake."""
 
-_bound: ContextVar[dict[str, str | int]] = ContextVar("fedge_log_context", default={})  # noqa: B039 - never changed
+_bound: ContextVar[dict[str, str | int] | None] = ContextVar("fedge_log_context", default=None)
 _SECRETS = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL), "[key]"),
     (re.compile(r"fedge1://\S+"), "fedge1://[secret]"),
@@ -31,18 +31,20 @@ _SECRETS = (
 def context(**fields: str | int) -> Iterator[None]:
     """Every line that is logged in the block, in this thread, bears these fields."""
     before = _bound.get()
-    bind(**fields)
+    _bound.set(before or {})
     try:
+        bind(**fields)
         yield
     finally:
         _bound.set(before)
 
 
 def bind(**fields: str | int) -> None:
-    """As `context`, until the block of the context around it ends."""
+    """As `context`, until the block of the context around it ends. Without one around it nothing is bound."""
     if unknown := fields.keys() - set(FIELDS):
         raise ValueError(f"{sorted(unknown)} cannot be bound to log lines: there are {', '.join(FIELDS)}")
-    _bound.set({**_bound.get(), **fields})
+    if (before := _bound.get()) is not None:
+        _bound.set({**before, **fields})
 
 
 def discreet(text: str) -> str:
@@ -78,7 +80,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "part": self._part,
             "message": discreet(record.getMessage()),
-            **_bound.get(),
+            **(_bound.get() or {}),
         }
         if record.exc_info:
             line["exception"] = discreet(self.formatException(record.exc_info))

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 
 from edge_client.flower.participant_socket import Steps
 from edge_client.rounds.refusal import SessionRefused
+from fedge import logs
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +58,17 @@ def build_client_app(participant: Steps) -> ClientApp:
 @contextmanager
 def _discreet() -> Iterator[None]:
     """Flower sends an exception's text to the server: only the kind of error may leave, the details stay in the
-    device's log.
+    device's log. What the participant binds to log lines (round, purpose, session) ends with the step.
     """
-    try:
-        yield
-    except SessionRefused:
-        raise  # speaks of the request alone
-    except Exception as error:
-        _log.warning("a session's step failed", exc_info=error)
-        raise SessionRefused(f"the device refused: {type(error).__name__}") from None
+    with logs.context():
+        try:
+            yield
+        except SessionRefused as refused:
+            _log.info("a session's step was refused: %s", refused)
+            raise  # speaks of the request alone
+        except Exception as error:
+            _log.warning("a session's step failed", exc_info=error)
+            raise SessionRefused(f"the device refused: {type(error).__name__}") from None
 
 
 def _payload(message: Message) -> bytes:

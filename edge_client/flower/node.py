@@ -17,6 +17,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, FleetUnreachable, Post
+from edge_client.rounds.refusal import SessionRefused
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +128,8 @@ class EmbeddedNode:
         try:
             reply = self.app(message=message, context=context)
         except Exception as error:  # whatever a handler raises: the node goes on, and only the app's own words leave
-            _log.info("a message of type %s was refused: %s", metadata.message_type, error)
+            if not isinstance(error, SessionRefused):  # of those the app has told, with the round and the session
+                _log.info("a message of type %s was refused: %s", metadata.message_type, error)
             reply = Message(Error(CLIENT_APP_RAISED, str(error)[:300]), reply_to=message)
         self.status.messages += 1
         self.status.last_message = self.clock()

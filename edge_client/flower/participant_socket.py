@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_client.rounds.refusal import SessionRefused
+from fedge import logs
 from fedge.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def serve_participant(participant: Steps, path: Path, *, stop: threading.Event) 
                     connection, _ = listener.accept()
                 except TimeoutError:
                     continue
-                with connection:
+                with connection, logs.context():  # what the participant binds to log lines ends with the step
                     _answer(participant, connection)
         finally:
             path.unlink(missing_ok=True)
@@ -117,6 +118,7 @@ def _answer(participant: Steps, connection: socket.socket) -> None:
         try:
             answer, vector = _step(participant, number, payload)
         except SessionRefused as refused:
+            _log.info("a session's step was refused: %s", refused)
             _send(connection, REFUSAL, str(refused).encode())
             return
         except Exception as error:  # its text may tell of the device: only its kind leaves, as in `client_app`

@@ -4,6 +4,7 @@ What must survive a crash (keys, shares, the last accepted round, what was alrea
 answer leaves. What was trained lives in memory until it is masked: a device that restarts in between simply drops out.
 """
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +22,7 @@ from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import DeviceStore
+from fedge import logs
 from fedge.costs import Kind
 from fedge.identity import DeviceIdentity
 from fedge.randomness import derive
@@ -37,6 +39,8 @@ from fedge.secagg import (
     expire,
 )
 from protos.fedge.rounds.v1 import rounds_pb2
+
+_log = logging.getLogger(__name__)
 
 SLOT = "session"
 BUNDLE_LIFE_S = 3600.0
@@ -144,6 +148,7 @@ class Participant:
     def check_in(self, payload: bytes) -> bytes:
         """Step 0: load the release that the session is about, do the work, and offer one-time keys."""
         request = _read_request(payload)
+        _bind(request)
         now = self._clock()
         release, downloaded = self._releases.obtain(request.release_id)
         with self._meter.watch() as watched:
@@ -166,6 +171,7 @@ class Participant:
         )
         self._save(state)
         self._open = _Open(request, release, contribution, b"" if self._repeatable_noise else self._entropy(32))
+        _log.info("checked in, after %d training steps", contribution.steps)
         return rounds_pb2.CheckInResponse(device_id=identity.device_id, bundle=bundle).SerializeToString()
 
     def roster(self, payload: bytes) -> bytes:
@@ -178,6 +184,7 @@ class Participant:
         except UnknownRoundKey:
             self._federation.unknown_round_key()
             raise
+        _bind_session(state)
         if state.accepted is not None:
             round_number, attempt = state.accepted
             self._store.sessions.accept(self._federation.name, round_number=round_number, attempt=attempt)
@@ -207,6 +214,7 @@ class Participant:
         self._save(after)
         if vector is None:
             return reply, None
+        _log.info("the masked vector is on its way")
         return reply, vector.astype(vector.dtype.newbyteorder("<"), copy=False).tobytes()
 
     def consistency(self, payload: bytes) -> bytes:
@@ -220,6 +228,7 @@ class Participant:
         state, reply = self._roles.handle_unmask(self._state(), payload)
         self._save(state)
         self._open = None
+        _log.info("the session has ended")
         return reply
 
     def _randomness(self, session: Session, noise_salt: bytes) -> tuple[SessionConfig, bytes, bytes]:
@@ -312,6 +321,7 @@ class Participant:
     def _opened(self) -> _Open:
         if self._open is None:
             raise SessionRefused("this device is in no session: it checked in to none, or restarted since")
+        _bind(self._open.request)
         return self._open
 
     def _state(self) -> DeviceState:
@@ -320,6 +330,9 @@ class Participant:
         if stored is None:
             raise SessionRefused("this device is in no session: it checked in to none")
         state = DeviceState.from_bytes(stored, identity_key=self._identity.private_key)
+        if self._open is not None:
+            _bind(self._open.request)
+        _bind_session(state)  # before it may be expired, so that what is said of that bears its id
         current = expire(state, now=self._clock())
         if current is not state:
             self._save(current)
@@ -334,6 +347,20 @@ def _read_request(payload: bytes) -> "rounds_pb2.CheckInRequest":
         return rounds_pb2.CheckInRequest.FromString(payload)
     except DecodeError:
         raise SessionRefused(f"the check-in of {len(payload)} bytes cannot be read") from None
+
+
+def _bind(request: "rounds_pb2.CheckInRequest") -> None:
+    """Log lines from here on say which round and purpose, in the server's words."""
+    known = request.purpose in rounds_pb2.Purpose.values()
+    name = rounds_pb2.Purpose.Name(request.purpose).removeprefix("PURPOSE_").lower() if known else str(request.purpose)
+    logs.bind(round=request.round, attempt=request.attempt, purpose=name)
+
+
+def _bind_session(state: DeviceState) -> None:
+    """And which session, once the descriptor is here: by the id that the server's lines and records have."""
+    if state.session is not None:
+        descriptor = state.session.descriptor
+        logs.bind(round=descriptor.round, attempt=descriptor.attempt, session=state.session.session_id.hex())
 
 
 def _fingerprint(update: Contribution) -> bytes:

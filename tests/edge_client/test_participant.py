@@ -1,9 +1,11 @@
 """A device's side of a session, with the real protocol on both ends and several devices in one cohort."""
 
 import itertools
+import json
+import logging
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from edge_client.rounds.contribution import make_update
 from edge_client.rounds.participant import SLOT, Federation, Participant
 from edge_client.rounds.refusal import SessionRefused
 from edge_client.store import LabelledQuery, Probe
-from fedge import secagg
+from fedge import logs, secagg
 from fedge.costs import Kind, PriceBook, load_profiles
 from fedge.errors import FedgeError, VerificationError
 from fedge.features import content_hash
@@ -863,6 +865,49 @@ def test_the_app_answers_a_step_with_bytes_and_the_vector_beside_them(party, ask
     reply = ask_app("query.unmask", final["device-1"])
     assert payload_of(reply) == party.participants["device-1"].unmask(final["device-1"])
     assert len(party.reveal(final).survivors) == 4
+
+
+@pytest.fixture
+def device_lines() -> Iterator[list[dict[str, Any]]]:
+    """The device's log lines as JSON, as its process writes them."""
+    lines: list[dict[str, Any]] = []
+    form = logs.JsonLines("device")
+
+    class Kept(logging.Handler):
+        def emit(self, entry: logging.LogRecord) -> None:
+            lines.append(json.loads(form.format(entry)))
+
+    logger, kept = logging.getLogger("edge_client"), Kept()
+    before = logger.level
+    logger.addHandler(kept)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(kept)
+    logger.setLevel(before)
+
+
+def test_log_lines_of_a_session_bear_its_round_purpose_and_id_and_no_other_line_does(party, ask_app, device_lines):
+    ask_app("train.check_in", request_of(party.release.release_id, round_number=7, attempt=2))
+    (checked_in,) = device_lines
+    assert "session" not in checked_in  # it has none yet
+    assert {name: checked_in[name] for name in ("part", "round", "attempt", "purpose")} == {
+        "part": "device", "round": 7, "attempt": 2, "purpose": "update",
+    }  # fmt: skip
+    messages = party.open(round_number=7, attempt=2)
+    ask_app("query.roster", messages["device-1"])
+    delivery = party.share(messages)
+    device_lines.clear()
+    ask_app("query.shares", delivery["device-1"])
+    ask_app("query.roster", b"not a roster")
+    final = party.agree(party.mask(delivery))
+    ask_app("query.unmask", final["device-1"])
+    ids = {(line.get("round"), line.get("purpose"), line.get("session")) for line in device_lines if "round" in line}
+    said = [line["message"] for line in device_lines]
+    assert ids == {(7, "update", party.server.session_id.hex())}
+    assert any("on its way" in line for line in said) and any("has ended" in line for line in said)
+    assert any(line["level"] == "WARNING" and "round" in line and "exception" in line for line in device_lines)
+    logging.getLogger("edge_client.rounds.participant").info("between sessions")
+    assert not device_lines[-1].keys() & set(logs.FIELDS)
 
 
 @pytest.mark.parametrize("action", ["train.check_in", "query.roster", "query.shares", "query.consistency", "query.unmask"])

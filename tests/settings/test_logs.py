@@ -50,6 +50,11 @@ def test_what_is_bound_stays_in_its_thread() -> None:
     assert "round" not in json.loads(seen[0])
 
 
+def test_without_a_block_around_it_nothing_is_bound_for_good() -> None:
+    logs.bind(round=7)
+    assert "round" not in json.loads(logs.JsonLines("device").format(record("on")))
+
+
 def test_only_known_fields_can_be_bound() -> None:
     with pytest.raises(ValueError, match=r"\['query'\] cannot be bound"), logs.context(query="turn off the lights"):  # type: ignore[arg-type]
         pass

@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing overflows, is fetched, complains or shuts anyone out, on a desk and on a telephone."""
+"""The report in a real browser: nothing overflows, is fetched, complains or shuts anyone out, wide and narrow."""
 
 import json
 import runpy

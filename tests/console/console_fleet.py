@@ -4,16 +4,26 @@ import importlib.util
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aggregator.console import create_app
+from aggregator.console.auth.accounts import Accounts
+from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.roles import Role
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
+from aggregator.operator import Operator
 from aggregator.releases.offering import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
@@ -22,6 +32,7 @@ from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.identity.wish import make_wish
 from fedge.release import sign_release
 
+PASSWORD = "correct horse battery"
 _spec = importlib.util.spec_from_file_location("edge_parts", Path(__file__).parents[1] / "edge_client" / "conftest.py")
 assert _spec is not None and _spec.loader is not None
 _parts = importlib.util.module_from_spec(_spec)
@@ -143,3 +154,43 @@ class Listening:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A live server's console with something on every page; ``ada`` is an operator, ``vera`` a viewer."""
+
+    home: ServerHome
+    database: Database
+    releases: list[str]
+    console: Listening
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return self.console.address
+
+
+@contextmanager
+def served(folder: Path, make_release: Any, *, rounds: int = 14) -> Iterator[Served]:
+    """A server's folder, a run in a database, and a console over both."""
+    home = server_home(folder / "server")
+    releases = device_and_releases(home, make_release)
+    passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
+    with Database.open(f"sqlite:///{folder / 'aggregator.sqlite'}") as database:
+        record_run(database, rounds=rounds)
+        accounts = Accounts(database, passwords=passwords)
+        accounts.add("ada", Role.OPERATOR, PASSWORD)
+        accounts.add("vera", Role.VIEWER, PASSWORD)
+        about = {"federation": "test", "n_min": 11, "period_s": 3600.0}
+        with Listening(create_app(database, federation=about, operator=Operator(home), passwords=passwords)) as console:
+            yield Served(home, database, releases, console)
+
+
+def log_in(page: Any, address: str, name: str) -> None:
+    """Log in by the form, in a browser's page; ends on the overview."""
+    page.goto(f"{address}/login")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.locator(".account", has_text=name).wait_for()

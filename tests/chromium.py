@@ -6,17 +6,17 @@ Nothing is ever downloaded: without a Chromium on PATH the tests that need one a
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 60_000  # on a busy machine; a test that waits for what has come already waits not at all
 WIDTHS = (1280, 390)
-SCHEMES = ("light", "dark")
-SHUTS_OUT = ("serious", "critical")
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+OF_COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
-_AXE = Axe()
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -87,12 +87,26 @@ def press_until(page: Page, key: str, holds: Callable[[], bool], *, most: int = 
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds on the open page that shuts people out: rule, target and page, one line each."""
-    found = _AXE.run(page, options={"resultTypes": ["violations"]}).response
-    assert len(found["passes"]) > 5, f"axe-core looked at nothing on {page.url}"
-    return [
-        f"{one['id']} at {' '.join(map(str, node['target']))} on {page.url}: {' '.join(node['failureSummary'].split())}"
-        for one in found["violations"]
-        if one["impact"] in SHUTS_OUT
-        for node in one["nodes"]
-    ]
+    """What axe-core finds on the open page that shuts people out: rule, target, page and colour scheme, one line each.
+
+    In the other scheme, which the page is left in, nothing but colours can differ: there the rules about colours are asked.
+    """
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(f"{AXE_SCRIPT};null")
+    first, second = SCHEMES if page.evaluate("matchMedia('(prefers-color-scheme: light)').matches") else SCHEMES[::-1]
+    found = [f"{one} ({first})" for one in _asked(page, {}, least=10)]
+    page.emulate_media(color_scheme=second)
+    return found + [f"{one} ({second})" for one in _asked(page, OF_COLOURS, least=1)]
+
+
+def _asked(page: Page, options: dict[str, Any], *, least: int) -> list[str]:
+    answer = page.evaluate(_ASK, {**options, "resultTypes": ["violations"]})
+    assert answer["passed"] >= least, f"axe-core looked at nothing on {page.url}"
+    return [f"{rule} at {target} on {page.url}: {said}" for rule, target, said in answer["serious"]]
+
+
+_ASK = """options => axe.run(document, options).then((found) => ({
+  passed: found.passes.length,
+  serious: found.violations.filter((one) => ["serious", "critical"].includes(one.impact)).flatMap((one) =>
+    one.nodes.map((node) => [one.id, node.target.join(" "), node.failureSummary.replace(/\\s+/g, " ")])),
+}))"""

@@ -86,6 +86,7 @@ def test_a_live_round_is_followed_without_a_reload(chromium: Browser, fleet: Ser
         overview.get_by_role("link", name=f"Round {ROUND}").click()
         expect(overview.locator("h1")).to_have_text(f"Round {ROUND}")  # there is a page before it is recorded
         overview.go_back()
+        overview.locator("#round-at-hand").focus()
         of_round.goto(f"{fleet.address}/rounds/{ROUND}")
         for page in (overview, of_round):
             page.evaluate("window.sameDocument = true")
@@ -107,6 +108,7 @@ def test_a_live_round_is_followed_without_a_reload(chromium: Browser, fleet: Ser
         expect(of_round.locator("#round")).to_contain_text("15 of 16")
         expect(of_round.locator("#round .tag").first).to_have_text("finished")
         assert all(page.evaluate("window.sameDocument") for page in (overview, of_round))
+        expect(overview.locator("#round-at-hand")).to_be_focused()  # who is on their way by keyboard stays there
 
 
 def test_an_operator_revokes_and_rolls_back_and_the_audit_says_so(chromium: Browser, fleet: Served) -> None:
@@ -187,6 +189,20 @@ def test_after_logging_out_neither_the_way_back_nor_an_old_page_acts(chromium: B
         act(old, "/rounds/pause", confirm="pause", reason="from a page that was left open")
         expect(old.locator("h1")).to_have_text("Log in")
         assert acts(fleet.database) == [] and fleet.database.controls.get().state == "running"
+
+
+def test_a_chart_says_its_newest_values_and_follows_the_readers_colours(chromium: Browser, fleet: Served) -> None:
+    with window(chromium) as shown:
+        shown.open(fleet.address)
+        series = shown.page.request.get(f"{fleet.address}/api/v1/costs/series").json()
+        fallback, usd = (shown.page.locator(".chart").nth(place) for place in (0, 1))
+        expect(fallback.locator(".u-legend")).to_contain_text(f"{series['fallback_rate'][-1]:.1%}")
+        expect(usd.locator(".u-legend")).to_contain_text(f"{series['usd_per_1k']['all_cloud'][-1]:.3f}")
+        expect(usd.locator(".u-legend")).not_to_contain_text("--")
+        drawn = fallback.locator("canvas").evaluate("one => one.toDataURL()")
+        shown.page.emulate_media(color_scheme="dark")
+        shown.page.wait_for_function("before => document.querySelector('.chart canvas').toDataURL() !== before", arg=drawn)
+        expect(fallback.locator("canvas")).to_have_count(1)
 
 
 HEARD = """window.heard = [];

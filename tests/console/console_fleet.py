@@ -22,6 +22,7 @@ from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.roles import Role
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.presence import Report
 from aggregator.fleet.published import publish
 from aggregator.operator import Operator
 from aggregator.releases.offering import tuf_repository
@@ -30,6 +31,7 @@ from aggregator.settings import ServerHome
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.identity.wish import make_wish
+from fedge.presence import Presence
 from fedge.release import sign_release
 
 PASSWORD = "correct horse battery"
@@ -176,6 +178,10 @@ def served(folder: Path, make_release: Any, *, rounds: int = 14) -> Iterator[Ser
     """A server's folder, a run in a database, and a console over both."""
     home = server_home(folder / "server")
     releases = device_and_releases(home, make_release)
+    said = Presence(
+        release=releases[1], supply="battery", sensor="battery", profile="raspberry-pi-4", queue=17, fedge="0.1.0"
+    )
+    Authority(home.authority).note_reports({"device-1": Report(time.time(), said)})
     passwords = Passwords(PasswordHasher.from_parameters(CHEAPEST))
     with Database.open(f"sqlite:///{folder / 'aggregator.sqlite'}") as database:
         record_run(database, rounds=rounds)
@@ -194,3 +200,12 @@ def log_in(page: Any, address: str, name: str) -> None:
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.locator(".account", has_text=name).wait_for()
+
+
+def act(page: Any, action: str, *, confirm: str, reason: str) -> None:
+    """Open the form that acts, fill it in and send it."""
+    form = page.locator(f"form[action='{action}']")
+    page.locator("details.act").filter(has=form).locator("summary").click()
+    form.locator("[name=confirm]").fill(confirm)
+    form.locator("[name=reason]").fill(reason)
+    form.get_by_role("button").click()

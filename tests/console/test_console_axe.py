@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from chromium import WIDTHS, Browser, Window, expect, violations, window
-from console_fleet import Listening, Served, log_in, make_release, release_key, served
+from console_fleet import Listening, Served, act, log_in, make_release, release_key, served
 
 from aggregator.console import create_app
 from aggregator.store import Database
@@ -60,6 +60,12 @@ def test_nothing_shuts_anyone_out(chromium: Browser, full: Served, width: int) -
             shown.page.evaluate(OPEN_FORMS)
             assert violations(shown.page) == []
             assert shown.page.evaluate("document.documentElement.scrollWidth") <= width, path
+        for typed, heading in (("wrong", "Something is missing"), ("invite", "Done")):
+            shown.open(f"{full.address}/devices")
+            act(shown.page, "/devices/invite", confirm=typed, reason="one more")
+            expect(shown.page.locator("h1")).to_have_text(heading)
+            assert violations(shown.page) == []
+            assert shown.page.evaluate("document.documentElement.scrollWidth") <= width, heading
 
 
 def test_nor_where_there_is_nothing_yet_and_the_page_is_old(chromium: Browser, empty: str) -> None:

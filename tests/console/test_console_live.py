@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Browser, Page, expect, press_until, profile, window
-from console_fleet import PASSWORD, Served, log_in, make_release, release_key, served
+from chromium import Browser, expect, press_until, profile, window
+from console_fleet import PASSWORD, Served, act, log_in, make_release, release_key, served
 
 from aggregator.operator import Operator
 from aggregator.rounds.interfaces import Place
@@ -60,15 +60,6 @@ class LiveRound:
         row = RoundRow(round=ROUND, state="finished", cohort=16, survivors=15, started=0.0, finished=60.0)
         self._database.save_round(row)
         progress.event("round.finished", f"round {ROUND} is done", round_number=ROUND)
-
-
-def act(page: Page, action: str, *, confirm: str, reason: str) -> None:
-    """Open the form that acts, fill it in and send it."""
-    form = page.locator(f"form[action='{action}']")
-    page.locator("details.act").filter(has=form).locator("summary").click()
-    form.locator("[name=confirm]").fill(confirm)
-    form.locator("[name=reason]").fill(reason)
-    form.get_by_role("button").click()
 
 
 def acts(database: Database) -> list[tuple[str, str, str]]:

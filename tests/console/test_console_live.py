@@ -102,7 +102,7 @@ def test_a_live_round_is_followed_without_a_reload(chromium: Browser, fleet: Ser
         expect(overview.locator("#round-at-hand")).to_be_focused()  # who is on their way by keyboard stays there
 
 
-def test_an_operator_revokes_and_rolls_back_and_the_audit_says_so(chromium: Browser, fleet: Served) -> None:
+def test_an_operator_pauses_revokes_and_rolls_back_and_the_audit_says_so(chromium: Browser, fleet: Served) -> None:
     with window(chromium) as shown:
         page = shown.page
         log_in(page, fleet.address, "ada")
@@ -119,9 +119,17 @@ def test_an_operator_revokes_and_rolls_back_and_the_audit_says_so(chromium: Brow
         act(page, "/releases/rollback", confirm="roll back", reason="answers got worse")
         expect(page.locator("main")).to_contain_text(f"{fleet.releases[1][:12]} is rolled back")
         assert Operator(fleet.home).registry().active() == fleet.releases[0]
+        shown.open(f"{fleet.address}/rounds")
+        act(page, "/rounds/pause", confirm="pause", reason="until it is clear why")
+        expect(page.locator("main")).to_contain_text("Rounds are wanted paused")
+        assert fleet.database.controls.get().state == "paused"
         shown.open(f"{fleet.address}/security")
         audit = page.get_by_role("table", name="Acts of operators")
-        for action, reason in (("device.revoke", "lost on a train"), ("release.rollback", "answers got worse")):
+        for action, reason in (
+            ("device.revoke", "lost on a train"),
+            ("release.rollback", "answers got worse"),
+            ("rounds.pause", "until it is clear why"),
+        ):
             row = audit.get_by_role("row").filter(has_text=action)
             expect(row).to_contain_text(reason)
             expect(row).to_contain_text("ada")

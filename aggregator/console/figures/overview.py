@@ -5,6 +5,7 @@ from typing import Any
 
 from aggregator.console.figures.costs import latest_costs
 from aggregator.console.figures.fleet import active_release, standing
+from aggregator.console.figures.words import counted, duration
 from aggregator.console.shell.context import Console
 from aggregator.store import RoundRow
 from aggregator.store.views import round_entry
@@ -48,9 +49,10 @@ def warnings(console: Console, rounds: Sequence[RoundRow], devices: dict[str, in
     if newest is not None and isinstance(period_s, int | float) and newest.finished is not None:
         late_s = console.clock() - newest.finished
         if period_s > 0 and late_s > OVERDUE_PERIODS * period_s:
-            said.append(f"No round has finished for {late_s / 60:.0f} minutes; one is due every {period_s / 60:.1f}.")
+            said.append(f"No round has finished for {duration(late_s)}; one is due every {duration(period_s)}.")
     if newest is not None and newest.state not in ("finished", "canary", "running"):
         said.append(f"Round {newest.round} ended as: {newest.state}.")
     if devices is not None and console.n_min and devices["member"] < console.n_min:
-        said.append(f"{devices['member']} devices belong to the fleet; a sum takes {console.n_min}.")
+        belong = "belongs" if devices["member"] == 1 else "belong"
+        said.append(f"{counted(devices['member'], 'device')} {belong} to the fleet; a sum takes {console.n_min}.")
     return said

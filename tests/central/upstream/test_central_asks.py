@@ -17,7 +17,7 @@ from aggregator.console.metrics import Recorded, exposition
 from aggregator.settings import UpstreamSettings
 from aggregator.upstream_figures import UpstreamFigures, read_figures
 from aggregator.workbench.workloads import WorkloadFacts
-from edge_client.escalation import EscalationFailed, GrpcCentralClient
+from edge_client.answering.escalation import EscalationFailed, GrpcCentralClient
 from fedge.costs import Kind, PriceBook
 from fedge.errors import InputError
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, PURPOSE_FORCED, PURPOSE_PROBE

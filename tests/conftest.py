@@ -22,7 +22,7 @@ settings.load_profile("fedge")
 # is the process's own: under pytest it would be the file that captures the output of every test.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
-sys.path.append(str(Path(__file__).parent))  # for `chromium`
+sys.path.append(str(Path(__file__).parent / "browser"))  # for `chromium`
 
 
 @pytest.fixture(scope="module")

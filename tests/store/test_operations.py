@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -58,12 +59,68 @@ def test_the_database_refuses_to_change_or_delete_an_act(database, statement):
 def test_who_gets_around_that_is_found_out(database, statement, found):
     for number in range(1, 5):
         act(database, number)
+    seen = database.audit.verified()
+    tamper(database, statement)
+    assert database.audit.broken() == found
+    act(database, 5)  # the new end follows from the old one, so only the whole chain tells
+    assert database.audit.verified(seen).broken_at is None and database.audit.broken() == found
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET hash = 'x' WHERE number = 2", "DELETE FROM audit WHERE number = 2"])
+def test_a_look_at_new_rows_notices_a_change_of_the_last_one_that_it_saw(database, statement):
+    for number in (1, 2):
+        act(database, number)
+    seen = database.audit.verified()
+    tamper(database, statement)
+    act(database, 3)
+    found = database.audit.verified(seen)
+    assert found.broken_at == 2 and database.audit.verified(found) == found  # it is not forgotten by the next look
+
+
+def test_a_look_at_new_rows_reads_those_alone(database):
+    for number in range(1, 4):
+        act(database, number)
+    seen = database.audit.verified()
+    assert (seen.number, seen.hash) == (3, database.audit.latest(1)[0].hash)
+    act(database, 4)
+    tamper(database, "UPDATE audit SET actor = 'eve' WHERE number = 4")
+    assert database.audit.verified(seen).broken_at == 4
+    assert database.audit.verified(seen).number == 3
+
+
+RUNS = count()  # a run of its own for each example: the database is the same
+FIELDS = ("actor", "role", "action", "target", "reason", "detail")
+WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=8)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=6), data=st.data())
+def test_any_change_of_any_act_breaks_the_chain_there(url, acts, data):
+    with Database.open(url, run=f"run {next(RUNS)}") as database:
+        for at, (actor, target, reason) in enumerate(acts):
+            act(database, at, actor=actor, target=target, reason=reason, detail={"said": reason})
+        assert database.audit.verified().number == len(acts) and database.audit.broken() is None
+        number = data.draw(st.integers(1, len(acts)))
+        name, value = data.draw(st.sampled_from(FIELDS)), data.draw(WORDS)
+        before = getattr(database.audit.latest(1, before=number + 1)[0], name)
+        changed = value if name == "detail" or value != before else value + "!"
+        tamper(
+            database,
+            f"UPDATE audit SET {name} = :value WHERE number = :number AND run_id = :run",
+            value=changed,
+            number=number,
+            run=database._run_id,
+        )
+        assert database.audit.broken() == number
+
+
+def tamper(database, statement, **values):
+    """As someone with the whole database in hand, who takes the triggers away first."""
     postgres = database._engine.dialect.name == "postgresql"
     with database._engine.begin() as connection:
         for trigger in ["audit_change"] if postgres else ["audit_UPDATE", "audit_DELETE"]:
-            connection.execute(text(f"DROP TRIGGER {trigger}{' ON audit' if postgres else ''}"))
-        connection.execute(text(statement))
-    assert database.audit.broken() == found
+            connection.execute(text(f"DROP TRIGGER IF EXISTS {trigger}{' ON audit' if postgres else ''}"))
+        connection.execute(text(statement), values)
 
 
 ACT = """
@@ -184,12 +241,13 @@ def test_a_round_keeps_its_line_when_its_phases_and_dropouts_go(url, database, b
             record(one, {1: 0.0, 2: DAY_S, 3: 2 * DAY_S})
         keep = Keep(ledger_days=0, events_days=0, rounds_days=1)
         gone = database.retention.forget(keep, now=2.5 * DAY_S, batch=batch)
-        assert gone == {"round_phases": 4, "dropouts": 4}
+        assert gone == {"round_phases": 4, "cohorts": 4, "dropouts": 4}
         assert [row.round for row in database.rounds()] == [1, 2, 3]
         for number, left in ((1, 0), (2, 0), (3, 2)):
             assert len(database.happenings.phases(number)) == len(database.dropouts(number)) == left
+            assert len(database.cohorts(number).get(("update", 1), [])) == left
             assert len(other.dropouts(number)) == 2
-        assert database.retention.forget(keep, now=9 * DAY_S) == {"round_phases": 2, "dropouts": 2}
+        assert database.retention.forget(keep, now=9 * DAY_S) == {"round_phases": 2, "cohorts": 2, "dropouts": 2}
 
 
 @pytest.mark.parametrize(("days", "stopped"), [(0, False), (1, True)])
@@ -202,12 +260,13 @@ def test_what_is_kept_for_good_stays_and_a_stop_is_heard(database, days, stopped
 
 
 def record(database, started):
-    """Rounds by number with their times, each with two phases and two dropouts."""
+    """Rounds by number with their times, each with two phases, a cohort of two and two dropouts."""
     place = {"attempt": 1, "purpose": "update"}
     for number, at in started.items():
         database.save_round(RoundRow(round=number, state="finished", started=at))
         for phase in ("keys", "unmask"):
             database.happenings.begin_phase(round_number=number, phase=phase, at=at, expected=1, needed=1, **place)
+        database.set_cohort(number, attempt=1, purpose="update", devices=["b", "a"])
         left = {"stage": "keys", "reason": "no answer"}
         database.add_dropouts([DropoutRow(round=number, device_id=name, **left, **place) for name in ("a", "b")])
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from aggregator.store import Controls, Database, DropoutRow, Keep, RoundRow, StoreError
+from aggregator.store import Controls, Database, DropoutRow, Keep, RolloutRow, RoundRow, StoreError
 from aggregator.store.retention import DAY_S
 from fedge.costs import Kind, LedgerEntry, Payer
 
@@ -275,3 +275,44 @@ def test_a_ledger_that_fails_leaves_its_sums_alone(database):
     with pytest.raises(StoreError):
         database.add_ledger(1, [row(Kind.PROBES, 0.5), replace(row(Kind.PROBES, 0.5), unit=object())])
     assert database.spent_usd() == {}
+
+
+# Rollouts and cohorts.
+
+
+def rollout(number, **changes):
+    given = {
+        "release_id": "ab",
+        "at": number / 8,
+        "step": "canary",
+        "origin": "candidate",
+        "state": "candidate",
+        "share": 0.1,
+        "reason": "canary",
+        "actor": "fedge",
+    }
+    return RolloutRow(number=number, **{**given, **changes})
+
+
+def test_a_step_of_a_rollout_is_there_once_however_often_it_is_added(url, database):
+    rows = [rollout(number, release_id="cd" if number == 2 else "ab") for number in range(1, 5)]
+    database.rollouts.add(rows[:3])
+    database.rollouts.add(rows)
+    database.rollouts.add([])
+    assert database.rollouts.newest() == rows[3]
+    assert database.rollouts.of("ab") == [rows[0], rows[2], rows[3]] and database.rollouts.of("cd") == [rows[1]]
+    with Database.open(url, run="another") as other:
+        assert other.rollouts.newest() is None
+        other.rollouts.add(rows[:1])
+        assert other.rollouts.of("ab") == rows[:1]
+
+
+def test_a_cohort_is_who_was_noted_last(database):
+    for devices in (["a", "b"], ["c", "a"], []):
+        database.set_cohort(1, attempt=2, purpose="counts", devices=devices)
+        database.set_cohort(1, attempt=1, purpose="update", devices=["d"])
+        assert database.cohorts(1) == {
+            ("update", 1): ["d"],
+            **({("counts", 2): sorted(devices)} if devices else {}),
+        }
+    assert database.cohorts(2) == {}

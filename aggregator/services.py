@@ -202,7 +202,7 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
     while True:
         try:
             with Database.open(database_url(home, settings)) as database:
-                gone = database.retention.forget(keep, now=time.time(), stopped=stop.is_set)
+                gone = database.retention.forget(keep, now=time.time(), stopped=stop.is_set, rest=stop.wait)
             if gone:
                 _log.info("forgot what is old: %s", ", ".join(f"{count} rows of {name}" for name, count in gone.items()))
         except FedgeError as error:  # the next look tries again

@@ -67,6 +67,8 @@ CREATE TABLE IF NOT EXISTS canary (
     share REAL NOT NULL,
     at REAL NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS moves_of_a_release ON move (release_id, number);
+CREATE INDEX IF NOT EXISTS certificates_of_a_release ON certificate (release_id, number);
 """
 
 

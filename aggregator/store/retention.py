@@ -4,6 +4,7 @@ In small transactions, so that nobody waits long for the database. Rounds themse
 rollouts, certificates, signed records and the audit stay for good.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from aggregator.store.models import Cohort, Dropout, Event, Ledger, Round, Round
 
 Transaction = Callable[[str], AbstractContextManager[Session]]
 BATCH = 5_000
+REST = 2.0
 DAY_S = 24 * 3600.0
 _Pruned = type[Ledger] | type[Event] | type[RoundPhase] | type[Cohort] | type[Dropout]
 
@@ -39,14 +41,27 @@ class Retention:
         self._run_id = run_id
 
     def forget(
-        self, keep: Keep, *, now: float, batch: int = BATCH, stopped: Callable[[], bool] = lambda: False
+        self,
+        keep: Keep,
+        *,
+        now: float,
+        batch: int = BATCH,
+        stopped: Callable[[], bool] = lambda: False,
+        rest: Callable[[float], object] = time.sleep,
     ) -> dict[str, int]:
-        """Forget all that is older than ``keep`` says, ``batch`` rows at a time, until ``stopped``. Rows gone by table."""
+        """Forget all that is older than ``keep`` says, ``batch`` rows at a time, until ``stopped``. Rows gone by table.
+
+        ``rest``: waits so many seconds. After each batch it is let rest twice as long as that took, so that pages and rounds
+        have most of the machine.
+        """
         gone: dict[str, int] = {}
         for model, condition in self._old(keep, now):
             count = -1
             while count and not stopped():
+                begun = time.monotonic()
                 count = self._forget_some(model, condition, batch)
+                if count == batch:
+                    rest(REST * (time.monotonic() - begun))
                 if count:
                     gone[model.__tablename__] = gone.get(model.__tablename__, 0) + count
         return gone

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggregator.fleet.authority import Authority
+from aggregator.fleet.census import EVERYONE, Standing, Wanted
 from aggregator.fleet.enrolling import invitation
 from aggregator.fleet.published import publish
 from aggregator.releases.offering import OfferedRegistry, tuf_repository
@@ -42,23 +43,31 @@ class Operator:
     # Devices.
 
     def devices(
-        self, *, revoked: bool = False, members_first: bool = False, start: int = 0, count: int | None = None
+        self, wanted: Wanted = EVERYONE, *, members_first: bool = False, start: int = 0, count: int | None = None
     ) -> list[dict[str, Any]]:
-        """Every device that joined, by id: its state, since when, when last seen, until when its certificates last.
+        """Every device that is ``wanted``, by id: its state, since when, when last seen, until when its certificates last,
+        and what it said of itself last.
 
-        ``revoked``: those alone. ``members_first``: then who is away, then who is revoked, each by id. ``count`` from
-        ``start`` on, all where it is None.
+        ``members_first``: then who is away, then who is revoked, each by id. ``count`` from ``start`` on, all where None.
         """
-        wanted = {"revoked": revoked, "members_first": members_first, "start": start, "count": count}
-        return Authority(self.home.authority).listed(now=self.clock(), **wanted)
+        authority = Authority(self.home.authority)
+        return authority.listed(wanted, now=self.clock(), members_first=members_first, start=start, count=count)
 
     def device(self, device: str) -> dict[str, Any] | None:
         """One device, as `devices` has it; None for a stranger."""
-        return next(iter(Authority(self.home.authority).listed(now=self.clock(), device=device)), None)
+        return next(iter(self.devices(Wanted(device=device))), None)
+
+    def matching(self, wanted: Wanted) -> int:
+        """How many devices are ``wanted``."""
+        return Authority(self.home.authority).matching(wanted, now=self.clock())
 
     def devices_by_state(self) -> dict[str, int]:
         """How many are member, away and revoked."""
         return dict(Authority(self.home.authority).counted(now=self.clock()))
+
+    def standing(self) -> Standing:
+        """How members stand, by what they said of themselves lately."""
+        return Authority(self.home.authority).standing(now=self.clock())
 
     def revoke(self, device: str, *, reason: str) -> dict[str, Any]:
         """Shut a device out for good: from its next call, and from the next roster on. Raises InputError for a stranger."""

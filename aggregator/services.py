@@ -7,15 +7,14 @@ only the keys that it needs. Nothing here decides anything: the parts stand in t
 import asyncio
 import logging
 import signal
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aggregator.http_serving import listening, serve_http
 from aggregator.settings import ServerHome, ServerSettings
+from aggregator.signals import STOPPING, until_stopped
 from fedge import logs
 from fedge.errors import FedgeError, InputError
 
@@ -26,7 +25,6 @@ _log = logging.getLogger(__name__)
 
 TUF_REFRESH_S = 300.0
 BILL_S = 5.0
-GRACE_S = 2
 FORGET_S = 3600.0
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
@@ -56,16 +54,6 @@ def ready_line(part: str) -> str:
 def say_ready(part: str, where: str) -> None:
     """One line on standard output."""
     print(f"{ready_line(part)}: {where}", flush=True)
-
-
-async def until_stopped(*, ready: Callable[[], None] = lambda: None) -> None:
-    """Returns on SIGTERM or SIGINT. ``ready`` is called once these are heard. Belongs into the main thread."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    ready()
-    await stopped.wait()
 
 
 def database_url(home: ServerHome, settings: ServerSettings) -> str:
@@ -172,7 +160,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())
     offered.catch_up()  # what a crash may have left behind
     keeper = threading.Thread(target=_keep_fresh, args=(repository, parts.stop), name="tuf", daemon=True)
@@ -277,60 +265,3 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
         with listening(host, settings.console_port) as listener:
             where = console_url(settings, listener.getsockname()[1])
             serve_http(app, listener, tls=tls, ready=lambda: say_ready("console", where))
-
-
-@contextmanager
-def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socket]:
-    """A listening socket of our own, so that a taken port is one clear line before anything runs; ``named`` as there."""
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise InputError(f"cannot listen on {named or f'{host}:{port}'}: {error.strerror or error}") from None
-    with listener:
-        yield listener
-
-
-def serve_http(
-    app: object, listener: socket.socket, *, ready: Callable[[], None], tls: tuple[Path, Path] | None = None
-) -> None:
-    """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers.
-
-    ``tls``: certificate and key, PEM; plain HTTP without.
-    """
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Uvicorn would raise the signal again after its own clean end; this process's end shall be clean, too."""
-            yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Start, then say so."""
-            await super().startup(sockets)
-            ready()
-
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]  # any ASGI application
-        log_level="warning",
-        log_config=None,  # by the process's own log, in its form
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_S,  # a reader of the stream of events never leaves by itself
-        ws="none",
-        ssl_certfile=None if tls is None else tls[0],
-        ssl_keyfile=None if tls is None else tls[1],
-    )
-    server = Server(config)
-
-    async def run() -> None:
-        stopping = asyncio.create_task(until_stopped())
-        await asyncio.sleep(0)  # so that signals are heard before anyone can know that it serves
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        stopping.cancel()
-        await serving
-
-    asyncio.run(run())

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, insert, literal, select, text
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.presence import Report, keep_reports
 from aggregator.releases.recording import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
@@ -27,6 +28,7 @@ from aggregator.store import Database, models
 from aggregator.store.engine import open_engine
 from aggregator.store.published import metrics_of
 from fedge.costs import Kind, LedgerEntry, Payer
+from fedge.presence import Presence, Supply
 from fedge.release import CertificateDocument
 from fedge.routing.certificate import GridTest, clopper_pearson_upper
 from fedge.routing.running import RunningBound
@@ -69,6 +71,7 @@ def make_home(home: ServerHome, size: Size, *, now: float, say: Say) -> Aggregat
     with closing(sqlite3.connect(home.authority / "enrolment.sqlite")) as connection, connection:
         connection.executemany("INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?)", _devices(size, now))
         connection.executemany("INSERT INTO member VALUES (?, ?, ?, ?, ?)", _members(size, now))
+        keep_reports(connection, _reports(size, now))
     say(f"{size.devices} devices")
     ReleaseRegistry(home.registry, release_key)
     with closing(sqlite3.connect(home.registry / "registry.sqlite")) as connection, connection:
@@ -145,6 +148,25 @@ def _devices(size: Size, now: float) -> Iterator[tuple[Any, ...]]:
 def _members(size: Size, now: float) -> Iterator[tuple[Any, ...]]:
     for number in range(size.devices):
         yield device_id(number), hashlib.sha512(b"tls %d" % number).digest(), "node key " * 20, 1, now - number % 3600
+
+
+def _reports(size: Size, now: float) -> dict[str, Report]:
+    """Of nine devices in ten, over the last minute; most of them answer with the newest release."""
+    supplies: tuple[Supply, ...] = ("unknown", "mains", "battery")
+    return {
+        device_id(number): Report(
+            now - number % 60,
+            Presence(
+                release=release_id(size.rounds if number % 10 != 1 else max(1, size.rounds - 1 - number % 7)),
+                supply=supplies[number % 3],
+                profile="raspberry-pi-4",
+                queue=number % 7 if number % 11 == 0 else 0,
+                fedge="0.1.0",
+            ),
+        )
+        for number in range(size.devices)
+        if number % 10 != 3
+    }
 
 
 def _manifest(number: int) -> bytes:

@@ -60,10 +60,18 @@ def _shown(status: dict[str, object]) -> str:
             f"  release   {release} (version {status['release_version']})",
             f"  central   {status['central']}",
             f"  queue     {queue['questions']} questions, {queue['bytes']} bytes",
+            f"  reports   {_reports(status)}",
             *_limits(status),
             *(f"  missing   {name}: {reason}" for name, reason in missing.items()),
         ]
     )
+
+
+def _reports(status: dict[str, object]) -> str:
+    """What the server is told of the device itself; see docs/security.md."""
+    if not status.get("report_s"):
+        return "none to the server"
+    return f"release, supply and length of the queue, to the server every {status['report_s']:g} s (report_s)"
 
 
 def _limits(status: dict[str, object]) -> list[str]:

@@ -42,20 +42,41 @@ def token(
 
 
 @app.command("list")
-def list_devices(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
-    """Every device that joined: since when, when it was last seen, until when its certificates last, and its state."""
+def list_devices(
+    home: ServerHomeOption = None,
+    release: Annotated[str | None, typer.Option(metavar="ID", help="Only those that answer with this release.")] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those with questions that wait for central.")] = False,
+    silent: Annotated[bool, typer.Option("--silent", help="Only members not heard of for ten minutes.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Every device that joined: its state, when it was last seen, and what it says of itself; --json has all of it."""
     from rich.console import Console
     from rich.table import Table
 
-    entries = _operator(home).devices()
+    from aggregator.fleet.census import Wanted
+
+    operator = _operator(home)
+    wanted = Wanted(release=operator.find_release(release) if release else None, waiting=waiting, silent=silent)
+    entries = operator.devices(wanted)
     if json_output:
         print(json.dumps(entries))
         return
-    table = Table("device", "state", "joined", "seen", "certificates until", "reason", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in ("device", "state", "seen", "release", "energy", "queue", "certificates until", "reason"):
+        table.add_column(name, no_wrap=name in ("device", "release", "energy", "queue"), overflow="fold")
     for entry in entries:
-        dates = (_date(entry[key]) for key in ("joined", "seen", "expires"))
-        table.add_row(str(entry["device"]), str(entry["state"]), *dates, str(entry["reason"] or ""))
-    Console(highlight=False).print(table if entries else "No device has joined yet: `fedge devices token` invites one.")
+        table.add_row(
+            str(entry["device"]),
+            f"{entry['state']}, silent" if entry["silent"] else str(entry["state"]),
+            _date(entry["seen"]),
+            str(entry["release"] or "-")[:12],
+            str(entry["energy_source"] or "-"),
+            "-" if entry["queue"] is None else str(entry["queue"]),
+            _date(entry["expires"]),
+            str(entry["reason"] or ""),
+        )
+    empty = "No device is so." if wanted != Wanted() else "No device has joined yet: `fedge devices token` invites one."
+    Console(highlight=False).print(table if entries else empty)
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """`fedge rounds`: what the aggregator recorded of its rounds."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +40,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
     from rich.table import Table
 
     from aggregator.store.views import round_entry
+    from cli.rounds_shown import date
 
     with _open(run, home) as database:
         rounds = [round_entry(row) for row in database.rounds()]
@@ -54,7 +54,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
             entry["state"],
             str(entry["cohort"]),
             str(entry["survivors"]),
-            _date(entry["finished"]),
+            date(entry["finished"]),
             f"{sum(entry['seconds'].values()):.1f}",
             (entry["release"] or "-")[:12],
         )
@@ -72,33 +72,15 @@ def show(
     json_output: JsonOption = False,
 ) -> None:
     """One round in full: its sessions, who left at which stage and why, and what came out."""
-    from rich.console import Console
-    from rich.table import Table
-
     from aggregator.store.views import round_document
+    from cli.rounds_shown import show_round
 
     with _open(run, home) as database:
         document = round_document(database, number)
     if json_output:
         print(json.dumps(document))
         return
-    console = Console(highlight=False)
-    release = (document["release"] or "-")[:12]
-    console.print(f"Round {number}: {document['state']}, release {release}, finished {_date(document['finished'])}")
-    table = Table("session", "attempt", "outcome", "cohort", "survivors", "reason", box=None, pad_edge=False)
-    for entry in document["attempts"]:
-        table.add_row(*(str(entry[key]) for key in ("purpose", "attempt", "outcome", "cohort", "survivors", "reason")))
-    console.print(table)
-    if document["dropouts"]:
-        left = Table("device", "session", "left at", "why", box=None, pad_edge=False)
-        for entry in document["dropouts"]:
-            left.add_row(entry["device"], f"{entry['purpose']} {entry['attempt']}", entry["stage"], entry["reason"])
-        console.print(left)
-    for kind, amount in document["usd"].items():
-        console.print(f"{kind}: {amount:.6f} USD")
-    for key, value in document["metrics"].items():
-        counts = isinstance(value, dict)
-        console.print(f"{key}: {', '.join(f'{count} {name}' for name, count in value.items()) if counts else value}")
+    show_round(document)
 
 
 def open_run(run: Path) -> "Database":
@@ -133,7 +115,3 @@ def _is_demo(home: Path | None) -> bool:
     from aggregator.services import secagg_label
 
     return secagg_label(server_home(home).settings()) == "demo"
-
-
-def _date(at: float | None) -> str:
-    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")

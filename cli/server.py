@@ -133,7 +133,7 @@ def console(
 ) -> None:
     """Show a run's rounds in the browser and as JSON: read-only, on this machine alone."""
     from aggregator.console import create_app, is_loopback
-    from aggregator.services import listening, serve_http
+    from aggregator.http_serving import listening, serve_http
     from fedge.errors import InputError
 
     if not is_loopback(host):

@@ -1,4 +1,5 @@
-"""What plugs an agent into its fleet: releases through the door, Flower's node in this process, certificates kept young.
+"""What plugs an agent into its fleet: releases through the door, Flower's node in this process, certificates kept young,
+and the operator told how it stands.
 
 All of it goes over one mutual-TLS way to the fleet's door. Flower is imported only where the device takes part in rounds.
 """
@@ -16,7 +17,9 @@ from edge_client.loops import Loop, Pace
 from edge_client.membership.door import DoorChannel
 from edge_client.membership.kept import load_keys, load_member, load_trust
 from edge_client.membership.renewal import Renewer
+from edge_client.membership.reporting import Reporter, report_pace
 from edge_client.membership.revoked import RevokedDevices
+from edge_client.presence import presence_of
 from edge_client.process import AgentProcess, Plugs
 from edge_client.releases.manager import ReleaseSource
 from edge_client.releases.tuf_source import TufSource
@@ -42,6 +45,8 @@ def fleet_plugs(home: DeviceHome, settings: DeviceSettings) -> Plugs:
     door = DoorChannel(home, settings.fleet, server_name=settings.server_name)
     part = FleetPart(door)
     loops = [part.membership_loop]
+    if settings.report_s > 0:
+        loops.append(part.presence_loop)
     if settings.node.mode != "off":
         loops.append(part.node_loop)
     return Plugs(source=partial(_source, door), loops=tuple(loops))
@@ -79,6 +84,12 @@ class FleetPart:
 
         self._membership = Loop("membership", keep, MEMBERSHIP_PACE)
         return self._membership
+
+    def presence_loop(self, process: AgentProcess) -> Loop:
+        """Tells the door how the device stands."""
+        settings = process.settings
+        reporter = Reporter(self._door, partial(presence_of, process), name=settings.fleet, period_s=settings.report_s)
+        return Loop("presence", reporter.step, report_pace(settings.report_s))
 
     def ask_anew(self) -> None:
         """Fetch keys now instead of at the next turn, at most every ASK_ANEW_S: others decide how often this is called."""

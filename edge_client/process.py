@@ -187,6 +187,7 @@ class AgentProcess:
             "release": active.loaded.release_id if active else None,
             "release_version": active.loaded.release.manifest.version if active else None,
             "central": "in reach" if online else "out of reach",
+            "report_s": self.settings.report_s if any(loop.name == "presence" for loop in self.loops) else 0.0,
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
             **self.agent.spending.status(self.clock()),
         }

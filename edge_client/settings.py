@@ -61,6 +61,12 @@ class DeviceSettings(Settings):
     )
     central_timeout_s: float = Field(5.0, gt=0, description="How long one query waits for central, in seconds.")
     sync_s: float = Field(60.0, gt=0, description="Time between two looks for a newer release, in seconds.")
+    report_s: float = Field(
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time between two reports of release, supply and queue to the server, in seconds, 5 or more; 0: never.",
+    )
     keep_days: float = Field(90.0, gt=0, description="How long queries, labels and answers are kept, in days.")
     min_noise_multiplier: float = Field(
         0.0,

@@ -15,11 +15,16 @@ from fedge.routing.statement import CertificateStatement
 
 
 def expiries(home: ServerHome, database: Database) -> Mapping[str, float]:
-    """UNIX seconds by name: the servers' TLS certificate (``server``), their authority's (``authority``), the newest
-    certificate of a threshold (``threshold``) and TUF's timestamp (``tuf_timestamp``). What is not there is left out.
+    """UNIX seconds by name: the servers' TLS certificate (``server``), their authority's (``authority``), the console's own
+    (``console``), the newest certificate of a threshold (``threshold``) and TUF's timestamp (``tuf_timestamp``). What is not
+    there is left out.
     """
     found: dict[str, float] = {}
-    for name, file in (("server", home.tls / "server.crt"), ("authority", home.tls / "ca.crt")):
+    files = {"server": home.tls / "server.crt", "authority": home.tls / "ca.crt"}
+    with suppress(FedgeError):
+        own = home.settings().console.tls_certificate
+        files |= {} if own is None else {"console": own}
+    for name, file in files.items():
         with suppress(FedgeError, OSError):
             found[name] = certificate_span(file.read_bytes())[1]
     with suppress(OSError, ValueError, KeyError, TypeError):

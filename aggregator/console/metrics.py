@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from aggregator.console.figures.fleet import Fleet
 from aggregator.rounds.canary import Verdict
 from aggregator.store.rows import RoundRow
 from fedge.costs import Kind, Payer
@@ -23,7 +24,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Recorded:
     """What is known at a scrape. ``rounds``: oldest first; ``version``: of the newest round's release. ``expiries``: when
     what the server holds runs out, UNIX seconds by name. ``period_s``: from a round's start to the next one's, where rounds
-    come by themselves; ``paused``: no round begins, because an operator said so.
+    come by themselves; ``paused``: no round begins, because an operator said so. ``fleet``: what devices say of themselves;
+    None where that is not known.
     """
 
     rounds: Sequence[RoundRow]
@@ -32,6 +34,7 @@ class Recorded:
     expiries: Mapping[str, float] = field(default_factory=dict)
     period_s: float | None = None
     paused: bool = False
+    fleet: Fleet | None = None
 
 
 class _Rounds(Collector):
@@ -119,6 +122,36 @@ class _Releases(Collector):
         yield expiry
 
 
+class _Fleet(Collector):
+    """What members said of themselves in the last minutes, added up over the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def collect(self) -> Iterable[Metric]:
+        """Four families."""
+        devices = GaugeMetricFamily(
+            "fedge_fleet_devices", "Devices that reported lately, by what they run on.", labels=["energy_source"]
+        )
+        for source, count in sorted(self._fleet["energy_sources"].items()):
+            devices.add_metric([source], count)
+        yield devices
+        on_release = GaugeMetricFamily(
+            "fedge_fleet_devices_on_release", "Devices that reported lately, by their release.", labels=["version"]
+        )
+        for version, count in self._fleet["devices_on_version"].items():
+            on_release.add_metric([version], count)
+        yield on_release
+        yield GaugeMetricFamily(
+            "fedge_fleet_queue_questions",
+            "Questions that wait for central, on all devices that reported lately.",
+            value=self._fleet["queue"],
+        )
+        yield GaugeMetricFamily(
+            "fedge_fleet_silent_devices", "Members that were not heard of for ten minutes.", value=self._fleet["silent"]
+        )
+
+
 class _Costs(Collector):
     def __init__(self, spent: Mapping[tuple[Payer, Kind], float]) -> None:
         self._spent = spent
@@ -137,4 +170,6 @@ def exposition(recorded: Recorded) -> bytes:
     registry.register(_Rounds(recorded))
     registry.register(_Releases(recorded))
     registry.register(_Costs(recorded.spent))
+    if recorded.fleet is not None:
+        registry.register(_Fleet(recorded.fleet))
     return generate_latest(registry)

@@ -3,7 +3,6 @@
 The rule: nothing without a login beyond loopback, and no login over a line that others can read.
 """
 
-import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from aggregator.console.auth.oidc_provider import Provider
 from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.auth.tokens import token_hash
 from aggregator.console.shell.hosts import is_loopback, named_host
+from aggregator.http_serving import TlsFiles
 from aggregator.settings import ConsoleSettings
 from fedge.errors import InputError
 
@@ -53,20 +53,19 @@ def access_policy(settings: ConsoleSettings, *, has_operator: bool) -> AccessPol
     )
 
 
-def tls_files(settings: ConsoleSettings) -> tuple[Path, Path] | None:
+def tls_files(settings: ConsoleSettings) -> TlsFiles | None:
     """Certificate and key, which fit together, or None. Raises InputError."""
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         raise InputError("console.tls_certificate and console.tls_key belong together: set both or none")
+    files = TlsFiles(certificate, key)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"console.tls_certificate {certificate} with console.tls_key {key} cannot be used: {error}"
-        ) from None
-    return certificate, key
+        files.load()
+    except InputError as error:
+        raise InputError(f"console.tls_certificate and console.tls_key: {error}") from None
+    return files
 
 
 def has_oidc(settings: ConsoleSettings) -> bool:

@@ -15,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from aggregator.fleet.census import counted, listed
+from aggregator.fleet.census import EVERYONE, Standing, Wanted, counted, listed, matching, standing
 from aggregator.fleet.enrolment import CLOCK_SKEW_S, EnrolledDevice, Enrolment, find_device
 from aggregator.fleet.keys import load_or_create
+from aggregator.fleet.presence import SCHEMA as PRESENCE_SCHEMA
+from aggregator.fleet.presence import Report, keep_reports
 from aggregator.fleet.tables import Tables
 from aggregator.fleet.tokens import SCHEMA as TOKEN_SCHEMA
 from aggregator.fleet.tokens import TOKEN_LIFETIME_S, Token, find_token, new_token, use_token
@@ -80,7 +82,7 @@ class Authority:
         self.log = TrustLog(folder / "trust")
         if not self.log.exists():
             raise InputError(f"no enrolment authority in {folder}: run `fedge server init` first")
-        self._tables = Tables(folder / "enrolment.sqlite", TOKEN_SCHEMA + _MEMBER_SCHEMA)
+        self._tables = Tables(folder / "enrolment.sqlite", TOKEN_SCHEMA + _MEMBER_SCHEMA + PRESENCE_SCHEMA)
         self._tables.create()
         self._known: tuple[object, _Keys] | None = None
 
@@ -182,17 +184,35 @@ class Authority:
         members = {row["device_id"]: Member(**dict(row)) for row in rows}
         return [(device, members.get(device.device_id)) for device in self.enrolment.devices()]
 
-    def listed(self, *, now: float, **wanted: Any) -> list[dict[str, Any]]:
-        """Devices as `census.listed` gives them, by the same arguments."""
+    def note_reports(self, reports: Mapping[str, Report]) -> None:
+        """Remember what devices say of themselves, each in the place of what it said before."""
         self._keys()  # which makes the table of devices
+        with self._tables.write() as connection:
+            keep_reports(connection, reports)
+
+    def listed(self, wanted: Wanted = EVERYONE, *, now: float, **part: Any) -> list[dict[str, Any]]:
+        """Devices as `census.listed` gives them, by the same arguments."""
+        self._keys()
         with self._tables.read() as connection:
-            return listed(connection, now=now, **wanted)
+            return listed(connection, wanted, now=now, **part)
+
+    def matching(self, wanted: Wanted, *, now: float) -> int:
+        """How many are ``wanted``."""
+        self._keys()
+        with self._tables.read() as connection:
+            return matching(connection, wanted, now=now)
 
     def counted(self, *, now: float) -> Mapping[str, int]:
         """Devices by state."""
         self._keys()
         with self._tables.read() as connection:
             return counted(connection, now=now)
+
+    def standing(self, *, now: float) -> Standing:
+        """How members stand, by their newest reports."""
+        self._keys()
+        with self._tables.read() as connection:
+            return standing(connection, now=now)
 
     def server_certificate(
         self, names: tuple[str, ...], key: ec.EllipticCurvePublicKey, *, now: float, lifetime_s: float

@@ -18,11 +18,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.enrolling import Clock, EnrolmentServicer, JoiningServicer, Where
 from aggregator.fleet.peers import Admission, Interceptor
+from aggregator.fleet.presence import PresenceServicer
 from aggregator.fleet.published import PublishedRevocations, publish
 from aggregator.fleet.transport import ServerTls
 from aggregator.settings import ServerHome, ServerSettings
 from fedge.errors import FedgeError, InputError
-from protos.fedge.fleet.v1 import enrolment_pb2_grpc
+from protos.fedge.fleet.v1 import enrolment_pb2_grpc, presence_pb2_grpc
 
 Registration = Callable[[grpc.aio.Server], None]
 """Adds a service to a server."""
@@ -85,16 +86,21 @@ async def open_door(
     clock: Clock,
     keep_every_s: float = KEEP_EVERY_S,
 ) -> AsyncIterator[OpenDoor]:
-    """The whole door of a server: enrolment, ``services`` beside it, and what the authority publishes kept up to date."""
+    """The whole door of a server: enrolment, reports and ``services``, and what the authority publishes kept up to date."""
     authority = Authority(home.authority)
     publish(authority, home, settings.names, now=clock())
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     lifetime_s = settings.certificate_hours * 3600.0
     member = EnrolmentServicer(authority, lifetime_s=lifetime_s, clock=clock)
+    reports = PresenceServicer(authority.note_reports, clock=clock)
     fleet = await serve_door(
         f"{settings.host}:{settings.fleet_port}",
         tls,
-        services=[_registration(enrolment_pb2_grpc.add_EnrolmentServicer_to_server, member), *services],
+        services=[
+            _registration(enrolment_pb2_grpc.add_EnrolmentServicer_to_server, member),
+            _registration(presence_pb2_grpc.add_PresenceServicer_to_server, reports),
+            *services,
+        ],
         is_revoked=PublishedRevocations(home).is_revoked,
         clock=clock,
     )

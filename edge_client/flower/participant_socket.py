@@ -87,14 +87,16 @@ class RemoteParticipant:
 
 def serve_participant(participant: Steps, path: Path, *, stop: threading.Event) -> None:
     """Answer for ``participant`` on ``path`` until ``stop`` is set. Raises InputError for a path that cannot be a socket."""
-    path.unlink(missing_ok=True)
+    fresh = path.with_suffix(".new")  # put in place once it listens, so that whoever finds it can connect
+    fresh.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
-            listener.bind(str(path))
+            listener.bind(str(fresh))
         except OSError as error:
             raise InputError(f"{path} cannot be a socket ({error}): move the device's folder to a shorter path") from error
-        path.chmod(0o600)
+        fresh.chmod(0o600)
         listener.listen(4)
+        fresh.replace(path)
         listener.settimeout(LOOK_S)
         try:
             while not stop.is_set():

@@ -88,6 +88,13 @@ class HealthTable:
         """Every release, the one that came last at the end."""
         return [ReleaseHealth(*row) for row in self._database.rows(_SELECT + " ORDER BY rowid")]
 
+    def newest_given_up(self) -> str | None:
+        """Of the releases that were given up, the one that came last."""
+        row = self._database.row(
+            "SELECT release_id FROM release_health WHERE state = 'rolled_back' ORDER BY rowid DESC LIMIT 1"
+        )
+        return None if row is None else str(row[0])
+
     def enter(self, release_id: str, state: State, *, at: float, reason: str = "") -> None:
         """Move a release to a state, its row made where there is none; failed starts of the state before are forgotten."""
         self._database.write(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
+from fedge.costs import Kind, Payer, entry
 
 
 def fedge(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -123,9 +124,21 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
             started=0.0,
             finished=9.0,
             seconds={"unmask": 2.5},
-            metrics={"refusals": {"MessageError": 2}, "threshold": 0.9},
+            metrics={
+                "refusals": {"MessageError": 2},
+                "threshold": 0.9,
+                "certified_risk": 0.0421,
+                "epsilon": None,
+                "usage": {"queries": 9, "local": 7, "degraded": 1, "probes": 2, "inference_mj": 1500, "idle_j": 80},
+                "notes": ["a note [of one line]"],
+            },
         )
         database.save_round(row)
+        paid = [
+            entry(Kind.CENTRAL_COMPUTE, 2.0, 0.5, at=9.0, payer=Payer.OPERATOR),
+            entry(Kind.DEVICE_IDLE, 1.0, 1e-8, at=9.0, payer=Payer.DEVICE_OWNER),
+        ]
+        database.add_ledger(1, paid)
         database.add_attempt(
             AttemptRow(
                 round=1, attempt=1, purpose="update", outcome="finished", cohort=12, survivors=11, started=0.0, finished=4.0
@@ -159,6 +172,11 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
     shown = json.loads(fedge("rounds", "show", "1", "--run", tmp_path, "--json").stdout)
     assert shown["dropouts"][0]["device"] == "device-7" and shown["attempts"][0]["survivors"] == 11
     printed = fedge("rounds", "show", "1", "--run", tmp_path).stdout
-    assert "device-7" in printed and "refusals: 2 MessageError" in printed and "threshold: 0.9" in printed
+    lines = {" ".join(line.split()) for line in printed.splitlines()}
+    assert "device-7 update 1 query.shares no answer in time" in lines
+    assert {"refusals MessageError 2", "threshold 0.9", "certified risk 4.2%", "unmask 2.50"} <= lines
+    assert {"central compute 1.000000", "device idle under 0.000001", "together 1.000000"} <= lines
+    assert "Devices answered: 9 queries, 7 on the device, 1 in central's place, 2 probes" in lines
+    assert {"Electricity, J: inference 1.5, idle 80", "note: a note [of one line]"} <= lines and "epsilon" not in printed
     assert "no round 4" in refusal("rounds", "show", "4", "--run", tmp_path)
     assert "aggregator.sqlite" in refusal("rounds", "list", "--run", tmp_path / "nowhere")

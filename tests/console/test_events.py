@@ -5,21 +5,27 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
+from fastapi import FastAPI
 
 from aggregator.console import create_app
+from aggregator.console.auth.accounts import Accounts
+from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.policy import AccessPolicy
+from aggregator.console.auth.roles import Role
 from aggregator.store import Database, RoundRow
 
 
-@pytest.fixture
-def port(database: Database) -> Iterator[int]:
+@contextmanager
+def served(app: FastAPI) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(database), log_level="error", ws="none", timeout_graceful_shutdown=1)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listener.getsockname()[1]
@@ -27,12 +33,19 @@ def port(database: Database) -> Iterator[int]:
         thread.join()
 
 
+@pytest.fixture
+def port(database: Database) -> Iterator[int]:
+    with served(create_app(database)) as found:
+        yield found
+
+
 class Reader:
     """A reader of the stream, as a browser's EventSource is one."""
 
-    def __init__(self, port: int, last: str | None = None, query: str = "") -> None:
+    def __init__(self, port: int, last: str | None = None, query: str = "", token: str | None = None) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {"Accept": "text/event-stream"} | ({} if last is None else {"Last-Event-ID": last})
+        headers |= {} if token is None else {"Authorization": f"Bearer {token}"}
         self.connection.request("GET", f"/api/v1/events/stream{query}", headers=headers)
         self.answer = self.connection.getresponse()
         assert self.answer.headers["content-type"].startswith("text/event-stream")
@@ -95,3 +108,30 @@ def test_the_round_at_hand_is_running_until_it_is_recorded(database: Database, p
     assert at_hand()["running"] is True and at_hand()["phases"][0]["expected"] == 4
     database.save_round(RoundRow(round=4, state="finished", started=0.0, finished=9.0))
     assert at_hand()["running"] is False and at_hand()["state"] == "finished"
+
+
+def test_a_stream_ends_with_its_readers_login(database: Database) -> None:
+    accounts = Accounts(database, passwords=Passwords(PasswordHasher.from_parameters(CHEAPEST)))
+    accounts.add("vera", Role.VIEWER, "correct horse battery")
+    token = accounts.new_api_token("vera")
+    with served(create_app(database, policy=AccessPolicy(is_open=False))) as port:
+        reader = Reader(port, token=token)
+        reader.next("change")
+        accounts.disable("vera")
+        assert b"" in (reader.answer.readline() for _ in range(8))  # the end, which an account that stays never reaches
+        reader.close()
+
+
+def test_a_reader_beyond_the_most_is_asked_to_come_later(database: Database) -> None:
+    app = create_app(database)
+    readers = app.state.console.readers
+    while readers.acquire(blocking=False):
+        pass
+    with served(app) as port:
+        turned_away = Reader(port)
+        assert turned_away.answer.read() == b"retry: 30000\n\n"
+        readers.release()
+        first = Reader(port)
+        first.next("change")
+        assert Reader(port).answer.read() == b"retry: 30000\n\n"
+        first.close()

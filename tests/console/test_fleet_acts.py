@@ -1,9 +1,7 @@
 """Acting on a live fleet from the console: a real server's folder, a real login, and every act in the audit."""
 
 import html
-import importlib.util
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,74 +9,33 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
+from console_fleet import device_and_releases, make_release, release_key, server_home
 from console_page import Page
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi.testclient import TestClient
 
 from aggregator.console import create_app
 from aggregator.console.auth.accounts import Accounts
 from aggregator.console.auth.passwords import Passwords
 from aggregator.console.auth.roles import Role
-from aggregator.fleet.authority import Authority
-from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.published import publish
 from aggregator.operator import Operator
-from aggregator.releases.offering import tuf_repository
-from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge.identity import Invitation
-from fedge.identity.wish import make_wish
-from fedge.release import sign_release
 
 ORIGIN = "http://127.0.0.1:8350"
 PASSWORD = "correct horse battery"
-_spec = importlib.util.spec_from_file_location("edge_parts", Path(__file__).parents[1] / "edge_client" / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_parts = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_parts)
-release_key, make_release = _parts.release_key, _parts.make_release
+__all__ = ["make_release", "release_key"]  # fixtures
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> ServerHome:
-    made = ServerHome(tmp_path / "server")
-    made.folder.mkdir(mode=0o700)
-    made.settings_file.write_text('federation = "test"\n')
-    keys, now = AggregatorKeys.open(made.keys), time.time()
-    Authority.found(
-        made.authority,
-        name="test",
-        release_key=keys.release.public_key(),
-        round_key=keys.round.public_key(),
-        now=now - 86_400,
-    )
-    publish(Authority(made.authority), made, ("localhost",), now=now)
-    return made
+    return server_home(tmp_path / "server")
 
 
 @pytest.fixture
 def fleet(home: ServerHome, make_release: Any) -> list[str]:
     """A device that joined, and two releases, the second of them active. Gives the releases' ids."""
-    authority, now = Authority(home.authority), time.time()
-    keys = {
-        "identity_key": Ed25519PrivateKey.generate(),
-        "tls_key": ec.generate_private_key(ec.SECP256R1()),
-        "node_key": ec.generate_private_key(ec.SECP384R1()),
-    }
-    token = authority.new_token(now=now)
-    authority.join(token, make_wish(authority.trust().ca_name, "device-1", **keys), now=now)
-    key = AggregatorKeys.open(home.keys).release
-    registry, tuf = ReleaseRegistry(home.registry, key.public_key()), tuf_repository(home, home.settings())
-    tuf.create()
-    ids = []
-    for version in (1, 2):
-        made = make_release(scale=float(version), version=version)
-        ids.append(registry.publish(sign_release(made.manifest, made.files, key), at=now))
-        registry.promote(ids[-1], at=now, reason=f"round {version}")
-    tuf.publish(registry)
-    return ids
+    return device_and_releases(home, make_release)
 
 
 @pytest.fixture

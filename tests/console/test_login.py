@@ -262,6 +262,19 @@ def test_a_role_changes_at_the_next_request(browser: TestClient, accounts: Accou
     assert browser.get("/api/v1/session").json()["may_act"] is True
 
 
+def test_a_page_that_is_open_and_left_alone_does_not_keep_its_login(browser: TestClient, clock: Clock) -> None:
+    logged_in(browser)
+    for _ in range(4):
+        clock.now += CLOSED.session_idle_s / 4
+        kept = browser.get("/fragments/at-hand").status_code
+    assert kept != 200 and browser.get("/").status_code == 303
+    logged_in(browser)
+    for _ in range(4):
+        clock.now += CLOSED.session_idle_s / 4
+        kept = browser.get("/").status_code
+    assert kept == 200
+
+
 def test_a_new_password_ends_the_sessions(browser: TestClient, accounts: Accounts) -> None:
     logged_in(browser)
     accounts.set_password("ada", "another good password")

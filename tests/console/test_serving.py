@@ -7,6 +7,7 @@ from console_certificate import write_certificate
 
 from aggregator.console.auth.policy import AccessPolicy
 from aggregator.console.serving import access_policy, oidc_login, tls_files
+from aggregator.http_serving import TlsFiles
 from aggregator.settings import ConsoleSettings, OidcSettings
 from fedge.errors import FedgeError, InputError
 
@@ -63,7 +64,7 @@ def test_a_name_is_a_name_alone(name: str) -> None:
 
 
 def test_a_certificate_that_cannot_be_used_is_named(tls: dict[str, Path], tmp_path: Path) -> None:
-    assert tls_files(ConsoleSettings(**tls)) == (tls["tls_certificate"], tls["tls_key"])
+    assert tls_files(ConsoleSettings(**tls)) == TlsFiles(tls["tls_certificate"], tls["tls_key"])
     (tmp_path / "other").mkdir()
     other = write_certificate(tmp_path / "other")
     for wrong in ({"tls_key": other["tls_key"]}, {"tls_key": tmp_path / "none"}, {"tls_certificate": tls["tls_key"]}):

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator.console import create_app
 from aggregator.console.expiries import expiries
+from aggregator.console.figures.fleet import Fleet
 from aggregator.console.metrics import Recorded, exposition
 from aggregator.settings import ServerHome
 from aggregator.store import AttemptRow, Database, DropoutRow, ReleaseRow, RoundRow
@@ -42,6 +43,23 @@ METRICS = {
     "fedge_canary_devices": {"state"},
     "fedge_certificate_expiry_timestamp_seconds": {"certificate"},
     "fedge_queue_questions": set(),
+    # What devices say of themselves, added up by the server.
+    "fedge_fleet_devices": {"energy_source"},
+    "fedge_fleet_devices_on_release": {"version"},
+    "fedge_fleet_queue_questions": set(),
+    "fedge_fleet_silent_devices": set(),
+}
+FLEET: Fleet = {
+    "members": 5,
+    "reporting": 4,
+    "silent": 1,
+    "on_active_release": 3,
+    "share_on_active_release": 0.75,
+    "devices_on_version": {"7": 3, "unknown": 1},
+    "energy_sources": {"unknown": 2, "mains": 1, "battery": 1},
+    "energy_measured": 1,
+    "queue": 12,
+    "waiting": 2,
 }
 ROUNDS = [
     RoundRow(
@@ -101,13 +119,15 @@ def test_promtool_accepts_the_configuration_and_the_rules(root):
 @promtool
 @pytest.mark.parametrize("rows", [[], ROUNDS])
 def test_promtool_accepts_the_servers_figures(rows):
-    recorded = Recorded(rounds=rows, version=RELEASE.version, expiries={"server": 5.0}, period_s=60.0, paused=True)
+    recorded = Recorded(
+        rounds=rows, version=RELEASE.version, expiries={"server": 5.0}, period_s=60.0, paused=True, fleet=FLEET
+    )
     done = run("promtool", "check", "metrics", text=exposition(recorded).decode())
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_the_servers_figures_are_those_of_the_recorded_rounds():
-    text = exposition(Recorded(rounds=ROUNDS, version=RELEASE.version, period_s=60.0, paused=True)).decode()
+    text = exposition(Recorded(rounds=ROUNDS, version=RELEASE.version, period_s=60.0, paused=True, fleet=FLEET)).decode()
     for line in (
         'fedge_rounds_total{outcome="failed"} 1.0',
         'fedge_rounds_total{outcome="finished"} 1.0',
@@ -123,6 +143,10 @@ def test_the_servers_figures_are_those_of_the_recorded_rounds():
         'fedge_canary_decisions_total{decision="reject"} 1.0',
         'fedge_canary_decisions_total{decision="promote"} 0.0',
         'fedge_canary_devices{state="rolled_back"} 1.0',
+        'fedge_fleet_devices{energy_source="battery"} 1.0',
+        'fedge_fleet_devices_on_release{version="7"} 3.0',
+        "fedge_fleet_queue_questions 12.0",
+        "fedge_fleet_silent_devices 1.0",
     ):
         assert line in text.splitlines()
 
@@ -161,6 +185,10 @@ def test_what_runs_out_is_read_from_what_the_server_publishes(tmp_path):
     (metadata / "timestamp.json").write_text('{"signed": {"expires": "1970-01-01T00:20:00Z"}}')
     with Database.open(home.database_url) as database:
         assert expiries(home, database) == {"authority": 9_000.0, "tuf_timestamp": 1_200.0}
+        console = new_tls_authority(not_before=0.0, not_after=7_000.0)
+        (tmp_path / "console.crt").write_bytes(console.certificate)
+        home.settings_file.write_text(f'[console]\ntls_certificate = "{tmp_path / "console.crt"}"\n')
+        assert expiries(home, database)["console"] == 7_000.0
 
 
 def operators_alerts(expects) -> list[dict]:
@@ -249,6 +277,27 @@ def operators_alerts(expects) -> list[dict]:
             "1m",
             {queue[0]: "400x300", queue[1]: "400x300"},
             expects("FedgeQueueGrowing", "200m", fires=False),
+        ),
+        case(  # the same where no agent is scraped, by what devices tell the server
+            "1m",
+            {"fedge_fleet_queue_questions": "0+2x300"},
+            expects("FedgeQueueGrowing", "60m", fires=False),
+            expects("FedgeQueueGrowing", "110m", fires=True),
+        ),
+        case(
+            "1m",
+            {"fedge_fleet_queue_questions": "800x300"},
+            expects("FedgeQueueGrowing", "200m", fires=False),
+        ),
+        case(  # by both: one alert, not two
+            "1m",
+            {queue[0]: "0+2x300", "fedge_fleet_queue_questions": "0+2x300"},
+            expects("FedgeQueueGrowing", "110m", fires=True),
+        ),
+        case(  # few agents are scraped and all is well there, not so with the others
+            "1m",
+            {queue[0]: "0x300", "fedge_fleet_queue_questions": "0+2x300"},
+            expects("FedgeQueueGrowing", "110m", fires=True),
         ),
     ]
 

@@ -9,6 +9,7 @@ import pytest
 from edge_client.answering.energy import EnergyMeter
 from edge_client.power import PowerMeter, SensorError, Spent, find_sensors
 from edge_client.power.pmic import rails_w
+from edge_client.power.supply import supply
 from edge_client.store import open_memory
 from fedge.costs import Kind, PriceBook, load_profiles
 
@@ -352,3 +353,33 @@ def test_the_store_sums_energy_by_who_says_so_before_and_after_folding(tmp_path)
     assert joules == {"ina219": pytest.approx(10.0), "model": pytest.approx(meter.profile.inference_j(1))}
     store.ledger.fold(store.ledger.mark())
     assert store.ledger.energy_j() == pytest.approx(joules)
+
+
+OUTSIDE = {"class/power_supply/AC/type": "Mains", "class/power_supply/AC/online": 1}
+USB_C = {"class/power_supply/tcpm/type": "USB", "class/power_supply/tcpm/online": 2}
+MOUSE = {
+    "class/power_supply/mouse/type": "Battery",
+    "class/power_supply/mouse/scope": "Device",
+    "class/power_supply/mouse/status": "Discharging",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "runs_on"),
+    [
+        ({}, "unknown"),
+        (MOUSE, "unknown"),
+        ({"class/power_supply/AC/type": "Mains", "class/power_supply/AC/online": 0}, "unknown"),
+        (OUTSIDE, "mains"),
+        (USB_C, "mains"),
+        (battery(), "battery"),
+        (battery() | OUTSIDE, "battery"),  # a weak supply: what is plugged in does not carry the machine
+        (battery("Charging"), "mains"),
+        (battery("Full"), "mains"),
+        (battery("Not charging") | OUTSIDE, "mains"),
+        (battery("Unknown"), "unknown"),
+        ({"class/power_supply/BAT0/type": "Battery"}, "unknown"),
+    ],
+)
+def test_what_a_machine_runs_on_is_what_its_kernel_says_and_else_not_known(files, runs_on, tmp_path):
+    assert supply(tree(tmp_path, files)) == runs_on

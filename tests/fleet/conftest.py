@@ -8,6 +8,7 @@ from threading import Thread
 
 import pytest
 
+from aggregator.fleet import presence
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.door import open_door
 from aggregator.fleet.enrolling import invitation
@@ -129,3 +130,23 @@ def federation(closed):
     """A federation whose door is open."""
     with closed.open():
         yield closed
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Lets the door take reports that come at once: the time between them is the door's own."""
+    return lambda: monkeypatch.setattr(presence, "REPORT_APART_S", 0.0)
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """Waits for a condition, generously; gives its first truthy value."""
+
+    def wait(condition):
+        until = time.monotonic() + 30
+        while not (found := condition()):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        return found
+
+    return wait

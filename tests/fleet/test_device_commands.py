@@ -7,9 +7,11 @@ import sys
 import grpc
 import pytest
 
+from aggregator.fleet.presence import Report
 from cli.main import main
 from edge_client.settings import DeviceHome
 from fedge.identity import Invitation
+from fedge.presence import Presence
 
 
 @pytest.fixture
@@ -47,6 +49,16 @@ def test_from_token_to_revocation(fedge, federation, tmp_path):
     (entry,) = json.loads(fedge("devices", "list", "--json")[1])
     assert (entry["device"], entry["state"], entry["revoked"]) == ("kitchen", "member", None)
     assert "kitchen" in fedge("devices", "list")[1]
+    assert (entry["release"], entry["energy_source"], entry["queue"], entry["silent"]) == (None, None, None, False)
+    said = Presence(release="ab" * 32, supply="battery", sensor="ina219", queue=17)
+    federation.authority.note_reports({"kitchen": Report(federation.clock(), said)})
+    (entry,) = json.loads(fedge("devices", "list", "--json")[1])
+    assert (entry["release"], entry["energy_source"], entry["queue"]) == ("ab" * 32, "battery", 17)
+    table = fedge("devices", "list")[1]
+    assert all(word in table for word in ("abababababab", "battery", "17"))
+    assert "kitchen" in fedge("devices", "list", "--waiting")[1]
+    assert fedge("devices", "list", "--silent")[1] == "No device is so.\n"
+    assert json.loads(fedge("devices", "list", "--silent", "--json")[1]) == []
 
     code, said, _ = fedge("devices", "revoke", "kitchen", "--reason", "lost on a train")
     assert (code, said) == (0, "kitchen is revoked: its next call is refused.\n")

@@ -1,11 +1,12 @@
-"""Who is who: enrolment requests, X.509 certificates, the trust root and the revocation list."""
+"""Who is who: enrolment requests, X.509 certificates, the trust root, the revocation list, and reports of devices."""
 
 import json
 
+from google.protobuf.message import DecodeError
 from program import Program, edited_bytes, edited_json
 from release import spelled
+from sessions import altered, private_key, verify_certificate
 from sessions import certificate as issued
-from sessions import private_key, verify_certificate
 from table import Target, scratch
 
 from aggregator.fleet.enrolment import Enrolment
@@ -13,13 +14,16 @@ from fedge.errors import FedgeError
 from fedge.identity import EnrolmentRequest, RevocationList, TrustRoot, check_device_id, load_identity, request_certificate
 from fedge.identity.enrolment import ENROLMENT_DOMAIN, _claim
 from fedge.identity.revocation import REVOCATION_DOMAIN
+from fedge.presence import Presence
 from fedge.release import SignedDocument, save_private_key, sign
+from protos.fedge.fleet.v1 import presence_pb2 as pb
 
 AUTHORITY, DEVICE = private_key("authority"), private_key("device-01")
 REQUEST = request_certificate("authority", "device-01", DEVICE).to_bytes()
 CERTIFICATE = issued("device-01")
 TRUST = TrustRoot("authority", *(private_key(name).public_key() for name in ("authority", "release", "round"))).to_bytes()
 REVOCATIONS = RevocationList(2, 1_000.0, frozenset({"device-02", "device-03"})).sign(AUTHORITY)
+REPORT = Presence(release="ab" * 32, given_up="cd" * 32, supply="battery", sensor="ina219", profile="p", queue=7).to_proto()
 HOME = scratch("identity")
 ENROLMENT = Enrolment(HOME / "authority", AUTHORITY, ca_name="authority")
 
@@ -100,6 +104,16 @@ def revocations(data):
     RevocationList.verify(data, AUTHORITY.public_key(), not_older_than=500.0)
 
 
+def presence(data):
+    """A report: bytes, or after a first byte of 1 a program that edits one."""
+    message = pb.ReportRequest()
+    try:
+        message.ParseFromString(altered(REPORT, Program(data[1:])) if data[:1] == b"\1" else data)
+    except DecodeError as error:  # what gRPC itself refuses never reaches fedge
+        raise FedgeError("gRPC refuses it") from error
+    assert Presence.from_proto(message).to_proto().ByteSize() < 400
+
+
 def device_id(data):
     check_device_id(data.decode("utf-8", "surrogateescape"))
 
@@ -112,5 +126,6 @@ TARGETS = {
     "identity.stored": Target(decode=stored_identity, seeds=(CERTIFICATE,), runs=1_000),
     "identity.trust": Target(decode=trust, seeds=(TRUST, b"\1")),
     "identity.revocations": Target(decode=revocations, seeds=(REVOCATIONS, b"\1"), runs=2_000),
+    "identity.presence": Target(decode=presence, seeds=(REPORT.SerializeToString(), b"\1")),
     "identity.device_id": Target(decode=device_id, seeds=(b"device-01",)),
 }

@@ -173,6 +173,23 @@ def test_the_whole_system_comes_up_learns_and_goes(home: Path) -> None:
     agents = list(up["addresses"]["agents"].values())
     eventually(lambda: all(read(f"{url}/health")["release"] != first for url in agents))
 
+    def reported() -> bool:
+        """Whether the server knows of each agent what that agent says of itself."""
+        health = {one["device_id"]: one for one in (read(f"{url}/health") for url in agents)}
+        listed = {entry["device"]: entry for entry in told("devices", "list", "--home", home)}
+        assert set(listed) == set(health)
+        assert all(entry["state"] == "member" and not entry["silent"] for entry in listed.values())
+        return all(
+            (listed[name]["release"], listed[name]["queue"]) == (one["release"], one["queue"]["questions"])
+            for name, one in health.items()
+        )
+
+    eventually(reported)
+    eventually(lambda: read(f"{console}api/v1/overview")["fleet"]["queue"] == 0)
+    fleet = read(f"{console}api/v1/overview")["fleet"]
+    assert (fleet["members"], fleet["reporting"], fleet["silent"]) == (4, 4, 0)
+    assert sum(fleet["energy_sources"].values()) == 4 and fleet["devices_on_version"].get("unknown", 0) == 0
+
     ended = told("down", "--home", home)
     assert len(ended["ended"]) == 9 and ended["killed"] == []
     assert processes_of(home) == []

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from aggregator.console.auth.viewer import is_still_known
 from aggregator.console.figures.live import at_hand, fingerprint
 from aggregator.console.shell.context import Console, TheConsole
 from aggregator.store import StoreError
 
 POLL_S = 1.0
 KEEP_ALIVE_S = 15.0
+BUSY_RETRY_MS = 30_000
 router = APIRouter(prefix="/api/v1")
 
 
@@ -42,7 +44,8 @@ async def stream(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """Each event once, under its number as ``id``, from the one after ``Last-Event-ID`` (or ``after``) on; without either,
-    the new ones. A ``change`` event says that a page would look different now.
+    the new ones. A ``change`` event says that a page would look different now. The stream ends with its reader's login, and
+    a reader beyond the most that are served at once is asked to come again later.
     """
     told = last_event_id if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() else None
     seen = int(told) if told is not None else after
@@ -54,12 +57,25 @@ async def stream(
 
 
 async def _told(request: Request, console: Console, seen: int | None) -> AsyncIterator[str]:
+    if not console.readers.acquire(blocking=False):
+        yield f"retry: {BUSY_RETRY_MS}\n\n"
+        return
+    try:
+        async for part in _followed(request, console, seen):
+            yield part
+    finally:
+        console.readers.release()
+
+
+async def _followed(request: Request, console: Console, seen: int | None) -> AsyncIterator[str]:
     happenings = console.database.happenings
     before: object = None
     quiet_s = 0.0
     yield "retry: 2000\n\n"
     while not await request.is_disconnected():
         try:
+            if not await asyncio.to_thread(is_still_known, request):
+                return
             if seen is None:
                 seen = await asyncio.to_thread(happenings.newest_event)
             fresh = await asyncio.to_thread(lambda after: happenings.events(after=after), seen)

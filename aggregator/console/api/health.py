@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 
 from aggregator.console import metrics
 from aggregator.console.expiries import expiries, threshold_expiry
+from aggregator.console.figures.fleet import standing
 from aggregator.console.shell.context import TheConsole
 
 router = APIRouter()
@@ -30,5 +31,6 @@ def figures(console: TheConsole) -> Response:
         expiries=threshold_expiry(database) if operator is None else expiries(operator.home, database),
         period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
         paused=controls.state != "running",
+        fleet=standing(console),
     )
     return Response(metrics.exposition(recorded), media_type=metrics.CONTENT_TYPE)

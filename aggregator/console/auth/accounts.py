@@ -82,7 +82,7 @@ class Accounts:
         """Ends the session of ``cookie``, if there is one."""
         self._store.end_session(token_hash(cookie))
 
-    def of_session(self, cookie: str) -> Account | None:
+    def of_session(self, cookie: str, *, is_sign_of_life: bool = True) -> Account | None:
         """Who holds a session that is neither too old nor left alone for too long, of an account that is on."""
         found = self._store.session(token_hash(cookie))
         if found is None:
@@ -92,7 +92,7 @@ class Accounts:
         if row.disabled is not None or now >= session.started + self._max_s or now >= session.seen + self._idle_s:
             self._store.end_session(session.token_hash)
             return None
-        if now >= session.seen + SEEN_EVERY_S:
+        if is_sign_of_life and now >= session.seen + SEEN_EVERY_S:
             self._store.see_session(session.token_hash, now)
         return Account(row.name, Role(row.role))
 

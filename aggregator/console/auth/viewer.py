@@ -14,6 +14,9 @@ from aggregator.console.auth.roles import Role
 from aggregator.console.auth.tokens import csrf_token, same, token_hash
 from aggregator.console.shell.context import console_of
 
+LIVE = frozenset({"/api/v1/events/stream", "/fragments/at-hand"})
+"""What open pages ask for without anyone's doing."""
+
 # What proxies add: a request that has one comes from elsewhere, whatever address the connection has.
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -50,6 +53,11 @@ def known_viewer(request: Request) -> Viewer | None:
         request.state.viewer = _looked_up(request)
     found: Viewer | None = request.state.viewer
     return found
+
+
+def is_still_known(request: Request) -> bool:
+    """Whether who asked may still look, as the store says now: for an answer that lasts."""
+    return _looked_up(request) is not None
 
 
 def current_viewer(request: Request) -> Viewer:
@@ -90,7 +98,8 @@ def _looked_up(request: Request) -> Viewer | None:
         account = console.accounts.of_api_token(token)
         return None if account is None else Viewer(account.name, account.role)
     cookie = request.cookies.get(console.policy.session_cookie, "")
-    account = console.accounts.of_session(cookie) if cookie else None
+    by_itself = request.url.path in LIVE  # a page that is open and left alone must not keep its login alive
+    account = console.accounts.of_session(cookie, is_sign_of_life=not by_itself) if cookie else None
     if account is not None:
         return Viewer(account.name, account.role, csrf_token(cookie))
     is_from_here = console.policy.is_open and not any(name in request.headers for name in _FORWARDED)

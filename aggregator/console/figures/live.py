@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from aggregator.store import Database, PhaseRow
+from aggregator.store import Database, EventRow, PhaseRow
+
+LATEST_LEFT = 500
+"""Devices that left which are looked at for those of the round at hand."""
+_LARGEST_ROUND = 2**31 - 1
 
 WORDS = {
     "select": "select",
@@ -30,6 +34,44 @@ def at_hand(database: Database) -> dict[str, Any] | None:
         "running": row is None or row.finished is None,
         "state": "running" if row is None else row.state,
         "phases": [asdict(phase) for phase in database.happenings.phases(number)],
+    }
+
+
+def going_round(database: Database, number: int) -> dict[str, Any] | None:
+    """A round that is not recorded as ended yet, in the form of one that is, as far as it has come; else None.
+
+    ``cohort`` and ``survivors`` are those of the newest phase in which devices have a part.
+    """
+    phases = database.happenings.phases(number) if 0 < number <= _LARGEST_ROUND else []
+    if not phases or database.round(number) is not None:
+        return None
+    of_devices = [phase for phase in phases if phase.expected]
+    left = database.happenings.latest_events(LATEST_LEFT, kinds=("device.left",))
+    return {
+        "round": number,
+        "state": "running",
+        "cohort": of_devices[-1].expected if of_devices else 0,
+        "survivors": of_devices[-1].reported if of_devices else 0,
+        "started": phases[0].started,
+        "finished": None,
+        "seconds": {},
+        "release": None,
+        "attempts": [],
+        "dropouts": [_left(event) for event in reversed(left) if event.round == number],
+        "usd": {},
+        "metrics": {},
+    }
+
+
+def _left(event: EventRow) -> dict[str, Any]:
+    """Who left, as a recorded round has it."""
+    said = event.detail
+    return {
+        "purpose": str(said.get("purpose", "")),
+        "attempt": said.get("attempt", 0),
+        "device": str(said.get("device", "")),
+        "stage": str(said.get("stage", "")),
+        "reason": event.text.partition(": ")[2],
     }
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aggregator.console.figures.costs import latest_costs
+from aggregator.console.figures.fleet import active_release, standing
+from aggregator.console.figures.words import counted, duration
 from aggregator.console.shell.context import Console
 from aggregator.store import RoundRow
 from aggregator.store.views import round_entry
-from fedge.errors import FedgeError
 
 OVERDUE_PERIODS = 3.0
 """A fleet whose newest round is older than so many periods is not as it should be."""
@@ -27,6 +28,7 @@ def overview(console: Console) -> dict[str, Any]:
         "epsilon": None if newest is None else newest.metrics.get("epsilon"),
         "costs": latest_costs(console.database, console.book).to_json(),
         "devices": devices,
+        "fleet": standing(console),
         "release": active if active is not None else (newest.release if newest else None),
         "warnings": warnings(console, rounds, devices),
     }
@@ -39,16 +41,6 @@ def devices_by_state(console: Console) -> dict[str, int] | None:
     return console.operator.devices_by_state()
 
 
-def active_release(console: Console) -> str | None:
-    """What devices should run, where that is known."""
-    if console.operator is None:
-        return None
-    try:
-        return console.operator.registry().active()
-    except FedgeError:
-        return None
-
-
 def warnings(console: Console, rounds: Sequence[RoundRow], devices: dict[str, int] | None) -> list[str]:
     """One line for each thing that is not as it should be."""
     said: list[str] = []
@@ -57,9 +49,10 @@ def warnings(console: Console, rounds: Sequence[RoundRow], devices: dict[str, in
     if newest is not None and isinstance(period_s, int | float) and newest.finished is not None:
         late_s = console.clock() - newest.finished
         if period_s > 0 and late_s > OVERDUE_PERIODS * period_s:
-            said.append(f"No round has finished for {late_s / 60:.0f} minutes; one is due every {period_s / 60:.1f}.")
+            said.append(f"No round has finished for {duration(late_s)}; one is due every {duration(period_s)}.")
     if newest is not None and newest.state not in ("finished", "canary", "running"):
         said.append(f"Round {newest.round} ended as: {newest.state}.")
     if devices is not None and console.n_min and devices["member"] < console.n_min:
-        said.append(f"{devices['member']} devices belong to the fleet; a sum takes {console.n_min}.")
+        belong = "belongs" if devices["member"] == 1 else "belong"
+        said.append(f"{counted(devices['member'], 'device')} {belong} to the fleet; a sum takes {console.n_min}.")
     return said

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from aggregator.console.shell.context import Console
+from aggregator.fleet.census import Wanted
 from fedge.secagg import MessageError, read_record
 
 LATEST = 200
@@ -22,7 +23,7 @@ def security(console: Console) -> dict[str, Any]:
         if refused:
             by_round.append({"round": row.round, "refusals": refused})
     operator, check = console.operator, console.audit.look()
-    revoked = [] if operator is None else operator.devices(revoked=True)
+    revoked = [] if operator is None else operator.devices(Wanted(revoked=True))
     return {
         "rounds": len(rounds),
         "refusals": dict(refusals),

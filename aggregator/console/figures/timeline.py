@@ -6,6 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from aggregator.console.figures.live import going_round
 from aggregator.store import Database
 from aggregator.store.views import round_document
 from fedge.secagg import MessageError, read_record, threshold
@@ -55,8 +56,12 @@ def full_round(
 ) -> dict[str, Any]:
     """A round in full, with what its sessions needed and whether the round key signed their sums.
 
-    ``signature`` is null where the key is not at hand. Raises UnknownRoundError.
+    ``signature`` is null where the key is not at hand. A round that is not recorded yet is given as far as it has come.
+    Raises UnknownRoundError.
     """
+    going = going_round(database, number)
+    if going is not None:
+        return going
     document = round_document(database, number)
     records = {record.attempt: record for record in database.records_of(number)}
     for attempt in document["attempts"]:

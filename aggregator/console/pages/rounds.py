@@ -6,15 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from aggregator.console.figures.live import spans
+from aggregator.console.figures.live import at_hand, spans
 from aggregator.console.figures.timeline import bars, full_round
-from aggregator.console.shell.context import TheConsole
+from aggregator.console.shell.context import Console, TheConsole
 from aggregator.console.shell.templating import MISSING, page
 from aggregator.store import RoundRow
 
 SHOWN = 100  # rounds on a page
 # How a state or a certificate is coloured; the word itself always stands beside it.
-_TONES = {"finished": "good", "certified": "good", "running": "open", "empirical": "open", "none": "open"}
+_TONES = {"finished": "good", "certified": "good", "running": "going", "empirical": "open", "none": "open"}
 router = APIRouter(include_in_schema=False)
 
 
@@ -46,6 +46,7 @@ def rounds(request: Request, console: TheConsole, before: Annotated[int | None, 
         lines=_lines(found),
         older=oldest if oldest > 1 else None,
         before=before,
+        running=_running(console) if before is None else None,
         live=console.operator is not None,
         controls=console.database.controls.get(),
     )
@@ -63,8 +64,16 @@ def one_round(request: Request, console: TheConsole, number: int) -> Response:
         tone=_TONES.get(found["state"], "bad"),
         bars=spans(phases, now=console.clock()) if phases else bars(found["seconds"]),
         exact=bool(phases),
-        newest=console.database.latest_round(),
+        newest=max(console.database.latest_round(), console.database.happenings.newest_round()),
+        running=found["finished"] is None,
+        phase=next((phase for phase in reversed(phases) if phase.expected), None),
     )
+
+
+def _running(console: Console) -> int | None:
+    """The round at hand, where it goes on and is not recorded yet."""
+    now = at_hand(console.database)
+    return now["round"] if now is not None and now["running"] and now["round"] > console.database.latest_round() else None
 
 
 def _lines(recorded: Sequence[RoundRow]) -> list[Line]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Annotated, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from aggregator.console.auth.limits import LoginLimiter
     from aggregator.console.auth.oidc import OidcLogin
     from aggregator.console.auth.policy import AccessPolicy
+
+
+MAX_READERS = 200
+"""Of the stream of events at once: each asks the store every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Console:
     audit: AuditWatch
     operator: Operator | None = None
     book: PriceBook = field(default_factory=PriceBook.load_default)
+    readers: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_READERS))
 
     @property
     def n_min(self) -> int | None:

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aggregator.console.auth.viewer import ANYONE_HERE, Viewer, known_viewer
+from aggregator.console.figures.words import counted, words
 from aggregator.console.shell.context import console_of
 from aggregator.console.shell.static import static
 from aggregator.store import StoreError
@@ -73,11 +74,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["static"] = static
+    made.globals["counted"] = counted
     made.globals["MISSING"] = MISSING
     made.filters["iso"] = iso
     made.filters["utc"] = utc
     made.filters["share"] = share
     made.filters["usd"] = usd
+    made.filters["small_usd"] = small_usd
+    made.filters["thousands"] = thousands
+    made.filters["words"] = words
     return made
 
 
@@ -89,6 +94,16 @@ def share(value: float | None) -> str:
 def usd(value: float | None) -> str:
     """An amount of money, with as many digits as a small one needs."""
     return MISSING if value is None else f"{value:.2f} USD" if abs(value) >= 10 else f"{value:.4f} USD"
+
+
+def small_usd(value: float) -> str:
+    """An amount of a list of amounts that may be tiny, to a millionth of a dollar."""
+    return "under 0.000001" if 0 < value < 1e-6 else f"{value:,.6f}"
+
+
+def thousands(value: int) -> str:
+    """A count, its thousands set apart."""
+    return f"{value:,}"
 
 
 def iso(at: float) -> str:

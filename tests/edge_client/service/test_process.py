@@ -140,6 +140,9 @@ def test_the_commands_beside_a_running_agent(make_world, start):
         assert "kept on this device" in fedge("correct", str(answer["id"]), "label-9", home=home).stdout
         wrong = fedge("correct", "424242", "label-9", home=home)
         assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1) and "424242" in wrong.stderr
+        assert "reports   release, supply and length of the queue, to the server every 60 s" in (
+            fedge("device", "status", home=home).stdout
+        )
         status = fedge("device", "status", "--json", home=home)
         assert status.returncode == 0 and json.loads(status.stdout)["url"] == process.url
         second = fedge("device", "run", home=home)

@@ -4,8 +4,10 @@ The commands and the console act through this one place, so that both do the sam
 once; a running server need not be told. Knows nothing of who asked: roles, confirmation and the audit log are the caller's.
 """
 
+import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,15 @@ from aggregator.fleet.census import EVERYONE, Standing, Wanted
 from aggregator.fleet.enrolling import invitation
 from aggregator.fleet.published import publish
 from aggregator.releases.offering import OfferedRegistry, tuf_repository
+from aggregator.releases.recording import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.transitions import Transition
 from aggregator.releases.tuf_repository import TufRepository
 from aggregator.settings import ServerHome
+from aggregator.store import Database, RolloutRow
 from fedge.errors import InputError
 from fedge.identity import Invitation, TrustRoot
-from fedge.routing import CertificateStatement
+from fedge.release import CertificateDocument
 
 MAX_REASON = 200
 TOKEN_MINUTES = 15.0
@@ -27,10 +32,13 @@ TOKEN_MINUTES = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The operator's reach over one server's folder. ``clock``: UNIX seconds."""
+    """The operator's reach over one server's folder. ``clock``: UNIX seconds. ``database``: the record that is open already;
+    without it, the folder's own is opened for what has to be written down.
+    """
 
     home: ServerHome
     clock: Callable[[], float] = time.time
+    database: Database | None = None
 
     # Devices.
 
@@ -86,12 +94,15 @@ class Operator:
         """The repository that devices read releases from."""
         return tuf_repository(self.home, self.home.settings())
 
-    def releases(self) -> list[dict[str, Any]]:
-        """Every release in the order of publication, with its channel and why it is in its state."""
+    def releases(self, *, only: str | None = None) -> list[dict[str, Any]]:
+        """Every release in the order of publication, or the one of that id, with its channel and why it is in its state."""
         registry = self.registry()
-        canary, last = registry.canary(), {move.release_id: move for move in registry.history()}
+        canary, last = registry.canary(), registry.last_moves(release_id=only)
+        certificates, now = registry.certificates(release_id=only), self.clock()
         entries = []
         for release in registry.releases():
+            if only is not None and release.release_id != only:
+                continue
             on_canary = canary is not None and canary.release_id == release.release_id
             move = last[release.release_id]
             entries.append(
@@ -101,20 +112,19 @@ class Operator:
                     "state": release.state,
                     "channel": "stable" if release.state == "active" else "canary" if on_canary else None,
                     "share": canary.share if canary is not None and on_canary else None,
-                    "certificate": self._certificate(registry, release.release_id),
+                    "certificate": _said(certificates.get(release.release_id), now=now),
                     "since": move.at,
                     "reason": move.reason,
                 }
             )
         return entries
 
-    def _certificate(self, registry: ReleaseRegistry, release_id: str) -> str | None:
-        """What a release's certificate says: certified, empirical, none, or that it has expired. None where it has none."""
-        document = registry.certificate(release_id)
-        if document is None:
-            return None
-        statement = CertificateStatement.from_bytes(document.statement)
-        return "expired" if self.clock() >= statement.expires_at else statement.state
+    def steps(self) -> dict[str, list[dict[str, Any]]]:
+        """Each release's way to the fleet, oldest step first, by its id, as the registry itself has it."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for one in self.registry().transitions():
+            found.setdefault(one.release_id, []).append(step_entry(one))
+        return found
 
     def find_release(self, wanted: str) -> str:
         """The one release whose id begins so. Raises InputError."""
@@ -126,20 +136,20 @@ class Operator:
             raise InputError(f"release {wanted[:64]!r}: {how_many} with that")
         return found[0]
 
-    def promote(self, release: str, *, reason: str) -> str:
-        """Make a candidate, on the canary or not, what all devices run. Returns what was done, for people."""
+    def promote(self, release: str, *, reason: str, by: str) -> str:
+        """Make a candidate, on the canary or not, what all devices run; ``by`` acts. Returns what was done, for people."""
         release_id = self.find_release(release)
-        self._offered().promote(release_id, at=self.clock(), reason=reason[:MAX_REASON])
+        self._offered().promote(release_id, at=self.clock(), reason=reason[:MAX_REASON], actor=by)
         return f"{release_id[:12]} is active: devices take it at their next look"
 
-    def roll_back(self, *, reason: str) -> str:
+    def roll_back(self, *, reason: str, by: str) -> str:
         """Take back the release on the canary; without one, the active release. Returns what was done, for people."""
         offered, registry = self._offered(), self.registry()
         canary, active = registry.canary(), registry.active()
         if canary is not None:
-            offered.reject(canary.release_id, at=self.clock(), reason=reason[:MAX_REASON])
+            offered.reject(canary.release_id, at=self.clock(), reason=reason[:MAX_REASON], actor=by)
             return f"{canary.release_id[:12]} is rejected: its devices go back to {(active or 'none')[:12]}"
-        back = offered.rollback(at=self.clock(), reason=reason[:MAX_REASON])
+        back = offered.rollback(at=self.clock(), reason=reason[:MAX_REASON], actor=by)
         return f"{(active or '')[:12]} is rolled back: devices go back to {back[:12]} at their next look"
 
     def restored(self) -> None:
@@ -148,7 +158,40 @@ class Operator:
         self.tuf().advance()
 
     def _offered(self) -> OfferedRegistry:
-        return OfferedRegistry(self.registry(), self.tuf())
+        registry = self.registry()
+        return OfferedRegistry(registry, self.tuf(), record=RolloutRecord(registry, self._record).follow)
+
+    def follow_rollouts(self) -> None:
+        """Bring the record of rollouts up to the registry."""
+        if self.home.registry.is_dir():
+            RolloutRecord(self.registry(), self._record).follow()
+
+    def _record(self) -> AbstractContextManager[Database]:
+        if self.database is not None:
+            return nullcontext(self.database)
+        return Database.open(self.home.settings().database or self.home.database_url)
+
+
+def step_entry(step: Transition | RolloutRow) -> dict[str, Any]:
+    """A step of a rollout as JSON has it."""
+    return {
+        "at": step.at,
+        "step": step.step,
+        "from": step.origin,
+        "to": step.state,
+        "share": step.share,
+        "reason": step.reason,
+        "actor": step.actor,
+    }
+
+
+def _said(document: CertificateDocument | None, *, now: float) -> str | None:
+    """What a release's certificate says: certified, empirical, none, or that it has expired. None where it has none."""
+    if document is None:
+        return None
+    # Signed by ourselves, after it was checked: to work its bounds out again for each of a thousand would take a second.
+    statement = json.loads(document.statement)
+    return "expired" if now >= statement["expires_at"] else str(statement["state"])
 
 
 def _joining_address(address: str, port: int) -> str:

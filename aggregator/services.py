@@ -113,9 +113,11 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.fleet.nodes import PublishedNodes
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.releases.offering import OfferedRegistry, tuf_repository
+    from aggregator.releases.recording import RolloutRecord
     from aggregator.releases.registry import ReleaseRegistry
     from aggregator.rounds.canary import canary_policy
     from aggregator.rounds.service import RoundsParts, run_rounds
+    from aggregator.store import Database
     from aggregator.workbench.model_store import load_device_model, load_facts
     from fedge.costs import PriceBook
     from fedge.errors import VerificationError
@@ -127,6 +129,8 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     repository = tuf_repository(home, settings)
     revocations = PublishedRevocations(home)
     wanted = settings.rounds
+    rollouts = RolloutRecord(registry, lambda: Database.open(database_url(home, settings)))
+    offered = OfferedRegistry(registry, repository, record=rollouts.follow)
 
     def verify(der: bytes) -> tuple[str, Any]:
         device_id, key = TrustRoot.from_bytes(home.trust.read_bytes()).verify_certificate(der, time.time())
@@ -136,7 +140,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
 
     parts = RoundsParts(
         maker=release_maker(load_facts(home.models), model, PriceBook.load_default(), keys.release),
-        registry=OfferedRegistry(registry, repository),
+        registry=offered,
         releases=registry,
         settings=round_settings(
             model.training,
@@ -158,7 +162,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     )
     for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())
-    repository.publish(registry)  # what a crash may have left behind
+    offered.catch_up()  # what a crash may have left behind
     keeper = threading.Thread(target=_keep_fresh, args=(repository, parts.stop), name="tuf", daemon=True)
     keeper.start()
     forgetter = threading.Thread(target=_forget, args=(home, settings, parts.stop), name="retention", daemon=True)
@@ -186,7 +190,7 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
     while True:
         try:
             with Database.open(database_url(home, settings)) as database:
-                gone = database.retention.forget(keep, now=time.time(), stopped=stop.is_set)
+                gone = database.retention.forget(keep, now=time.time(), stopped=stop.is_set, rest=stop.wait)
             if gone:
                 _log.info("forgot what is old: %s", ", ".join(f"{count} rows of {name}" for name, count in gone.items()))
         except FedgeError as error:  # the next look tries again
@@ -268,9 +272,9 @@ def _console(home: ServerHome, settings: ServerSettings) -> None:
     host = settings.console.host
     with Database.open(database_url(home, settings)) as database:
         policy = access_policy(settings.console, has_operator=has_operator(database))
-        app = create_app(
-            database, federation=about, operator=Operator(home), policy=policy, oidc=oidc_login(settings.console)
-        )
+        operator = Operator(home, database=database)
+        operator.follow_rollouts()
+        app = create_app(database, federation=about, operator=operator, policy=policy, oidc=oidc_login(settings.console))
         tls = tls_files(settings.console)
         with listening(host, settings.console_port) as listener:
             where = console_url(settings, listener.getsockname()[1])

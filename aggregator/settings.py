@@ -132,7 +132,7 @@ class RetentionSettings(Settings):
     ledger_days: float = Field(400.0, ge=0, description="Days until single rows of the ledger are forgotten; 0: never.")
     events_days: float = Field(90.0, ge=0, description="Days until events are forgotten; 0: never.")
     rounds_days: float = Field(
-        400.0, ge=0, description="Days until a round's phases and dropouts are forgotten; 0: never. The round stays."
+        400.0, ge=0, description="Days until rounds' phases, cohorts and dropouts are forgotten; 0: never. Rounds stay."
     )
 
 

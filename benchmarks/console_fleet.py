@@ -5,10 +5,13 @@ are copies of it made inside the database, rows and sums alike.
 """
 
 import hashlib
+import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -18,12 +21,18 @@ from sqlalchemy import Engine, insert, literal, select, text
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.presence import Report, keep_reports
+from aggregator.releases.recording import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database, models
 from aggregator.store.engine import open_engine
+from aggregator.store.published import metrics_of
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.presence import Presence, Supply
+from fedge.release import CertificateDocument
+from fedge.routing.certificate import GridTest, clopper_pearson_upper
+from fedge.routing.running import RunningBound
+from fedge.routing.statement import CertificateStatement, statement
 from fedge.secagg import keys
 from fedge.usage import NAMES
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
@@ -31,6 +40,7 @@ from protos.fedge.secagg.v1 import secagg_pb2 as pb
 Say = Callable[[str], None]
 SESSIONS = 3  # of a round
 DROPOUTS = 10  # of a round
+PURPOSES = ("update", "counts", "usage")
 COHORT, SURVIVORS = 32, 29
 PHASES = ("select", "train", "keys", "shares", "masked_upload", "consistency", "unmask", "evaluate", "publish")
 PERIOD_S = 3600.0
@@ -45,12 +55,12 @@ class Size:
     devices: int = 10_000
     rounds: int = 1_000
     ledger_rows: int = 10_000_000
-    events: int = 2_000
-    acts: int = 1_000
+    events: int = 15_000
+    acts: int = 5_000
 
 
-def make_home(home: ServerHome, size: Size, *, now: float, say: Say) -> Ed25519PrivateKey:
-    """A server's folder with its authority, devices and releases. Returns the key that signs rounds."""
+def make_home(home: ServerHome, size: Size, *, now: float, say: Say) -> AggregatorKeys:
+    """A server's folder with its authority, devices and releases. Returns its keys."""
     home.folder.mkdir(parents=True)
     home.settings_file.write_text('federation = "scale"\n', encoding="utf-8")
     ours = AggregatorKeys.open(home.keys)
@@ -65,28 +75,38 @@ def make_home(home: ServerHome, size: Size, *, now: float, say: Say) -> Ed25519P
     say(f"{size.devices} devices")
     ReleaseRegistry(home.registry, release_key)
     with closing(sqlite3.connect(home.registry / "registry.sqlite")) as connection, connection:
-        states = [(number, "retired" if number < size.rounds else "active") for number in range(1, size.rounds + 1)]
+        numbers = range(1, size.rounds + 1)
+        states = [(number, "retired" if number < size.rounds else "active") for number in numbers]
         connection.executemany(
             "INSERT INTO release (release_id, version, state, manifest, signature) VALUES (?, ?, ?, ?, ?)",
             [(release_id(number), number, state, _manifest(number), bytes(64)) for number, state in states],
         )
-        moves = [(release_id(number), state, started(number, size, now), "quality gate passed") for number, state in states]
-        connection.executemany("INSERT INTO move (release_id, state, at, reason) VALUES (?, ?, ?, ?)", moves)
-    say(f"{size.rounds} releases")
-    return ours.round
+        moves = [move for number in numbers for move in _moves(number, size, now)]
+        connection.executemany(
+            "INSERT INTO move (release_id, state, at, reason, share, actor) VALUES (?, ?, ?, ?, ?, 'fedge')", moves
+        )
+        certificates = [
+            (release_id(number), started(number, size, now), _certificate(number, size, now, ours.release))
+            for number in numbers
+        ]
+        connection.executemany("INSERT INTO certificate (release_id, at, document) VALUES (?, ?, ?)", certificates)
+        connection.executemany("INSERT INTO canary VALUES (?, 0.2, ?)", [one[:2] for one in certificates])
+    say(f"{size.rounds} releases with their rollouts and certificates")
+    return ours
 
 
-def fill(url: str, size: Size, round_key: Ed25519PrivateKey, *, now: float, say: Say) -> None:
-    """Rounds, their sessions, phases and records, events, audit and ledger, into an empty database."""
+def fill(url: str, size: Size, ours: AggregatorKeys, registry: ReleaseRegistry, *, now: float, say: Say) -> None:
+    """Rounds, their sessions, cohorts, phases and records, releases, events, audit and ledger, into an empty database."""
     with Database.open(url) as database:
         run_id = 1
         engine = open_engine(url)
         try:
-            for table, rows in _tables(size, round_key, now):
+            for table, rows in _tables(size, ours, now):
                 while some := list(islice(rows, ROWS_AT_ONCE)):
                     with engine.begin() as connection:
                         connection.execute(insert(table), [{"run_id": run_id, **row} for row in some])
-            say("rounds, sessions, phases, records, releases and events")
+            RolloutRecord(registry, lambda: nullcontext(database)).catch_up(database)
+            say("rounds, sessions, cohorts, phases, records, releases, certificates, rollouts and events")
             for number in range(size.acts):
                 database.audit.append(
                     at=now - size.acts + number, actor="ada", role="operator", action="rounds.start", reason="a new batch"
@@ -150,17 +170,59 @@ def _reports(size: Size, now: float) -> dict[str, Report]:
 
 
 def _manifest(number: int) -> bytes:
-    return b'{"metrics":{"device_accuracy":0.9,"central_accuracy":0.95},"version":%d}' % number
+    """As long as a real one of digits, whose self-test is most of it."""
+    metrics = {"device_accuracy": 0.9, "central_accuracy": 0.95, "int8_agreement": 0.995}
+    logits = [[math.sin(number + 10.0 * query + label) for label in range(10)] for query in range(50)]
+    return json.dumps({"metrics": metrics, "self_test": {"logits": logits}, "version": number}).encode()
 
 
-def _tables(size: Size, round_key: Ed25519PrivateKey, now: float) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
+def _moves(number: int, size: Size, now: float) -> Iterator[tuple[Any, ...]]:
+    """A release's way: published, on the canary, widened, promoted, and retired by the next one."""
+    release, begin = release_id(number), started(number, size, now)
+    yield release, "candidate", begin, "published", None
+    yield release, "candidate", begin + 1.0, "published without a certificate; canary: 10% of the devices first", 0.1
+    yield release, "candidate", begin + 1200.0, "canary: no device took it in its time: 20%", 0.2
+    yield release, "active", begin + 2400.0, "canary: 31 devices took it, 0 gave it up, 0 of 912 queries failed", None
+    if number < size.rounds:
+        yield release, "retired", begin + PERIOD_S + 2400.0, f"replaced by {release_id(number + 1)[:12]}", None
+
+
+def _certificate(number: int, size: Size, now: float, key: Ed25519PrivateKey) -> bytes:
+    """A real one over 1,500 probes, signed."""
+    at = int(started(number, size, now))
+    said = replace(
+        _first_statement(), release_id=release_id(number), round=number, issued_at=at, expires_at=at + 14 * 86_400
+    )
+    return CertificateDocument.sign(key, release_id(number), said.to_bytes()).to_bytes()
+
+
+@cache
+def _first_statement() -> CertificateStatement:
+    return statement(
+        release_id=release_id(0),
+        round=0,
+        grid=GridTest(7, 0.7, 300, 3, clopper_pearson_upper(3, 300, 1 - 0.95), 8),
+        running=RunningBound(1500, 45),
+        max_risk=0.05,
+        tolerance=0.05,
+        confidence=0.95,
+        probes_are_new=True,
+        probe_rate=0.02,
+        issued_at=0,
+        expires_at=1,
+    )
+
+
+def _tables(size: Size, ours: AggregatorKeys, now: float) -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
     numbers = range(1, size.rounds + 1)
     yield models.Round, (_round(number, started(number, size, now)) for number in numbers)
     yield models.Attempt, (row for number in numbers for row in _attempts(number, started(number, size, now)))
+    yield models.Cohort, (row for number in numbers for row in _cohort(number, size))
     yield models.Dropout, (_dropout(number, place, size) for number in numbers for place in range(DROPOUTS))
     yield models.RoundPhase, (row for number in numbers for row in _phases(number, started(number, size, now)))
-    yield models.Record, (_record(number, one, round_key) for number in numbers for one in range(1, SESSIONS + 1))
+    yield models.Record, (_record(number, one, ours.round) for number in numbers for one in range(1, SESSIONS + 1))
     yield models.Release, (_release(number, started(number, size, now)) for number in numbers)
+    yield models.Certificate, (_certificate_row(number, size, now, ours.release) for number in numbers)
     yield models.Event, (_event(number, size, now) for number in range(size.events))
 
 
@@ -198,7 +260,7 @@ def _attempts(number: int, begin: float) -> Iterator[dict[str, Any]]:
         yield {
             "round": number,
             "attempt": attempt,
-            "purpose": ("update", "certificate", "usage")[attempt - 1],
+            "purpose": PURPOSES[attempt - 1],
             "outcome": "finished",
             "reason": "",
             "cohort": COHORT,
@@ -208,12 +270,19 @@ def _attempts(number: int, begin: float) -> Iterator[dict[str, Any]]:
         }
 
 
+def _cohort(number: int, size: Size) -> Iterator[dict[str, Any]]:
+    for attempt in range(1, SESSIONS + 1):
+        for place in range(COHORT):
+            device = device_id((number * COHORT + place) % size.devices)
+            yield {"round": number, "attempt": attempt, "purpose": PURPOSES[attempt - 1], "device_id": device}
+
+
 def _dropout(number: int, place: int, size: Size) -> dict[str, Any]:
     device = device_id((number * DROPOUTS + place) % size.devices)
     return {
         "round": number,
         "attempt": 1 + place % SESSIONS,
-        "purpose": ("update", "certificate", "usage")[place % SESSIONS],
+        "purpose": PURPOSES[place % SESSIONS],
         "device_id": device,
         "stage": "query.shares",
         "reason": "no answer",
@@ -228,7 +297,7 @@ def _phases(number: int, begin: float) -> Iterator[dict[str, Any]]:
             yield {
                 "round": number,
                 "attempt": attempt,
-                "purpose": ("update", "certificate", "usage")[attempt - 1],
+                "purpose": PURPOSES[attempt - 1],
                 "phase": phase,
                 "started": at,
                 "finished": at + 2.0,
@@ -260,6 +329,16 @@ def _release(number: int, at: float) -> dict[str, Any]:
         "parent": parent,
         "published": at + 110.0,
         "manifest": _manifest(number),
+        "metrics": metrics_of(_manifest(number)),
+    }
+
+
+def _certificate_row(number: int, size: Size, now: float, key: Ed25519PrivateKey) -> dict[str, Any]:
+    return {
+        "release_id": release_id(number),
+        "state": "certified",
+        "issued": started(number, size, now),
+        "document": _certificate(number, size, now, key),
     }
 
 

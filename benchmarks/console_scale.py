@@ -2,6 +2,7 @@
 
     python -m benchmarks.console_scale [--sqlite] [--postgres] [--json] [--devices N] [--rounds N] [--ledger-rows N]
 
+Twice each: while nothing else happens, and while another process forgets the ledger's old rows, as the rounds process does.
 The pages are taken from the application's own routes; a real console answers over loopback. Ends with exit code 1 where a
 median is above 300 ms.
 """
@@ -27,6 +28,7 @@ from aggregator.operator import Operator
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from benchmarks.console_fleet import Say, Size, device_id, fill, make_home, release_id
+from benchmarks.console_forgetting import forgetting, stored_bytes
 from benchmarks.postgres import local_postgres
 from benchmarks.results import Result, document
 from fedge.errors import InputError
@@ -96,15 +98,30 @@ def measured(name: str, size: Size, repetitions: int, say: Say, *, now: float) -
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedge-scale-")))
         home = ServerHome(folder / "home")
         url = home.database_url if name == "sqlite" else stack.enter_context(local_postgres())
-        round_key = make_home(home, size, now=now, say=say)
-        fill(url, size, round_key, now=now, say=say)
+        keys = make_home(home, size, now=now, say=say)
+        operator = Operator(home)
+        fill(url, size, keys, operator.registry(), now=now, say=say)
         database = stack.enter_context(Database.open(url))
-        app = create_app(database, federation=ABOUT, operator=Operator(home))
-        medians = measure(stack.enter_context(serving(app)), pages(size), repetitions)
+        app = create_app(database, federation=ABOUT, operator=operator)
+        port = stack.enter_context(serving(app))
+        found = {False: measure(port, pages(size), repetitions)}
+        say("every page is measured")
+        with forgetting(url) as gone:
+            found[True] = measure(port, pages(size), repetitions)
+        say(f"every page is measured again; {gone.count} rows of the ledger went, {gone.count / gone.seconds:.0f} a second")
+        say(f"{stored_bytes(url) / 1e9:.2f} GB")
     case = {"database": name, "devices": size.devices, "rounds": size.rounds, "ledger_rows": size.ledger_rows}
     return [
-        Result(bench="console_scale", case={**case, "page": path}, unit="ms", ours=median, peers={}, repetitions=repetitions)
-        for path, median in sorted(medians.items(), key=lambda found: -found[1])
+        Result(
+            bench="console_scale",
+            case={**case, "page": path, "forgetting": is_forgetting},
+            unit="ms",
+            ours=median,
+            peers={},
+            repetitions=repetitions,
+        )
+        for is_forgetting, medians in found.items()
+        for path, median in sorted(medians.items(), key=lambda one: -one[1])
     ]
 
 
@@ -113,7 +130,8 @@ def table(results: list[Result]) -> str:
     lines = []
     for one in results:
         mark = f"  above {LIMIT_MS:.0f} ms" if one.ours > LIMIT_MS else ""
-        lines.append(f"{one.case['database']:10} {one.ours:8.1f} ms  {one.case['page']}{mark}")
+        state = "  while rows are forgotten" if one.case["forgetting"] else ""
+        lines.append(f"{one.case['database']:10} {one.ours:8.1f} ms  {one.case['page']}{state}{mark}")
     return "\n".join(lines)
 
 

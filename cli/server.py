@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts
+from cli import accounts, audit
 from cli.assignments import SetOption, assignments
 from cli.homes import ServerHomeOption, server_home
 from cli.rounds import RunOption, open_run
@@ -16,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Set a server up, and run its parts
 
 app.add_typer(accounts.app, name="accounts")
 app.command()(upstream)
+app.command()(audit.audit)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
 
+from aggregator.releases.recording import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.log import store_round
 from aggregator.rounds.privacy import epsilon_of, privacy_report
@@ -89,6 +91,7 @@ class Days:
         self._fleet = fleet
         self._registry = registry
         self._database = database
+        self._rollouts = RolloutRecord(registry, lambda: nullcontext(database))
         self._source = source
         self._strong = strong
         self._test = test
@@ -148,6 +151,7 @@ class Days:
         entry = self._entry(state, report, measured, violations, totals)
         self.rounds.append(entry)
         store_round(self._database, state, report, finished=self._clock(), delta=self._config.dp_delta)
+        self._rollouts.catch_up(self._database)
         checkpoints.save(
             self._config.out,
             Checkpoint(

@@ -7,6 +7,7 @@ since it loads scripts from elsewhere; the schema is at ``/api/v1/openapi.json``
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -17,6 +18,7 @@ from aggregator.console.api import fleet as fleet_api
 from aggregator.console.api import health, session
 from aggregator.console.api import overview as overview_api
 from aggregator.console.api import rounds as rounds_api
+from aggregator.console.audit_watch import AuditWatch
 from aggregator.console.auth.accounts import Accounts
 from aggregator.console.auth.limits import LoginLimiter
 from aggregator.console.auth.oidc import OidcLogin
@@ -89,7 +91,8 @@ def create_app(
         ),
         limiter=LoginLimiter(ticks),
         oidc=oidc,
-        operator=operator,
+        audit=AuditWatch(database.audit, clock=clock),
+        operator=None if operator is None else replace(operator, database=database),
     )
     say_errors(app)
     app.add_middleware(BodyLimit)

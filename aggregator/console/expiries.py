@@ -36,10 +36,10 @@ def expiries(home: ServerHome, database: Database) -> Mapping[str, float]:
 
 def threshold_expiry(database: Database) -> Mapping[str, float]:
     """As `expiries`, of a database alone."""
-    certificates = database.certificates()
-    if not certificates:
+    newest = database.published.newest_certificate()
+    if newest is None:
         return {}
-    statement = CertificateDocument.from_bytes(certificates[-1].document).statement
+    statement = CertificateDocument.from_bytes(newest).statement
     return {"threshold": float(CertificateStatement.from_bytes(statement).expires_at)}
 
 

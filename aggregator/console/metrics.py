@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from aggregator.central.upstream.outcomes import OUTCOMES
 from aggregator.console.figures.fleet import Fleet
 from aggregator.rounds.canary import Verdict
-from aggregator.store.rows import ReleaseRow, RoundRow
+from aggregator.store.rows import RoundRow
 from aggregator.upstream_figures import UpstreamFigures
 from fedge.costs import Kind, Payer
 
@@ -24,15 +24,15 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What is known at a scrape. ``rounds``: oldest first. ``expiries``: when what the server holds runs out, UNIX seconds
-    by name. ``period_s``: from one round's start to the next one's, where rounds come by themselves; ``paused``: no round
-    begins, because an operator said so. ``upstream``: what central asked a language model, where it has one.
-    ``fleet``: what devices say of themselves; None where that is not known.
+    """What is known at a scrape. ``rounds``: oldest first; ``version``: of the newest round's release. ``expiries``: when
+    what the server holds runs out, UNIX seconds by name. ``period_s``: from a round's start to the next one's, where rounds
+    come by themselves; ``paused``: no round begins, because an operator said so. ``upstream``: what central asked a language
+    model, where it has one. ``fleet``: what devices say of themselves; None where that is not known.
     """
 
     rounds: Sequence[RoundRow]
     spent: Mapping[tuple[Payer, Kind], float] = field(default_factory=dict)
-    releases: Sequence[ReleaseRow] = ()
+    version: int | None = None
     expiries: Mapping[str, float] = field(default_factory=dict)
     period_s: float | None = None
     paused: bool = False
@@ -100,9 +100,8 @@ class _Releases(Collector):
         """The release of the newest round, how canaries went, and what runs out when."""
         rows = self._recorded.rounds
         info = GaugeMetricFamily("fedge_release_info", "The release of the newest round.", labels=["version"])
-        for release in self._recorded.releases:
-            if rows and release.release_id == rows[-1].release:
-                info.add_metric([str(release.version)], 1)
+        if self._recorded.version is not None:
+            info.add_metric([str(self._recorded.version)], 1)
         yield info
         looks = [look for row in rows if isinstance(look := row.metrics.get("canary"), Mapping)]
         decisions = CounterMetricFamily(

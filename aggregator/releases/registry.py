@@ -12,12 +12,12 @@ Nothing is stored that does not verify. The registry holds no private key: it ca
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aggregator.fleet.tables import Tables
 from aggregator.releases.blobs import BlobFolder
+from aggregator.releases.transitions import FEDGE, QUERY, State, Transition, add_columns
 from fedge.errors import InputError
 from fedge.release import (
     FILE_NAMES,
@@ -28,7 +28,6 @@ from fedge.release import (
     verify_release,
 )
 
-State = Literal["candidate", "active", "retired", "rejected", "rolled_back"]
 _MOVES: frozenset[tuple[State, State]] = frozenset(
     [
         ("candidate", "active"),
@@ -53,7 +52,9 @@ CREATE TABLE IF NOT EXISTS move (
     release_id TEXT NOT NULL REFERENCES release (release_id),
     state TEXT NOT NULL,
     at REAL NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    share REAL,
+    actor TEXT
 ) STRICT;
 CREATE TABLE IF NOT EXISTS certificate (
     number INTEGER PRIMARY KEY,
@@ -66,17 +67,20 @@ CREATE TABLE IF NOT EXISTS canary (
     share REAL NOT NULL,
     at REAL NOT NULL
 ) STRICT;
+CREATE INDEX IF NOT EXISTS moves_of_a_release ON move (release_id, number);
+CREATE INDEX IF NOT EXISTS certificates_of_a_release ON certificate (release_id, number);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One change of a release's state, with its time (UNIX seconds) and its reason."""
+    """One change of a release's state: its time (UNIX seconds), its reason, and who made it where that was kept."""
 
     release_id: str
     state: State
     at: float
     reason: str
+    actor: str | None = FEDGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class ReleaseRegistry:
         self._blobs = BlobFolder(folder / "files")
         self._tables = Tables(folder / "registry.sqlite", _SCHEMA)
         self._tables.create()
+        add_columns(self._tables)
 
     # Putting releases in.
 
@@ -146,21 +151,21 @@ class ReleaseRegistry:
 
     # Changing what the fleet runs.
 
-    def promote(self, release_id: str, *, at: float, reason: str) -> None:
+    def promote(self, release_id: str, *, at: float, reason: str, actor: str = FEDGE) -> None:
         """Makes a candidate the active release. The one before retires; older candidates are rejected."""
         with self._tables.write() as connection:
             _require_state(connection, release_id, "candidate")
             active = _only(connection, "active")
             if active is not None:
-                _move(connection, Move(active, "retired", at, f"replaced by {release_id[:12]}"))
-            _move(connection, Move(release_id, "active", at, reason))
+                _move(connection, Move(active, "retired", at, f"replaced by {release_id[:12]}", actor))
+            _move(connection, Move(release_id, "active", at, reason, actor))
             older = connection.execute(
                 "SELECT release_id FROM release WHERE state = 'candidate' AND number < "
                 "(SELECT number FROM release WHERE release_id = ?)",
                 (release_id,),
             ).fetchall()
             for row in older:
-                _move(connection, Move(row["release_id"], "rejected", at, f"superseded by {release_id[:12]}"))
+                _move(connection, Move(row["release_id"], "rejected", at, f"superseded by {release_id[:12]}", actor))
 
     def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
         """Gives a candidate to a share of the devices, or to a larger share than before. Raises InputError."""
@@ -182,13 +187,13 @@ class ReleaseRegistry:
             )
             _record(connection, Move(release_id, "candidate", at, reason))
 
-    def reject(self, release_id: str, *, at: float, reason: str) -> None:
+    def reject(self, release_id: str, *, at: float, reason: str, actor: str = FEDGE) -> None:
         """Marks a candidate as unfit. Raises InputError when it is not a candidate."""
         with self._tables.write() as connection:
             _require_state(connection, release_id, "candidate")
-            _move(connection, Move(release_id, "rejected", at, reason))
+            _move(connection, Move(release_id, "rejected", at, reason, actor))
 
-    def rollback(self, *, at: float, reason: str) -> str:
+    def rollback(self, *, at: float, reason: str, actor: str = FEDGE) -> str:
         """Takes the active release back and makes the last retired one active again; returns its id. Raises InputError."""
         with self._tables.write() as connection:
             active = _only(connection, "active")
@@ -201,8 +206,8 @@ class ReleaseRegistry:
             manifest, _ = _manifest(connection, row["release_id"])
             if not all(digest in self._blobs for digest in Manifest.from_bytes(manifest).files.values()):
                 raise InputError(f"the files of release {row['release_id'][:12]} were pruned: publish it again first")
-            _move(connection, Move(active, "rolled_back", at, reason))
-            _move(connection, Move(row["release_id"], "active", at, f"rollback of {active[:12]}: {reason}"))
+            _move(connection, Move(active, "rolled_back", at, reason, actor))
+            _move(connection, Move(row["release_id"], "active", at, f"rollback of {active[:12]}: {reason}", actor))
             return str(row["release_id"])
 
     # What devices and operators read.
@@ -279,8 +284,35 @@ class ReleaseRegistry:
     def history(self) -> list[Move]:
         """Every change of state ever made, oldest first."""
         with self._tables.read() as connection:
-            rows = connection.execute("SELECT release_id, state, at, reason FROM move ORDER BY number").fetchall()
+            rows = connection.execute("SELECT release_id, state, at, reason, actor FROM move ORDER BY number").fetchall()
         return [Move(**dict(row)) for row in rows]
+
+    def last_moves(self, *, release_id: str | None = None) -> dict[str, Move]:
+        """The last change of each release, or of one."""
+        query = (
+            "SELECT release_id, state, at, reason, actor FROM move WHERE number IN (SELECT max(number) FROM move "
+            "WHERE :release IS NULL OR release_id = :release GROUP BY release_id)"
+        )
+        with self._tables.read() as connection:
+            rows = connection.execute(query, {"release": release_id}).fetchall()
+        return {row["release_id"]: Move(**dict(row)) for row in rows}
+
+    def transitions(self, *, after: int = 0, release_id: str | None = None) -> list[Transition]:
+        """The changes of state numbered above ``after``, of one release or of all, oldest first, each as a step."""
+        with self._tables.read() as connection:
+            rows = connection.execute(QUERY, {"after": after, "release": release_id}).fetchall()
+        return [Transition(**dict(row)) for row in rows]
+
+    def certificates(self, *, release_id: str | None = None) -> dict[str, CertificateDocument]:
+        """The newest certificate document of each release that has one, or of one release."""
+        query = (
+            "SELECT document FROM certificate WHERE number IN (SELECT max(number) FROM certificate "
+            "WHERE :release IS NULL OR release_id = :release GROUP BY release_id)"
+        )
+        with self._tables.read() as connection:
+            rows = connection.execute(query, {"release": release_id}).fetchall()
+        documents = [CertificateDocument.from_bytes(bytes(row["document"])) for row in rows]
+        return {document.release_id: document for document in documents}
 
     def prune(self, *, keep: int) -> int:
         """Deletes the files that no candidate, no active release and none of the last ``keep`` published uses.
@@ -328,6 +360,7 @@ def _move(connection: sqlite3.Connection, move: Move) -> None:
 
 def _record(connection: sqlite3.Connection, move: Move) -> None:
     connection.execute(
-        "INSERT INTO move (release_id, state, at, reason) VALUES (?, ?, ?, ?)",
-        (move.release_id, move.state, move.at, move.reason),
+        "INSERT INTO move (release_id, state, at, reason, actor, share) VALUES (?, ?, ?, ?, ?, "
+        "(SELECT share FROM canary WHERE release_id = ? AND ? = 'candidate'))",
+        (move.release_id, move.state, move.at, move.reason, move.actor, move.release_id, move.state),
     )

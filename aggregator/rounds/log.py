@@ -81,6 +81,7 @@ def _store_attempt(database: Database, round_number: int, session: AttemptReport
             finished=session.finished,
         )
     )
+    database.set_cohort(round_number, attempt=session.attempt, purpose=session.purpose, devices=session.roster)
     database.add_dropouts(
         DropoutRow(
             round=round_number,

@@ -12,8 +12,8 @@ from fedge.usage import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReport:
-    """One try at one session: ``outcome`` is "finished" or "aborted"; ``dropouts`` says of each device that left
-    when and why.
+    """One try at one session: ``outcome`` is "finished" or "aborted"; ``roster``: the devices that began it, none where it
+    was aborted before they were known; ``dropouts`` says of each device that left when and why.
     """
 
     purpose: str
@@ -24,6 +24,7 @@ class AttemptReport:
     survivors: int
     started: float
     finished: float
+    roster: tuple[str, ...]
     dropouts: Mapping[str, str]
     session_id: bytes | None
     record: bytes | None
@@ -44,6 +45,7 @@ def attempt_report(
     asked: int,
     started: float,
     finished: float,
+    roster: tuple[str, ...],
     dropouts: Mapping[str, str],
 ) -> AttemptReport:
     """The line of an attempt that ``asked`` so many devices; without a ``result`` it was aborted for ``reason``."""
@@ -56,6 +58,7 @@ def attempt_report(
         survivors=result.survivors if result else 0,
         started=started,
         finished=finished,
+        roster=roster,
         dropouts=dropouts,
         session_id=result.session_id if result else None,
         record=result.record if result else None,

@@ -379,7 +379,14 @@ class RoundRunner:
             report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
         dropouts = dict(report.tally.dropouts[left_before:])
         ended = attempt_report(
-            place, result, reason, asked=len(nodes), started=started, finished=self.clock(), dropouts=dropouts
+            place,
+            result,
+            reason,
+            asked=len(nodes),
+            started=started,
+            finished=self.clock(),
+            roster=report.tally.roster,
+            dropouts=dropouts,
         )
         report.sessions.append(ended)
         session = None if ended.session_id is None else ended.session_id.hex()

@@ -77,7 +77,8 @@ def purpose_name(purpose: "rounds_pb2.Purpose") -> str:
 
 @dataclass(slots=True)
 class Tally:
-    """What sessions cost so far, finished or not: wall seconds by phase, bytes each way, who left and why.
+    """What sessions cost so far, finished or not: wall seconds by phase, bytes each way, who left and why. ``roster``: who
+    stood on the last session's, once there was one.
 
     ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
     blames; the next attempt goes without them.
@@ -87,6 +88,7 @@ class Tally:
     bytes_up: int = 0
     bytes_down: int = 0
     bytes_vectors: int = 0
+    roster: tuple[str, ...] = ()
     dropouts: list[tuple[str, str]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     excluded: set[int] = field(default_factory=set)
@@ -206,6 +208,7 @@ class SessionDriver:
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
         node_of: dict[str, int] = {}
+        tally.roster = ()
         try:
             with logs.context(attempt=plan.attempt, purpose=plan.place.purpose):
                 return self._run_steps(plan, nodes, tally, node_of)
@@ -234,6 +237,7 @@ class SessionDriver:
                 entropy=self._entropy,
             )
             reported(len(roster))
+        tally.roster = tuple(sorted(roster))
         logs.bind(session=state.session_id.hex())
         _log.info("a session begins with %d devices", len(roster))
         for device, error in state.refused.items():

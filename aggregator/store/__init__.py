@@ -5,6 +5,7 @@ from aggregator.store.controls import Controls
 from aggregator.store.database import DEFAULT_RUN, Database, StoreError
 from aggregator.store.happenings import EventRow, PhaseRow
 from aggregator.store.retention import Keep
+from aggregator.store.rollouts import RolloutRow
 from aggregator.store.rows import (
     AccountRow,
     AttemptRow,
@@ -31,6 +32,7 @@ __all__ = [
     "PhaseRow",
     "RecordRow",
     "ReleaseRow",
+    "RolloutRow",
     "RoundRow",
     "StoreError",
 ]

@@ -7,8 +7,8 @@ Who can write to the whole database can also write a new chain: keep the newest 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,22 @@ from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
 from aggregator.store.models import Audit
+from fedge.errors import FedgeError
 
 Transaction = Callable[[str], AbstractContextManager[Session]]
 FIRST = "0" * 64
+MAX_ERROR = 500
+_COLUMNS = (
+    Audit.number,
+    Audit.at,
+    Audit.actor,
+    Audit.role,
+    Audit.action,
+    Audit.target,
+    Audit.reason,
+    Audit.detail,
+    Audit.hash,
+)
 _LOCK = "SELECT pg_advisory_xact_lock(28254, :run)"
 
 
@@ -35,6 +48,15 @@ class AuditRow:
     reason: str
     detail: Mapping[str, Any]
     hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """How far the chain holds: to row ``number`` with its ``hash``. ``broken_at``: the first row that does not follow."""
+
+    number: int
+    hash: str
+    broken_at: int | None = None
 
 
 class AuditStore:
@@ -85,21 +107,62 @@ class AuditStore:
         with self._read("read the audit") as session:
             return [_value(row) for row in session.scalars(wanted.order_by(Audit.number.desc()).limit(count))]
 
+    @contextmanager
+    def recorded(
+        self,
+        clock: Callable[[], float],
+        *,
+        actor: str,
+        role: str,
+        action: str,
+        target: str,
+        reason: str,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Iterator[None]:
+        """Writes down who does what to whom and why, before the block does it; what cannot be written down does not happen.
+
+        An act that fails has a second row, ``ACTION.failed``, with the first one's number and what went wrong.
+        """
+        who = {"actor": actor, "role": role, "target": target, "reason": reason}
+        row = self.append(at=clock(), action=action, detail=detail, **who)
+        try:
+            yield
+        except BaseException as error:
+            said = str(error) if isinstance(error, FedgeError) else getattr(error, "detail", None) or type(error).__name__
+            failure = {"of": row.number, "error": " ".join(str(said).split())[:MAX_ERROR]}
+            self.append(at=clock(), action=f"{action}.failed", detail=failure, **who)
+            raise
+
     def broken(self) -> int | None:
         """The number of the first row that does not follow from the one before it; None where the whole chain holds."""
-        before, expected = FIRST, 1
+        return self.verified().broken_at
+
+    def verified(self, since: "Verified | None" = None) -> "Verified":
+        """What of the chain holds: all of it, or, where an earlier look is given, the rows that came ``since``.
+
+        A look that goes on from an earlier one notices a change of the last row that it saw, not of those before.
+        """
+        number, before = (0, FIRST) if since is None else (since.number, since.hash)
+        if since is not None and since.broken_at is not None:
+            return since
         with self._read("verify the audit") as session:
-            for row in session.scalars(self._rows().order_by(Audit.number).execution_options(yield_per=1000)):
-                if row.number != expected or row.hash != _hash(before, row):
-                    return row.number
-                before, expected = row.hash, expected + 1
-        return None
+            wanted = select(*_COLUMNS).where(Audit.run_id == self._run_id, Audit.number >= number).order_by(Audit.number)
+            rows = iter(session.execute(wanted.execution_options(yield_per=1000)))
+            if number:
+                seen = next(rows, None)
+                if seen is None or (seen.number, seen.hash) != (number, before):
+                    return Verified(number=number, hash=before, broken_at=number)
+            for row in rows:
+                if row.number != number + 1 or row.hash != _hash(before, row):
+                    return Verified(number=number, hash=before, broken_at=row.number)
+                number, before = row.number, row.hash
+        return Verified(number=number, hash=before)
 
     def _rows(self) -> Select[Audit]:
         return select(Audit).where(Audit.run_id == self._run_id)
 
 
-def _hash(before: str, row: Audit) -> str:
+def _hash(before: str, row: Any) -> str:
     fields = (before, str(row.number), repr(row.at), row.actor, row.role, row.action, row.target, row.reason, row.detail)
     digest = hashlib.sha256(b"fedge/audit/1")
     for field in fields:

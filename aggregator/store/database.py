@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Insert, Select, func, insert, select
+from sqlalchemy import Engine, Insert, Select, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
@@ -20,7 +20,9 @@ from aggregator.store.controls import ControlStore
 from aggregator.store.engine import READ_ONLY, open_engine
 from aggregator.store.happenings import Happenings
 from aggregator.store.logins import LoginStore
+from aggregator.store.published import Published, metrics_of
 from aggregator.store.retention import Retention
+from aggregator.store.rollouts import RolloutStore
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError
@@ -48,6 +50,10 @@ class Database:
         """How the round at hand goes."""
         self.retention = Retention(self._read, self._write, run_id)
         """What is forgotten when it is old."""
+        self.published = Published(self._read, run_id)
+        """Releases in short."""
+        self.rollouts = RolloutStore(self._read, self._write, run_id)
+        """How releases reached the fleet."""
         self.logins = LoginStore(self._read, self._write, run_id)
         """Who may log in to the console."""
 
@@ -110,12 +116,12 @@ class Database:
     def rounds(self) -> list[RoundRow]:
         """All rounds, oldest first."""
         model = models.Round
-        return self._rows(RoundRow, select(model).where(model.run_id == self._run_id).order_by(model.round))
+        return self._rows(RoundRow, self._ours(RoundRow, model).order_by(model.round))
 
     def latest_rounds(self, count: int, *, before: int | None = None) -> list[RoundRow]:
         """The newest ``count`` rounds, of those below ``before`` where that is given, oldest first."""
         model = models.Round
-        wanted = select(model).where(model.run_id == self._run_id)
+        wanted = self._ours(RoundRow, model)
         if before is not None:
             wanted = wanted.where(model.round < before)
         return self._rows(RoundRow, wanted.order_by(model.round.desc()).limit(count))[::-1]
@@ -142,7 +148,7 @@ class Database:
     def attempts(self, round_number: int) -> list[AttemptRow]:
         """The attempts of a round in the order in which they started."""
         model = models.Attempt
-        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        found = self._ours(AttemptRow, model).where(model.round == round_number)
         return self._rows(AttemptRow, found.order_by(model.started, model.attempt))
 
     def add_dropouts(self, rows: Iterable[DropoutRow]) -> None:
@@ -152,8 +158,28 @@ class Database:
     def dropouts(self, round_number: int) -> list[DropoutRow]:
         """Who left which attempt of a round, at which stage and why."""
         model = models.Dropout
-        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        found = self._ours(DropoutRow, model).where(model.round == round_number)
         return self._rows(DropoutRow, found.order_by(model.id))
+
+    def set_cohort(self, round_number: int, *, attempt: int, purpose: str, devices: Iterable[str]) -> None:
+        """Notes who stood on the roster of an attempt, in place of what was noted before."""
+        model = models.Cohort
+        of_it = {"run_id": self._run_id, "round": round_number, "attempt": attempt, "purpose": purpose}
+        with self._write("note a cohort") as session:
+            session.execute(delete(model).filter_by(**of_it))
+            if rows := [{**of_it, "device_id": device} for device in devices]:
+                session.execute(insert(model), rows)
+
+    def cohorts(self, round_number: int) -> dict[tuple[str, int], list[str]]:
+        """Who stood on the rosters of a round's attempts, by purpose and attempt, sorted."""
+        model = models.Cohort
+        query = select(model.purpose, model.attempt, model.device_id)
+        query = query.where(model.run_id == self._run_id, model.round == round_number).order_by(model.device_id)
+        found: dict[tuple[str, int], list[str]] = {}
+        with self._read("read the cohorts of a round") as session:
+            for purpose, attempt, device in session.execute(query):
+                found.setdefault((purpose, attempt), []).append(device)
+        return found
 
     def add_record(self, row: RecordRow) -> None:
         """Appends a signed record. Raises StoreError for a session that has one already: none is used twice."""
@@ -162,18 +188,18 @@ class Database:
     def records(self) -> list[RecordRow]:
         """The round log, oldest first."""
         model = models.Record
-        return self._rows(RecordRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
+        return self._rows(RecordRow, self._ours(RecordRow, model).order_by(model.id))
 
     def records_of(self, round_number: int) -> list[RecordRow]:
         """The signed records of a round."""
         model = models.Record
-        found = select(model).where(model.run_id == self._run_id, model.round == round_number)
+        found = self._ours(RecordRow, model).where(model.round == round_number)
         return self._rows(RecordRow, found.order_by(model.id))
 
     def records_since(self, first: int) -> list[RecordRow]:
         """The signed records of the rounds from ``first`` on, oldest first."""
         model = models.Record
-        found = select(model).where(model.run_id == self._run_id, model.round >= first)
+        found = self._ours(RecordRow, model).where(model.round >= first)
         return self._rows(RecordRow, found.order_by(model.id))
 
     # Releases and their certificates.
@@ -181,12 +207,12 @@ class Database:
     def add_release(self, row: ReleaseRow) -> None:
         """Adds a release; adding it again changes nothing but its line."""
         with self._write("add a release") as session:
-            session.merge(models.Release(run_id=self._run_id, **_values(row)))
+            session.merge(models.Release(run_id=self._run_id, metrics=metrics_of(row.manifest), **_values(row)))
 
     def releases(self) -> list[ReleaseRow]:
         """All releases, by version."""
         model = models.Release
-        return self._rows(ReleaseRow, select(model).where(model.run_id == self._run_id).order_by(model.version))
+        return self._rows(ReleaseRow, self._ours(ReleaseRow, model).order_by(model.version))
 
     def add_certificate(self, row: CertificateRow) -> None:
         """Adds a certificate document of a release that is stored. Raises StoreError for an unknown release."""
@@ -195,7 +221,7 @@ class Database:
     def certificates(self) -> list[CertificateRow]:
         """All certificate documents, oldest first."""
         model = models.Certificate
-        return self._rows(CertificateRow, select(model).where(model.run_id == self._run_id).order_by(model.id))
+        return self._rows(CertificateRow, self._ours(CertificateRow, model).order_by(model.id))
 
     # The ledger.
 
@@ -219,11 +245,12 @@ class Database:
     def ledger(self, round_number: int) -> list[LedgerEntry]:
         """The ledger rows of a round in the order in which they were added."""
         model = models.Ledger
-        query = select(model).where(model.run_id == self._run_id, model.round == round_number).order_by(model.id)
+        columns = model.at, model.payer, model.kind, model.quantity, model.unit, model.price_usd, model.amount_usd
+        query = select(*columns).where(model.run_id == self._run_id, model.round == round_number).order_by(model.id)
         with self._read("read the ledger") as session:
             return [
                 LedgerEntry(row.at, Payer(row.payer), Kind(row.kind), row.quantity, row.unit, row.price_usd, row.amount_usd)
-                for row in session.scalars(query)
+                for row in session.execute(query)
             ]
 
     def spent_usd(self) -> dict[tuple[Payer, Kind], float]:
@@ -254,7 +281,11 @@ class Database:
 
     def _rows(self, kind: type[_Row], query: Select[Any]) -> list[_Row]:
         with self._read("read rows") as session:
-            return [_row(kind, found) for found in session.scalars(query)]
+            return [kind(**row._mapping) for row in session.execute(query)]
+
+    def _ours(self, kind: type[_Row], model: Any) -> Select[Any]:
+        """This run's rows of a table, as the columns of ``kind``: an object for each of thousands would take longer."""
+        return select(*(getattr(model, field.name) for field in fields(kind))).where(model.run_id == self._run_id)
 
     @contextmanager
     def _write(self, what: str) -> Iterator[Session]:

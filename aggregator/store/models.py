@@ -1,7 +1,8 @@
 """The tables. One database may hold several runs; every row belongs to one. Times are UNIX seconds, documents are bytes.
 
-Nothing of a single device's data is stored: who took part and where someone dropped out, and sums. Only ``migrations``
-changes the schema; these classes say what it must look like, and a test compares the two.
+Nothing of a single device's data is stored: who took part and where someone dropped out, for as long as the retention of
+rounds says, and sums. Only ``migrations`` changes the schema; these classes say what it must look like, and a test compares
+the two.
 """
 
 from typing import Any
@@ -65,6 +66,19 @@ class Attempt(Base):
     finished: Mapped[float]
 
 
+class Cohort(Base):
+    """A device on the roster of an attempt, whether it stayed to the end or not."""
+
+    __tablename__ = "cohorts"
+    id: Mapped[int] = mapped_column(_WIDE, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    round: Mapped[int]
+    attempt: Mapped[int]
+    purpose: Mapped[str] = mapped_column(String(40))
+    device_id: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (Index("cohorts_of_a_round", "run_id", "round"),)
+
+
 class Dropout(Base):
     """A device that left an attempt, the stage at which it did, and why as far as the aggregator can tell."""
 
@@ -81,7 +95,7 @@ class Dropout(Base):
 
 
 class Release(Base):
-    """A published release; its files are in the registry."""
+    """A published release; its files are in the registry. ``metrics``: the manifest's, so that a list reads no manifest."""
 
     __tablename__ = "releases"
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
@@ -91,6 +105,28 @@ class Release(Base):
     parent: Mapped[str | None] = mapped_column(String(64))
     published: Mapped[float]
     manifest: Mapped[bytes]
+    metrics: Mapped[dict[str, Any] | None]
+
+
+class Rollout(Base):
+    """A step of a release's way to the fleet, under the number that the registry of releases gave it."""
+
+    __tablename__ = "rollouts"
+    id: Mapped[int] = mapped_column(_WIDE, primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
+    number: Mapped[int]
+    release_id: Mapped[str] = mapped_column(String(64))
+    at: Mapped[float]
+    step: Mapped[str] = mapped_column(String(40))
+    origin: Mapped[str | None] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(40))
+    share: Mapped[float | None]
+    reason: Mapped[str]
+    actor: Mapped[str | None] = mapped_column(String(200))
+    __table_args__ = (
+        Index("rollouts_once", "run_id", "number", "release_id", "at", unique=True),
+        Index("rollouts_of_a_release", "run_id", "release_id"),
+    )
 
 
 class Certificate(Base):

@@ -1,9 +1,10 @@
-"""What is forgotten and when: rows of the ledger, events, and the phases and dropouts of rounds, once they are old enough.
+"""What is forgotten and when: rows of the ledger, events, rounds' phases, cohorts and dropouts, once they are old enough.
 
-In small transactions, so that nobody waits long for the database. Rounds themselves, sums of the ledger, releases,
-certificates, signed records and the audit stay for good.
+In small transactions, so that nobody waits long for the database. Rounds themselves, sums of the ledger, releases and their
+rollouts, certificates, signed records and the audit stay for good.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,17 +12,20 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
-from aggregator.store.models import Dropout, Event, Ledger, Round, RoundPhase
+from aggregator.store.models import Cohort, Dropout, Event, Ledger, Round, RoundPhase
 
 Transaction = Callable[[str], AbstractContextManager[Session]]
 BATCH = 5_000
+REST = 2.0
 DAY_S = 24 * 3600.0
-_Pruned = type[Ledger] | type[Event] | type[RoundPhase] | type[Dropout]
+_Pruned = type[Ledger] | type[Event] | type[RoundPhase] | type[Cohort] | type[Dropout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """For how many days each is kept; 0: for good. ``rounds_days``: phases and dropouts of a round that began before."""
+    """For how many days each is kept; 0: for good. ``rounds_days``: phases, cohorts and dropouts of a
+    round that began before.
+    """
 
     ledger_days: float
     events_days: float
@@ -37,14 +41,27 @@ class Retention:
         self._run_id = run_id
 
     def forget(
-        self, keep: Keep, *, now: float, batch: int = BATCH, stopped: Callable[[], bool] = lambda: False
+        self,
+        keep: Keep,
+        *,
+        now: float,
+        batch: int = BATCH,
+        stopped: Callable[[], bool] = lambda: False,
+        rest: Callable[[float], object] = time.sleep,
     ) -> dict[str, int]:
-        """Forget all that is older than ``keep`` says, ``batch`` rows at a time, until ``stopped``. Rows gone by table."""
+        """Forget all that is older than ``keep`` says, ``batch`` rows at a time, until ``stopped``. Rows gone by table.
+
+        ``rest``: waits so many seconds. After each batch it is let rest twice as long as that took, so that pages and rounds
+        have most of the machine.
+        """
         gone: dict[str, int] = {}
         for model, condition in self._old(keep, now):
             count = -1
             while count and not stopped():
+                begun = time.monotonic()
                 count = self._forget_some(model, condition, batch)
+                if count == batch:
+                    rest(REST * (time.monotonic() - begun))
                 if count:
                     gone[model.__tablename__] = gone.get(model.__tablename__, 0) + count
         return gone
@@ -57,7 +74,7 @@ class Retention:
             found.append((Event, Event.at < now - keep.events_days * DAY_S))
         if keep.rounds_days:
             first_kept = self._first_round_since(now - keep.rounds_days * DAY_S)
-            found += [(RoundPhase, RoundPhase.round < first_kept), (Dropout, Dropout.round < first_kept)]
+            found += [(model, model.round < first_kept) for model in (RoundPhase, Cohort, Dropout)]
         return found
 
     def _first_round_since(self, time: float) -> int:

@@ -28,7 +28,7 @@ def round_entry(row: RoundRow) -> dict[str, Any]:
 
 
 def round_document(database: Database, number: int) -> dict[str, Any]:
-    """A round in full: its entry, its sessions, who left at which stage and why, and its metrics.
+    """A round in full: its entry, its sessions with who began them, who left at which stage and why, and its metrics.
 
     Raises UnknownRoundError, which says what rounds there are.
     """
@@ -38,6 +38,7 @@ def round_document(database: Database, number: int) -> dict[str, Any]:
         raise UnknownRoundError(
             f"no round {number} is recorded; " + (f"rounds {known[0]} to {known[-1]} are" if known else "none is")
         )
+    cohorts = database.cohorts(number)
     return {
         **round_entry(row),
         "attempts": [
@@ -48,6 +49,7 @@ def round_document(database: Database, number: int) -> dict[str, Any]:
                 "reason": attempt.reason,
                 "cohort": attempt.cohort,
                 "survivors": attempt.survivors,
+                "devices": cohorts.get((attempt.purpose, attempt.attempt), []),
             }
             for attempt in database.attempts(number)
         ],

@@ -31,6 +31,7 @@ def _record_rounds(database: Database, count: int) -> None:
         )
         session: dict[str, Any] = {"round": number, "attempt": 1, "purpose": "update"}
         database.add_attempt(AttemptRow(**session, outcome="finished", cohort=12, survivors=11, started=0.0, finished=4.0))
+        database.set_cohort(number, attempt=1, purpose="update", devices=["device-7", "device-6"])
         database.add_dropouts([DropoutRow(**session, device_id="device-7", stage="query.shares", reason="no answer")])
 
 

@@ -44,6 +44,7 @@ def test_a_round_comes_with_its_sessions_and_dropouts(client: TestClient, record
             "reason": "",
             "cohort": 12,
             "survivors": 11,
+            "devices": ["device-6", "device-7"],
             "needed": 9,
             "record": None,
         }

@@ -84,6 +84,11 @@ def test_a_device_is_revoked_after_its_name_is_repeated_and_not_before(
     assert acts(database) == [("device.revoke", "device-1", "for a test")] and database.audit.broken() is None
     assert "/devices/device-1/revoke" not in browser.get("/devices/device-1").text
     assert "device.revoke" in Page(browser.get("/security").text).text
+    before = browser.get("/api/v1/security").json()["audit_checked"]
+    fill(browser, "/devices", "/devices/invite", confirm="invite")
+    after = browser.get("/api/v1/security").json()["audit_checked"]
+    assert after == {**before, "since": before["since"] + 1}
+    assert f"checked were {after['since']} entries since this console started" in Page(browser.get("/security").text).text
 
 
 def test_an_invitation_lets_a_device_join_and_stands_in_no_record(
@@ -105,6 +110,16 @@ def test_a_release_is_rolled_back_and_promoted_again(
     assert f"{fleet[1][:12]} is rolled back" in Page(said.text).text
     states = {one["release"]: one["state"] for one in Operator(home).releases()}
     assert states == {fleet[0]: "active", fleet[1]: "rolled_back"}
+    history = browser.get(f"/api/v1/releases/{fleet[1]}").json()["history"]
+    assert [(one["step"], one["from"], one["to"], one["actor"]) for one in history] == [
+        ("published", None, "candidate", "fedge"),
+        ("promoted", "candidate", "active", "fedge"),
+        ("rolled_back", "active", "rolled_back", "ada"),
+    ]
+    assert history[-1]["reason"] == "for a test"
+    shown = Page(browser.get(f"/releases/{fleet[1]}").text).text
+    assert "rolled back" in shown and "ada" in shown
+    assert browser.get("/api/v1/releases/unknown").status_code == 404
     again = browser.post(
         "/releases/rollback",
         data={**Page(browser.get("/releases").text).forms[-1], "confirm": "roll back", "reason": "once more"},

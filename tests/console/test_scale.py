@@ -22,7 +22,8 @@ LEDGER = re.compile(r"\bledger\b")
 @pytest.fixture
 def home(tmp_path: Path) -> ServerHome:
     made = ServerHome(tmp_path / "home")
-    fill(made.database_url, SMALL, make_home(made, SMALL, now=NOW, say=lambda text: None), now=NOW, say=lambda text: None)
+    keys = make_home(made, SMALL, now=NOW, say=lambda text: None)
+    fill(made.database_url, SMALL, keys, Operator(made).registry(), now=NOW, say=lambda text: None)
     return made
 
 
@@ -71,5 +72,6 @@ def test_the_command_prints_json_with_a_line_a_page(capsys: pytest.CaptureFixtur
     wanted = ["--sqlite", "--json", "--devices", "50", "--rounds", "4", "--ledger-rows", "40", "--repetitions", "1"]
     console_scale.main(wanted)
     results = json.loads(capsys.readouterr().out)["results"]
-    assert [one["case"]["page"] for one in results].count("/metrics") == 1
+    measured = [one["case"]["forgetting"] for one in results if one["case"]["page"] == "/metrics"]
+    assert measured == [False, True]
     assert {one["case"]["database"] for one in results} == {"sqlite"}

@@ -122,13 +122,15 @@ def test_promtool_accepts_the_configuration_and_the_rules(root):
 @promtool
 @pytest.mark.parametrize("rows", [[], ROUNDS])
 def test_promtool_accepts_the_servers_figures(rows):
-    recorded = Recorded(rounds=rows, releases=[RELEASE], expiries={"server": 5.0}, period_s=60.0, paused=True, fleet=FLEET)
+    recorded = Recorded(
+        rounds=rows, version=RELEASE.version, expiries={"server": 5.0}, period_s=60.0, paused=True, fleet=FLEET
+    )
     done = run("promtool", "check", "metrics", text=exposition(recorded).decode())
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_the_servers_figures_are_those_of_the_recorded_rounds():
-    text = exposition(Recorded(rounds=ROUNDS, releases=[RELEASE], period_s=60.0, paused=True, fleet=FLEET)).decode()
+    text = exposition(Recorded(rounds=ROUNDS, version=RELEASE.version, period_s=60.0, paused=True, fleet=FLEET)).decode()
     for line in (
         'fedge_rounds_total{outcome="failed"} 1.0',
         'fedge_rounds_total{outcome="finished"} 1.0',

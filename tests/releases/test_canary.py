@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from aggregator.rounds.canary import CanaryPolicy, verdict
+from aggregator.rounds.log import store_round
 from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.state import CanaryWatch, FederationState
+from aggregator.store import Database
+from aggregator.store.views import round_document
 from edge_client.releases.manager import ReleaseManager
 from edge_client.releases.shelf import SharedShelf
 from edge_client.releases.watch import ReleaseWatch, WatchRules
@@ -77,6 +80,16 @@ def test_a_release_goes_to_the_canary_first_and_to_all_when_the_sums_are_good(wo
     assert (moves[-1].state, moves[-1].reason) == ("active", report.notes[0])
     assert report.outcome == "finished"  # and the same round trained the next one
     assert world.registry.canary().release_id == world.state.release_id != candidate
+
+
+def test_the_record_of_a_round_says_who_stood_on_each_roster(world, tmp_path):
+    report = world.round()
+    with Database.open(f"sqlite:///{tmp_path}/record.sqlite") as database:
+        store_round(database, world.state, report, finished=1.0)
+        found = round_document(database, report.round_number)["attempts"]
+    assert len(found) == len(report.sessions) > 0
+    for attempt in found:
+        assert len(attempt["devices"]) == attempt["cohort"] and attempt["devices"] == sorted(set(attempt["devices"]))
 
 
 def test_rounds_wait_while_a_canary_is_watched_and_add_its_sums_up(world):

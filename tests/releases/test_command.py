@@ -1,5 +1,6 @@
 """`fedge releases`: the operator's word on releases, over the server's own folder."""
 
+import getpass
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from aggregator.fleet.keys import AggregatorKeys
 from aggregator.releases.offering import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
+from aggregator.store import Database
 from cli.main import app
 from edge_client.releases.tuf_source import TufSource
 from edge_client.settings import DeviceHome
@@ -65,6 +67,10 @@ def device(fleet, server, tmp_path):
     return TufSource(home, server.channel, "device-1")
 
 
+def step(at, name, before, after, reason, *, share=None, actor="fedge"):
+    return {"at": at, "step": name, "from": before, "to": after, "share": share, "reason": reason, "actor": actor}
+
+
 def test_the_list_says_state_channel_and_reason(fleet):
     first, second = fleet.add(1, promote=True), fleet.add(2)
     fleet.registry.put_on_canary(second, share=0.25, at=3.0, reason="round 2; canary")
@@ -78,6 +84,10 @@ def test_the_list_says_state_channel_and_reason(fleet):
             "certificate": None,
             "since": 1.0,
             "reason": "round 1",
+            "history": [
+                step(1.0, "published", None, "candidate", "published"),
+                step(1.0, "promoted", "candidate", "active", "round 1"),
+            ],
         },
         {
             "release": second,
@@ -88,6 +98,10 @@ def test_the_list_says_state_channel_and_reason(fleet):
             "certificate": None,
             "since": 3.0,
             "reason": "round 2; canary",
+            "history": [
+                step(2.0, "published", None, "candidate", "published"),
+                step(3.0, "canary", "candidate", "candidate", "round 2; canary", share=0.25),
+            ],
         },
     ]
     shown = fleet.run("list")
@@ -113,6 +127,14 @@ def test_promoting_reaches_devices_at_their_next_look(fleet, device):
     fleet.run("promote", second[:8], "--reason", "it looks good")
     assert device.latest().release_id == second
     assert fleet.list()[1]["reason"] == "it looks good"
+    with Database.open(fleet.home.database_url) as database:
+        me, steps = getpass.getuser(), database.rollouts.of(second)
+        assert [(one.step, one.actor, one.reason) for one in steps] == [
+            ("published", "fedge", "published"),
+            ("promoted", me, "it looks good"),
+        ]
+        (act,) = database.audit.latest(5)
+        assert (act.action, act.target, act.actor, act.reason) == ("release.promote", second, me, "it looks good")
 
 
 def test_a_rollback_reaches_devices_with_the_word_that_lets_them_go_back(fleet, device):

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from aggregator.store import Controls, Database, DropoutRow, Keep, RoundRow, StoreError
+from aggregator.store import Controls, Database, DropoutRow, Keep, RolloutRow, RoundRow, StoreError
 from aggregator.store.retention import DAY_S
 from fedge.costs import Kind, LedgerEntry, Payer
 
@@ -58,12 +59,68 @@ def test_the_database_refuses_to_change_or_delete_an_act(database, statement):
 def test_who_gets_around_that_is_found_out(database, statement, found):
     for number in range(1, 5):
         act(database, number)
+    seen = database.audit.verified()
+    tamper(database, statement)
+    assert database.audit.broken() == found
+    act(database, 5)  # the new end follows from the old one, so only the whole chain tells
+    assert database.audit.verified(seen).broken_at is None and database.audit.broken() == found
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET hash = 'x' WHERE number = 2", "DELETE FROM audit WHERE number = 2"])
+def test_a_look_at_new_rows_notices_a_change_of_the_last_one_that_it_saw(database, statement):
+    for number in (1, 2):
+        act(database, number)
+    seen = database.audit.verified()
+    tamper(database, statement)
+    act(database, 3)
+    found = database.audit.verified(seen)
+    assert found.broken_at == 2 and database.audit.verified(found) == found  # it is not forgotten by the next look
+
+
+def test_a_look_at_new_rows_reads_those_alone(database):
+    for number in range(1, 4):
+        act(database, number)
+    seen = database.audit.verified()
+    assert (seen.number, seen.hash) == (3, database.audit.latest(1)[0].hash)
+    act(database, 4)
+    tamper(database, "UPDATE audit SET actor = 'eve' WHERE number = 4")
+    assert database.audit.verified(seen).broken_at == 4
+    assert database.audit.verified(seen).number == 3
+
+
+RUNS = count()  # a run of its own for each example: the database is the same
+FIELDS = ("actor", "role", "action", "target", "reason", "detail")
+WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=8)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=6), data=st.data())
+def test_any_change_of_any_act_breaks_the_chain_there(url, acts, data):
+    with Database.open(url, run=f"run {next(RUNS)}") as database:
+        for at, (actor, target, reason) in enumerate(acts):
+            act(database, at, actor=actor, target=target, reason=reason, detail={"said": reason})
+        assert database.audit.verified().number == len(acts) and database.audit.broken() is None
+        number = data.draw(st.integers(1, len(acts)))
+        name, value = data.draw(st.sampled_from(FIELDS)), data.draw(WORDS)
+        before = getattr(database.audit.latest(1, before=number + 1)[0], name)
+        changed = value if name == "detail" or value != before else value + "!"
+        tamper(
+            database,
+            f"UPDATE audit SET {name} = :value WHERE number = :number AND run_id = :run",
+            value=changed,
+            number=number,
+            run=database._run_id,
+        )
+        assert database.audit.broken() == number
+
+
+def tamper(database, statement, **values):
+    """As someone with the whole database in hand, who takes the triggers away first."""
     postgres = database._engine.dialect.name == "postgresql"
     with database._engine.begin() as connection:
         for trigger in ["audit_change"] if postgres else ["audit_UPDATE", "audit_DELETE"]:
-            connection.execute(text(f"DROP TRIGGER {trigger}{' ON audit' if postgres else ''}"))
-        connection.execute(text(statement))
-    assert database.audit.broken() == found
+            connection.execute(text(f"DROP TRIGGER IF EXISTS {trigger}{' ON audit' if postgres else ''}"))
+        connection.execute(text(statement), values)
 
 
 ACT = """
@@ -184,12 +241,13 @@ def test_a_round_keeps_its_line_when_its_phases_and_dropouts_go(url, database, b
             record(one, {1: 0.0, 2: DAY_S, 3: 2 * DAY_S})
         keep = Keep(ledger_days=0, events_days=0, rounds_days=1)
         gone = database.retention.forget(keep, now=2.5 * DAY_S, batch=batch)
-        assert gone == {"round_phases": 4, "dropouts": 4}
+        assert gone == {"round_phases": 4, "cohorts": 4, "dropouts": 4}
         assert [row.round for row in database.rounds()] == [1, 2, 3]
         for number, left in ((1, 0), (2, 0), (3, 2)):
             assert len(database.happenings.phases(number)) == len(database.dropouts(number)) == left
+            assert len(database.cohorts(number).get(("update", 1), [])) == left
             assert len(other.dropouts(number)) == 2
-        assert database.retention.forget(keep, now=9 * DAY_S) == {"round_phases": 2, "dropouts": 2}
+        assert database.retention.forget(keep, now=9 * DAY_S) == {"round_phases": 2, "cohorts": 2, "dropouts": 2}
 
 
 @pytest.mark.parametrize(("days", "stopped"), [(0, False), (1, True)])
@@ -202,12 +260,13 @@ def test_what_is_kept_for_good_stays_and_a_stop_is_heard(database, days, stopped
 
 
 def record(database, started):
-    """Rounds by number with their times, each with two phases and two dropouts."""
+    """Rounds by number with their times, each with two phases, a cohort of two and two dropouts."""
     place = {"attempt": 1, "purpose": "update"}
     for number, at in started.items():
         database.save_round(RoundRow(round=number, state="finished", started=at))
         for phase in ("keys", "unmask"):
             database.happenings.begin_phase(round_number=number, phase=phase, at=at, expected=1, needed=1, **place)
+        database.set_cohort(number, attempt=1, purpose="update", devices=["b", "a"])
         left = {"stage": "keys", "reason": "no answer"}
         database.add_dropouts([DropoutRow(round=number, device_id=name, **left, **place) for name in ("a", "b")])
 
@@ -216,3 +275,44 @@ def test_a_ledger_that_fails_leaves_its_sums_alone(database):
     with pytest.raises(StoreError):
         database.add_ledger(1, [row(Kind.PROBES, 0.5), replace(row(Kind.PROBES, 0.5), unit=object())])
     assert database.spent_usd() == {}
+
+
+# Rollouts and cohorts.
+
+
+def rollout(number, **changes):
+    given = {
+        "release_id": "ab",
+        "at": number / 8,
+        "step": "canary",
+        "origin": "candidate",
+        "state": "candidate",
+        "share": 0.1,
+        "reason": "canary",
+        "actor": "fedge",
+    }
+    return RolloutRow(number=number, **{**given, **changes})
+
+
+def test_a_step_of_a_rollout_is_there_once_however_often_it_is_added(url, database):
+    rows = [rollout(number, release_id="cd" if number == 2 else "ab") for number in range(1, 5)]
+    database.rollouts.add(rows[:3])
+    database.rollouts.add(rows)
+    database.rollouts.add([])
+    assert database.rollouts.newest() == rows[3]
+    assert database.rollouts.of("ab") == [rows[0], rows[2], rows[3]] and database.rollouts.of("cd") == [rows[1]]
+    with Database.open(url, run="another") as other:
+        assert other.rollouts.newest() is None
+        other.rollouts.add(rows[:1])
+        assert other.rollouts.of("ab") == rows[:1]
+
+
+def test_a_cohort_is_who_was_noted_last(database):
+    for devices in (["a", "b"], ["c", "a"], []):
+        database.set_cohort(1, attempt=2, purpose="counts", devices=devices)
+        database.set_cohort(1, attempt=1, purpose="update", devices=["d"])
+        assert database.cohorts(1) == {
+            ("update", 1): ["d"],
+            **({("counts", 2): sorted(devices)} if devices else {}),
+        }
+    assert database.cohorts(2) == {}

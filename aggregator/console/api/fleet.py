@@ -55,7 +55,16 @@ def one_device(console: TheConsole, device: str) -> Response:
     return JSONResponse(found)
 
 
-@router.get("/releases")
-def releases(console: TheConsole) -> list[dict[str, Any]]:
+@router.get("/releases", response_model=list[dict[str, Any]])
+def releases(console: TheConsole) -> Response:
     """Every release, newest first: metrics, certificate, channel, and why it stands there."""
-    return fleet.releases(console)
+    return JSONResponse(fleet.releases(console))  # as above: of a thousand, the walk takes longer than all the rest
+
+
+@router.get("/releases/{release}")
+def one_release(console: TheConsole, release: str) -> dict[str, Any]:
+    """One release with its ``history``: each step of its rollout, oldest first: from where to where, by whom and why."""
+    found = fleet.release(console, release)
+    if found is None:
+        raise HTTPException(404, f"no release {release[:64]} is recorded")
+    return found

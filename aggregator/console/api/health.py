@@ -26,10 +26,12 @@ def figures(console: TheConsole) -> Response:
     """For Prometheus."""
     database, operator = console.database, console.operator
     controls, period_s = database.controls.get(), console.about.get("period_s")
+    rounds = database.rounds()
+    release = rounds[-1].release if rounds else None
     recorded = metrics.Recorded(
-        rounds=database.rounds(),
+        rounds=rounds,
         spent=database.spent_usd(),
-        releases=database.releases(),
+        version=None if release is None else database.published.version(release),
         expiries=threshold_expiry(database) if operator is None else expiries(operator.home, database),
         period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
         paused=controls.state != "running",

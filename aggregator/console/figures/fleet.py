@@ -1,13 +1,12 @@
 """Devices and releases as the pages show them. A recorded run has releases and no devices to speak of."""
 
-import json
 from collections import Counter
 from typing import Any, TypedDict
 
 from aggregator.console.shell.context import Console
 from aggregator.fleet.census import EVERYONE, Wanted
-from aggregator.operator import Operator
-from aggregator.store import CertificateRow, ReleaseRow
+from aggregator.operator import Operator, step_entry
+from aggregator.store.published import ReleaseLine
 from fedge.errors import FedgeError
 
 
@@ -80,22 +79,24 @@ def _versions(operator: Operator) -> dict[str, str]:
         return {}
 
 
-def releases(console: Console) -> list[dict[str, Any]]:
-    """Every release, newest first: what the rounds recorded of it, and where it stands with the fleet."""
-    rows = {row.release_id: row for row in console.database.releases()}
-    certificates = {row.release_id: row for row in console.database.certificates()}
-    standing = {} if console.operator is None else {one["release"]: one for one in console.operator.releases()}
-    found = [
-        _release(release_id, rows.get(release_id), certificates.get(release_id), standing.get(release_id))
-        for release_id in {**rows, **standing}
-    ]
+def releases(console: Console, *, only: str | None = None) -> list[dict[str, Any]]:
+    """Every release, newest first, or the one of that id: what the rounds recorded of it, where it stands with the fleet."""
+    rows = {row.release_id: row for row in console.database.published.lines(release_id=only)}
+    operator = console.operator
+    standing = {} if operator is None else {one["release"]: one for one in operator.releases(only=only)}
+    found = [_release(release_id, rows.get(release_id), standing.get(release_id)) for release_id in {**rows, **standing}]
     return sorted(found, key=lambda one: one["version"], reverse=True)
 
 
-def _release(
-    release_id: str, row: ReleaseRow | None, certificate: CertificateRow | None, standing: dict[str, Any] | None
-) -> dict[str, Any]:
-    manifest = {} if row is None else json.loads(row.manifest)
+def release(console: Console, release_id: str) -> dict[str, Any] | None:
+    """One release, and how it reached the fleet, oldest step first; None for a stranger."""
+    found = next(iter(releases(console, only=release_id)), None)
+    if found is None:
+        return None
+    return {**found, "history": [step_entry(step) for step in console.database.rollouts.of(release_id)]}
+
+
+def _release(release_id: str, row: ReleaseLine | None, standing: dict[str, Any] | None) -> dict[str, Any]:
     there = standing or {}
     return {
         "release": release_id,
@@ -103,9 +104,9 @@ def _release(
         "round": None if row is None else row.round,
         "parent": None if row is None else row.parent,
         "published": None if row is None else row.published,
-        "metrics": manifest.get("metrics", {}),
-        "certificate": None if certificate is None else certificate.state,
-        "certificate_issued": None if certificate is None else certificate.issued,
+        "metrics": {} if row is None else dict(row.metrics),
+        "certificate": None if row is None else row.certificate,
+        "certificate_issued": None if row is None else row.certificate_issued,
         "state": there.get("state"),
         "channel": there.get("channel"),
         "share": there.get("share"),

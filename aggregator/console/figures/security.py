@@ -22,7 +22,7 @@ def security(console: Console) -> dict[str, Any]:
         refusals.update(refused)
         if refused:
             by_round.append({"round": row.round, "refusals": refused})
-    operator = console.operator
+    operator, check = console.operator, console.audit.look()
     revoked = [] if operator is None else operator.devices(Wanted(revoked=True))
     return {
         "rounds": len(rounds),
@@ -31,7 +31,8 @@ def security(console: Console) -> dict[str, Any]:
         "revoked": revoked,
         "events": [asdict(row) for row in console.database.happenings.latest_events(50, kinds=KINDS)],
         "audit": [asdict(row) for row in console.database.audit.latest(50)],
-        "audit_broken_at": console.database.audit.broken(),
+        "audit_broken_at": check.broken_at,
+        "audit_checked": {"whole": check.whole, "whole_at": check.whole_at, "since": check.since},
         "records": records(console, [row.round for row in rounds]),
     }
 

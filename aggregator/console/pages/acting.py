@@ -47,7 +47,7 @@ def promote(request: Request, console: TheConsole, operator: TheOperator, form: 
     """Make a release what all devices run."""
     reason = confirmed(form, target=release[:12])
     with audited(console, operator, "release.promote", target=release, reason=reason):
-        said = _live(console).promote(release, reason=reason)
+        said = _live(console).promote(release, reason=reason, by=operator.name)
     return _done(request, said, back="/releases")
 
 
@@ -56,7 +56,7 @@ def roll_back(request: Request, console: TheConsole, operator: TheOperator, form
     """Take back the release on the canary, or else the active one."""
     reason = confirmed(form, target="roll back")
     with audited(console, operator, "release.rollback", target="", reason=reason):
-        said = _live(console).roll_back(reason=reason)
+        said = _live(console).roll_back(reason=reason, by=operator.name)
     return _done(request, said, back="/releases")
 
 

@@ -20,7 +20,7 @@ def releases_page(request: Request, console: TheConsole) -> Response:
 @router.get("/releases/{release}")
 def one_release(request: Request, console: TheConsole, release: str) -> Response:
     """One release."""
-    found = next((one for one in fleet.releases(console) if one["release"] == release), None)
+    found = fleet.release(console, release)
     if found is None:
         raise HTTPException(404, f"no release {release[:64]} is recorded")
     return page(request, "release.html", one=found)

@@ -16,10 +16,8 @@ from starlette.exceptions import HTTPException
 from aggregator.console.auth.viewer import Viewer
 from aggregator.console.shell.context import Console
 from aggregator.console.shell.forms import Form
-from fedge.errors import FedgeError
 
 MAX_REASON = 500
-MAX_ERROR = 500
 
 
 def confirmed(form: Form, *, target: str) -> str:
@@ -44,16 +42,14 @@ def audited(
     reason: str,
     detail: Mapping[str, Any] | None = None,
 ) -> Iterator[None]:
-    """Writes down who does what to whom and why, before it is done; what cannot be written down does not happen.
-
-    An act that fails has a second row, ``ACTION.failed``, with the first one's number and what went wrong. ``detail``: JSON.
-    """
-    who = {"actor": operator.name, "role": operator.role.value, "target": target, "reason": reason}
-    row = console.database.audit.append(at=console.clock(), action=action, detail=detail, **who)
-    try:
+    """Writes down who does what to whom and why, before it is done: see `aggregator.store.audit`. ``detail``: JSON."""
+    with console.database.audit.recorded(
+        console.clock,
+        actor=operator.name,
+        role=operator.role.value,
+        action=action,
+        target=target,
+        reason=reason,
+        detail=detail,
+    ):
         yield
-    except BaseException as error:
-        said = str(error) if isinstance(error, FedgeError | HTTPException) else type(error).__name__
-        failure = {"of": row.number, "error": " ".join(said.split())[:MAX_ERROR]}
-        console.database.audit.append(at=console.clock(), action=f"{action}.failed", detail=failure, **who)
-        raise

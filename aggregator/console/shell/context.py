@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import Depends, Request
 
+from aggregator.console.audit_watch import AuditWatch
 from aggregator.operator import Operator
 from aggregator.store import Database
 from fedge.costs import PriceBook
@@ -39,6 +40,7 @@ class Console:
     accounts: "Accounts"
     limiter: "LoginLimiter"
     oidc: "OidcLogin | None"
+    audit: AuditWatch
     operator: Operator | None = None
     book: PriceBook = field(default_factory=PriceBook.load_default)
     readers: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(MAX_READERS))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.acting import acting
 from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def token(
     minutes: Annotated[float, typer.Option(min=0.1, max=24 * 60, help="How long the token is good for.")] = 15.0,
     json_output: JsonOption = False,
 ) -> None:
-    """Print a join string for one new device. It is a secret: whoever uses it first becomes a member."""
-    made = _operator(home).invite(address=address, minutes=minutes)
+    """Print a join string for one new device. A secret: whoever uses it first becomes a member. Goes into the audit."""
+    with acting(home) as user, user.recorded("device.invite", "", "", {"minutes": minutes}):
+        made = user.operator.invite(address=address, minutes=minutes)
     if json_output:
         print(json.dumps({"join": made.to_text(), "fingerprint": made.fingerprint, "minutes": minutes}))
     else:
@@ -86,8 +88,9 @@ def revoke(
     home: ServerHomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Shut a device out for good: from its next call, and from the next roster on."""
-    done = _operator(home).revoke(device, reason=reason)
+    """Shut a device out for good: from its next call, and from the next roster on. Goes into the audit."""
+    with acting(home) as user, user.recorded("device.revoke", device, reason):
+        done = user.operator.revoke(device, reason=reason)
     if json_output:
         print(json.dumps(done))
     else:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cli.acting import acting
 from cli.homes import ServerHomeOption, server_home
 
 app = typer.Typer(no_args_is_help=True, help="The keys that devices trust: shown, changed, backed up.")
@@ -85,15 +86,16 @@ def rotate(key: Annotated[Key, typer.Argument()], home: ServerHomeOption = None)
     from aggregator.fleet.published import publish
     from aggregator.fleet.rotation import announce, rotate_round_key
 
-    server, now = server_home(home), time.time()
-    authority = Authority(server.authority)
-    if key is Key.ROUND:
-        root = rotate_round_key(authority, server)
-        then = "start the rounds' process again"
-    else:
-        root = announce(authority, "authority" if key is Key.AUTHORITY else "tls", now=now)
-        then = f"when `fedge keys list` shows that the devices hold it, run `fedge keys switch {key}`"
-    publish(authority, server, server.settings().names, now=now)
+    with acting(home) as user, user.recorded("keys.rotate", key.value, ""):
+        server, now = user.operator.home, time.time()
+        authority = Authority(server.authority)
+        if key is Key.ROUND:
+            root = rotate_round_key(authority, server)
+            then = "start the rounds' process again"
+        else:
+            root = announce(authority, "authority" if key is Key.AUTHORITY else "tls", now=now)
+            then = f"when `fedge keys list` shows that the devices hold it, run `fedge keys switch {key}`"
+        publish(authority, server, server.settings().names, now=now)
     print(f"trust root {root.number} counts now: {then}")
 
 
@@ -108,13 +110,15 @@ def switch(
     """Let the announced authority issue certificates; the old one is accepted for two more days."""
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.published import publish
+    from aggregator.fleet.rotation import Which
     from aggregator.fleet.rotation import switch as switch_to_announced
 
-    server, now = server_home(home), time.time()
-    authority = Authority(server.authority)
-    which = "authority" if key is AuthorityKey.AUTHORITY else "tls"
-    root = switch_to_announced(authority, "authority" if which == "authority" else "tls", now=now, force=force)
-    publish(authority, server, server.settings().names, now=now)
+    which: Which = "authority" if key is AuthorityKey.AUTHORITY else "tls"
+    with acting(home) as user, user.recorded("keys.switch", which, "", {"force": force}):
+        server, now = user.operator.home, time.time()
+        authority = Authority(server.authority)
+        root = switch_to_announced(authority, which, now=now, force=force)
+        publish(authority, server, server.settings().names, now=now)
     print(f"trust root {root.number} counts now: certificates are issued by the new {which} key")
 
 

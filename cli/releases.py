@@ -4,24 +4,21 @@ A decision is taken in the registry and signed for the devices at once; a runnin
 goes by it from its next round on.
 """
 
-import getpass
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.homes import ServerHomeOption, open_server, server_home
+from cli.acting import acting
+from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
     from aggregator.operator import Operator
 
 app = typer.Typer(no_args_is_help=True, help="What the fleet runs: list, promote, roll back.")
 
-Record = Callable[[str, str, str], AbstractContextManager[None]]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded with the release.")]
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's id, or the beginning of one.")]
@@ -73,17 +70,17 @@ def promote(
     release: ReleaseArgument, home: ServerHomeOption = None, reason: ReasonOption = "promoted by an operator"
 ) -> None:
     """Make a candidate, on the canary or not, what all devices run. Goes into the audit."""
-    with _acting(home) as (operator, name, record):
-        target = operator.find_release(release)
-        with record("release.promote", target, reason):
-            print(operator.promote(target, reason=reason, by=name))
+    with acting(home) as user:
+        target = user.operator.find_release(release)
+        with user.recorded("release.promote", target, reason):
+            print(user.operator.promote(target, reason=reason, by=user.name))
 
 
 @app.command()
 def rollback(home: ServerHomeOption = None, reason: ReasonOption = "rolled back by an operator") -> None:
     """Take back the release on the canary; without one, the active release, for the one before it. Goes into the audit."""
-    with _acting(home) as (operator, name, record), record("release.rollback", "", reason):
-        print(operator.roll_back(reason=reason, by=name))
+    with acting(home) as user, user.recorded("release.rollback", "", reason):
+        print(user.operator.roll_back(reason=reason, by=user.name))
 
 
 @app.command("rotate-root")
@@ -102,17 +99,14 @@ def rotate_root(
     """Sign a new TUF root: renews its expiry, replaces keys. Devices follow it by themselves."""
     from aggregator.releases.tuf_keys import ONLINE
 
-    version = (
-        _operator(home)
-        .tuf()
-        .rotate(
+    with acting(home) as user, user.recorded("releases.rotate-root", "", "", {"online": online}):
+        version = user.operator.tuf().rotate(
             root_keys=root_keys,
             new_root_keys=new_root_keys,
             count=count,
             threshold=threshold,
             online=ONLINE if online else (),
         )
-    )
     print(f"root {version} is signed and offered")
     if new_root_keys is not None:
         print(f"take {new_root_keys} off this machine, and keep a copy; the keys before it have no say any more")
@@ -121,7 +115,8 @@ def rotate_root(
 @app.command()
 def restored(home: ServerHomeOption = None) -> None:
     """After the server's folder was restored from a backup: sign versions above all that devices may have seen."""
-    _operator(home).restored()
+    with acting(home) as user, user.recorded("releases.restored", "", ""):
+        user.operator.restored()
     print("signed anew, with versions moved ahead: devices go on at their next look")
 
 
@@ -129,18 +124,3 @@ def _operator(home: Path | None) -> "Operator":
     from aggregator.operator import Operator
 
     return Operator(server_home(home))
-
-
-@contextmanager
-def _acting(home: Path | None) -> "Iterator[tuple[Operator, str, Record]]":
-    """The operator's reach, the local user's name, and how an act of that user is written down."""
-    from aggregator.operator import MAX_REASON, Operator
-
-    with open_server(home) as (server, database):
-        name = getpass.getuser()
-
-        def record(action: str, target: str, reason: str) -> AbstractContextManager[None]:
-            who = {"actor": name, "role": "operator", "action": action, "target": target, "reason": reason[:MAX_REASON]}
-            return database.audit.recorded(time.time, detail=None, **who)
-
-        yield Operator(server, database=database), name, record

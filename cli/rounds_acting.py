@@ -1,13 +1,13 @@
 """`fedge rounds start|pause|resume|stop|set`: act on a server's rounds; each act is confirmed and goes into the audit."""
 
-import getpass
 import json
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.homes import ServerHomeOption, open_server
+from cli.acting import ROLE, acting
+from cli.homes import ServerHomeOption
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,14 +75,14 @@ def _act(
 ) -> None:
     from aggregator.rounds.acting import Actor, act
 
-    with open_server(home) as (server, database):
-        settings = server.settings()
+    with acting(home) as user:
+        settings = user.operator.home.settings()
         if not yes and not typer.confirm(question, err=True):
             raise typer.Exit(1)
         stands = act(
-            database,
+            user.database,
             action,
-            by=Actor(name=getpass.getuser(), role="operator"),
+            by=Actor(name=user.name, role=ROLE),
             at=time.time(),
             n_min=settings.rounds.n_min,
             cohort=cohort,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from fastapi import APIRouter, Depends, FastAPI
 
 from aggregator.console.access import AddressedHere
+from aggregator.console.api import acting as acting_api
 from aggregator.console.api import costs as costs_api
 from aggregator.console.api import events as events_api
 from aggregator.console.api import fleet as fleet_api
@@ -43,6 +44,7 @@ PROTECTED: tuple[APIRouter, ...] = (
     fleet_api.router,
     costs_api.router,
     events_api.router,
+    acting_api.router,
     overview.router,
     rounds.router,
     devices.router,

@@ -1,4 +1,4 @@
-"""Acting on the rounds: what an operator asks for becomes the wish in the store and a row in the audit, in that order.
+"""Acting on the rounds: what an operator asks for becomes a row in the audit and then the wish in the store.
 
 The commands and the console act through this one place. Nothing here asks who is allowed: that is the caller's.
 """
@@ -61,9 +61,7 @@ def act(
             period_s=stands.period_s if period_s is None else period_s,
         )
 
-    now = database.controls.change(change)
     wanted = {name: value for name, value in (("cohort", cohort), ("period_s", period_s)) if value is not None}
-    database.audit.append(
-        at=at, actor=by.name, role=by.role, action=f"rounds.{action}", target="rounds", reason=reason, detail=wanted
-    )
-    return now
+    who = {"actor": by.name, "role": by.role, "action": f"rounds.{action}", "target": "rounds", "reason": reason}
+    with database.audit.recorded(lambda: at, detail=wanted, **who):
+        return database.controls.change(change)

@@ -26,10 +26,10 @@ from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.replacing import replace_base
-from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
-from aggregator.rounds.state import FederationState
+from aggregator.rounds.state import FederationState, initial_state
 from aggregator.store import Database
 from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.answering.energy import EnergyMeter
@@ -197,7 +197,16 @@ def _simulation(
                 clock=clock,
                 entropy=os.urandom,
             )
-            return RoundRunner(link, sessions, maker, registry, settings, keys.release, derive(seed, "rounds"), clock)
+            return RoundRunner(
+                link=link,
+                sessions=sessions,
+                registry=registry,
+                settings=settings,
+                seed=derive(seed, "rounds"),
+                clock=clock,
+                maker=maker,
+                release_key=keys.release,
+            )
 
         grid = InProcessGrid(fleet.nodes(), absent=Dropouts(config.dropout, derive(seed, "availability")).absent)
         build_server_app(runner, state, days)(grid, node_context(SERVER_NODE))

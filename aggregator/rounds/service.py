@@ -25,11 +25,11 @@ from aggregator.rounds.log import store_round
 from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.report import RoundReport
-from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import ServerRoles, SessionDriver
-from aggregator.rounds.state import FederationState
+from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.rounds.steering import Steering
 from aggregator.rounds.superlink.client import SuperLink
@@ -147,16 +147,16 @@ def _run(
                 progress=progress,
             )
             return RoundRunner(
-                link,
-                sessions,
-                parts.maker,
-                parts.registry,
-                steering.settings,
-                parts.release_key,
-                parts.seed,
-                parts.clock,
-                folder,
-                progress,
+                link=link,
+                sessions=sessions,
+                registry=parts.registry,
+                settings=steering.settings,
+                seed=parts.seed,
+                clock=parts.clock,
+                attempts=folder,
+                progress=progress,
+                maker=parts.maker,
+                release_key=parts.release_key,
             )
 
         build_server_app(runner, state, pacer)(grid, context)

@@ -9,10 +9,12 @@ from types import NoneType
 
 import numpy as np
 
-from aggregator.rounds.server_optimizer import OptimizerState
+from aggregator.rounds.server_optimizer import OptimizerState, init
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
+from fedge.release import Release
 from fedge.release.weights import Weights, flatten, read_safetensors, write_safetensors
+from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 
 
@@ -109,3 +111,23 @@ def _check(state: FederationState) -> None:
         raise ValueError(f"running is {state.running}")
     if len(state.optimizer.first) != len(flatten(state.head)):
         raise ValueError(f"{len(state.optimizer.first)} moments stand beside {len(flatten(state.head))} weights")
+
+
+def initial_state(first: Release) -> FederationState:
+    """The state before the first round, around a first release that is already published and active."""
+    manifest = first.manifest
+    head = first.weights()
+    return FederationState(
+        round_number=0,
+        head=head,
+        optimizer=init(len(flatten(head))),
+        temperature=manifest.temperature,
+        release_id=first.release_id,
+        version=manifest.version,
+        running=RunningBound(),
+        publication=0,
+        threshold=None,
+        probe_rate=probe_rate(0, False),
+        certificate_state="none",
+        certificate_bound=None,
+    )

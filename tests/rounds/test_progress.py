@@ -16,7 +16,7 @@ from aggregator.rounds.progress import REPORT_EVERY_S, StoredProgress
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.steering import Steering
-from aggregator.store import Database
+from aggregator.store import Database, StoreError
 from fedge.errors import InputError
 
 PLACE = Place(3, 1, "update")
@@ -133,7 +133,18 @@ def test_stopped_rounds_are_started_and_not_resumed(database: Database) -> None:
     act(database, "stop", by=ANNA, at=1.0, n_min=11)
     with pytest.raises(InputError, match="fedge rounds start"):
         act(database, "resume", by=ANNA, at=2.0, n_min=11)
-    assert database.controls.get().state == "stopped" and len(database.audit.latest(9)) == 1
+    assert database.controls.get().state == "stopped"
+    assert [row.action for row in database.audit.latest(9)] == ["rounds.resume.failed", "rounds.resume", "rounds.stop"]
+
+
+def test_what_cannot_be_written_down_does_not_happen(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(database.audit, "append", refuse)
+    with pytest.raises(StoreError, match="the disk is full"):
+        act(database, "pause", by=ANNA, at=1.0, n_min=11)
+    assert database.controls.get().state == "running"
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from aggregator.rounds.log import store_round
 from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
 from aggregator.rounds.report import RoundReport
-from aggregator.rounds.round import RoundRunner, initial_state
+from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
-from aggregator.rounds.state import FederationState
+from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.store import Database
 from fedge import secagg
@@ -286,8 +286,17 @@ class World:
             noise_multiplier=noise_multiplier,
             usage_every=usage_every,
         )
-        runner = RoundRunner(self.link, self.driver, self.maker, self.registry, settings, RELEASE_KEY, b"r" * 32, self.clock)
-        runner = replace(runner, progress=self.progress)
+        runner = RoundRunner(
+            link=self.link,
+            sessions=self.driver,
+            registry=self.registry,
+            settings=settings,
+            seed=b"r" * 32,
+            clock=self.clock,
+            progress=self.progress,
+            maker=self.maker,
+            release_key=RELEASE_KEY,
+        )
         if attempts is not None:
             runner = replace(runner, attempts=attempts)
         self.state, report = runner.run(self.state)

@@ -155,7 +155,10 @@ class Record(Base):
     attempt: Mapped[int]
     session: Mapped[str] = mapped_column(String(64))
     record: Mapped[bytes]
-    __table_args__ = (Index("records_by_session", "run_id", "session", unique=True),)
+    __table_args__ = (
+        Index("records_by_session", "run_id", "session", unique=True),
+        Index("records_of_a_round", "run_id", "round"),
+    )
 
 
 class Ledger(Base):

@@ -2,7 +2,10 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
@@ -17,6 +20,19 @@ from benchmarks.console_fleet import Size, device_id, fill, make_home, release_i
 SMALL = Size(devices=50, rounds=20, ledger_rows=2_003, events=20, acts=5)
 NOW = 1_800_000_000.0
 LEDGER = re.compile(r"\bledger\b")
+GROWING = (
+    "ledger",
+    "events",
+    "round_phases",
+    "cohorts",
+    "dropouts",
+    "attempts",
+    "records",
+    "certificates",
+    "rollouts",
+    "audit",
+)
+"""Tables with more than a row a round; a page's statement finds its rows of them by a key or an index."""
 
 
 @pytest.fixture
@@ -25,6 +41,37 @@ def home(tmp_path: Path) -> ServerHome:
     keys = make_home(made, SMALL, now=NOW, say=lambda text: None)
     fill(made.database_url, SMALL, keys, Operator(made).registry(), now=NOW, say=lambda text: None)
     return made
+
+
+def scanned(database: sqlite3.Connection, statement: str, given: Any) -> list[str]:
+    """Where SQLite would read a growing table from end to end for a statement: all of it, or all of the one run's rows."""
+    plan = [str(row[3]) for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", given)]
+    whole = r"SCAN {0}\b" if "LIMIT" in statement else r"SCAN {0}\b|SEARCH {0} .*\(run_id=\?\)$"
+    return [line for line in plan for table in GROWING if re.match(whole.format(table), line)]
+
+
+def test_no_page_reads_a_table_that_grows_from_end_to_end(home: ServerHome) -> None:
+    statements: dict[str, Any] = {}
+
+    def listen(_connection: object, _cursor: object, statement: str, given: Any, *_rest: object) -> None:
+        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+            statements[statement] = given
+
+    with Database.open(home.database_url) as database:
+        app = create_app(database, federation=console_scale.ABOUT, operator=Operator(home), clock=lambda: NOW)
+        event.listen(Engine, "before_cursor_execute", listen)
+        try:
+            with console_scale.serving(app) as port:
+                console_scale.measure(port, console_scale.pages(SMALL), 1)
+        finally:
+            event.remove(Engine, "before_cursor_execute", listen)
+    with closing(sqlite3.connect(home.database_url.removeprefix("sqlite:///"))) as plain:
+        found = {one: scanned(plain, one, given) for one, given in statements.items()}
+        assert len(found) > 20
+        whole = [lines for lines in found.values() if lines]
+        # The list of all releases asks for the newest certificate of each, in an index that has nothing but what it asks for.
+        assert whole == [["SEARCH certificates USING COVERING INDEX certificates_of_a_release (run_id=?)"]]
+        assert scanned(plain, "SELECT count(*) FROM events WHERE text = ?", ("x",)), "as a page that scans would show"
 
 
 def test_every_page_is_measured_and_reads_sums_in_place_of_the_ledger(home: ServerHome) -> None:

@@ -62,11 +62,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("cohorts_of_a_round", "cohorts", ["run_id", "round"], unique=False)
+    op.create_index("records_of_a_round", "records", ["run_id", "round"], unique=False)
 
 
 def downgrade() -> None:
     """Drops them."""
     op.drop_column("releases", "metrics")
+    op.drop_index("records_of_a_round", table_name="records")
     op.drop_index("cohorts_of_a_round", table_name="cohorts")
     op.drop_table("cohorts")
     op.drop_index("rollouts_of_a_release", table_name="rollouts")

@@ -69,7 +69,7 @@ def test_no_page_reads_a_table_that_grows_from_end_to_end(home: ServerHome) -> N
         found = {one: scanned(plain, one, given) for one, given in statements.items()}
         assert len(found) > 20
         whole = [lines for lines in found.values() if lines]
-        # The list of all releases asks for the newest certificate of each, in an index that has nothing but what it asks for.
+        # The list of all releases asks for the newest certificate of each, in an index that holds what it asks for.
         assert whole == [["SEARCH certificates USING COVERING INDEX certificates_of_a_release (run_id=?)"]]
         assert scanned(plain, "SELECT count(*) FROM events WHERE text = ?", ("x",)), "as a page that scans would show"
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.acting import acting
 from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def token(
     minutes: Annotated[float, typer.Option(min=0.1, max=24 * 60, help="How long the token is good for.")] = 15.0,
     json_output: JsonOption = False,
 ) -> None:
-    """Print a join string for one new device. It is a secret: whoever uses it first becomes a member."""
-    made = _operator(home).invite(address=address, minutes=minutes)
+    """Print a join string for one new device. A secret: whoever uses it first becomes a member. Goes into the audit."""
+    with acting(home) as (operator, _, record), record("device.invite", "", ""):
+        made = operator.invite(address=address, minutes=minutes)
     if json_output:
         print(json.dumps({"join": made.to_text(), "fingerprint": made.fingerprint, "minutes": minutes}))
     else:
@@ -49,7 +51,7 @@ def list_devices(
     silent: Annotated[bool, typer.Option("--silent", help="Only members not heard of for ten minutes.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Every device that joined: its state, when it was last seen, and what it says of itself; --json has all of it."""
+    """Every device that joined: its state, when it was last seen (UTC), what it says of itself; `--json` has all of it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -62,8 +64,10 @@ def list_devices(
         print(json.dumps(entries))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("device", "state", "seen", "release", "energy", "queue", "certificates until", "reason"):
-        table.add_column(name, no_wrap=name in ("device", "release", "energy", "queue"), overflow="fold")
+    for name in ("device", "state", "seen", "release", "energy", "queue", "valid until"):
+        table.add_column(name, no_wrap=True)
+    if any(entry["reason"] for entry in entries):
+        table.add_column("reason", overflow="fold")
     for entry in entries:
         table.add_row(
             str(entry["device"]),
@@ -81,13 +85,14 @@ def list_devices(
 
 @app.command()
 def revoke(
-    device: Annotated[str, typer.Argument(metavar="DEVICE")],
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, as fedge devices list shows it.")],
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "revoked by the operator",
     home: ServerHomeOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Shut a device out for good: from its next call, and from the next roster on."""
-    done = _operator(home).revoke(device, reason=reason)
+    """Shut a device out for good: from its next call, and from the next roster on. Goes into the audit."""
+    with acting(home) as (operator, _, record), record("device.revoke", device, reason):
+        done = operator.revoke(device, reason=reason)
     if json_output:
         print(json.dumps(done))
     else:
@@ -101,4 +106,4 @@ def _operator(home: "Path | None") -> "Operator":
 
 
 def _date(at: object) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") if isinstance(at, float) else "-"
+    return datetime.fromtimestamp(at, UTC).strftime("%m-%d %H:%M") if isinstance(at, float) else "-"

@@ -4,24 +4,21 @@ A decision is taken in the registry and signed for the devices at once; a runnin
 goes by it from its next round on.
 """
 
-import getpass
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.homes import ServerHomeOption, open_server, server_home
+from cli.acting import acting
+from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
     from aggregator.operator import Operator
 
 app = typer.Typer(no_args_is_help=True, help="What the fleet runs: list, promote, roll back.")
 
-Record = Callable[[str, str, str], AbstractContextManager[None]]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded with the release.")]
 ReleaseArgument = Annotated[str, typer.Argument(metavar="RELEASE", help="A release's id, or the beginning of one.")]
@@ -34,7 +31,7 @@ def group() -> None:
 
 @app.command("list")
 def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
-    """One line a release, in the order of publication: version, state, channel, certificate, and why it is in that state."""
+    """One line a release, in the order of publication: version, state, certificate, since when (UTC) and why it is so."""
     from rich.console import Console
     from rich.table import Table
 
@@ -45,16 +42,15 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         print(json.dumps([{**entry, "history": steps.get(entry["release"], [])} for entry in entries]))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("release", "version", "state", "channel", "certificate", "since"):
+    for name in ("release", "version", "state", "certified", "since"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for entry in entries:
-        channel = entry["channel"] or "-"
+        state = entry["state"].replace("_", " ")
         table.add_row(
             entry["release"][:12],
             str(entry["version"]),
-            entry["state"],
-            f"{channel} {entry['share']:.0%}" if entry["share"] is not None else channel,
+            state if entry["share"] is None else f"{state}, {entry['channel']} {entry['share']:.0%}",
             entry["certificate"] or "-",
             time.strftime("%m-%d %H:%M", time.gmtime(entry["since"])),
             entry["reason"],
@@ -73,7 +69,7 @@ def promote(
     release: ReleaseArgument, home: ServerHomeOption = None, reason: ReasonOption = "promoted by an operator"
 ) -> None:
     """Make a candidate, on the canary or not, what all devices run. Goes into the audit."""
-    with _acting(home) as (operator, name, record):
+    with acting(home) as (operator, name, record):
         target = operator.find_release(release)
         with record("release.promote", target, reason):
             print(operator.promote(target, reason=reason, by=name))
@@ -82,7 +78,7 @@ def promote(
 @app.command()
 def rollback(home: ServerHomeOption = None, reason: ReasonOption = "rolled back by an operator") -> None:
     """Take back the release on the canary; without one, the active release, for the one before it. Goes into the audit."""
-    with _acting(home) as (operator, name, record), record("release.rollback", "", reason):
+    with acting(home) as (operator, name, record), record("release.rollback", "", reason):
         print(operator.roll_back(reason=reason, by=name))
 
 
@@ -129,18 +125,3 @@ def _operator(home: Path | None) -> "Operator":
     from aggregator.operator import Operator
 
     return Operator(server_home(home))
-
-
-@contextmanager
-def _acting(home: Path | None) -> "Iterator[tuple[Operator, str, Record]]":
-    """The operator's reach, the local user's name, and how an act of that user is written down."""
-    from aggregator.operator import MAX_REASON, Operator
-
-    with open_server(home) as (server, database):
-        name = getpass.getuser()
-
-        def record(action: str, target: str, reason: str) -> AbstractContextManager[None]:
-            who = {"actor": name, "role": "operator", "action": action, "target": target, "reason": reason[:MAX_REASON]}
-            return database.audit.recorded(time.time, detail=None, **who)
-
-        yield Operator(server, database=database), name, record

@@ -31,7 +31,7 @@ def fedge(federation, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_from_token_to_revocation(fedge, federation, tmp_path):
+def test_from_token_to_revocation(fedge, federation, tmp_path, monkeypatch):
     code, text, errors = fedge("devices", "token")
     assert (code, errors, text.count("\n")) == (0, "", 1)
     assert Invitation.from_text(text).address == f"localhost:{federation.ports.join_port}"
@@ -70,6 +70,21 @@ def test_from_token_to_revocation(fedge, federation, tmp_path):
     code, _, errors = fedge("devices", "revoke", "nobody")
     assert (code, errors) == (1, "fedge: no device 'nobody' is enrolled here\n")
 
+    acts = json.loads(fedge("server", "audit", "--json")[1])["audit"]
+    done = [(one["action"], one["target"], one["reason"]) for one in reversed(acts)]
+    assert done[-3:-1] == [
+        ("device.revoke", "kitchen", "lost on a train"),
+        ("device.revoke", "nobody", "revoked by the operator"),
+    ]
+    assert (acts[0]["action"], acts[0]["detail"]["error"]) == (
+        "device.revoke.failed",
+        "no device 'nobody' is enrolled here",
+    )
+    assert done[0][0] == "device.invite" and text.strip() not in str(acts)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = fedge("server", "audit")[1]
+    assert "device.revoke.failed" in shown and "is enrolled here" in " ".join(shown.split())
+
 
 def test_keys_are_shown_changed_and_backed_up(fedge, federation, tmp_path):
     before = json.loads(fedge("keys", "list", "--json")[1])
@@ -97,10 +112,10 @@ def test_keys_are_shown_changed_and_backed_up(fedge, federation, tmp_path):
     [
         (("device", "enroll", "nonsense"), "fedge: this is no join string"),
         (("devices", "list"), "fedge: no enrolment authority in"),
-        (("devices", "token"), "fedge: no enrolment authority in"),
+        (("devices", "token"), "is not set up: run `fedge server init` first"),
     ],
 )
 def test_what_is_wrong_is_one_line(fedge, tmp_path, arguments, line):
     code, said, errors = fedge(*arguments, home=tmp_path / "empty")
     assert (code, said, errors.count("\n")) == (1, "", 1)
-    assert errors.startswith(line)
+    assert errors.startswith("fedge: ") and line in errors

@@ -49,7 +49,10 @@ def listening(host: str, port: int, *, named: str = "") -> Iterator[socket.socke
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise InputError(f"cannot listen on {named or f'{host}:{port}'}: {error.strerror or error}") from None
+        said = (error.strerror or str(error)).partition(" (while ")[0]
+        raise InputError(
+            f"cannot listen on {named or f'{host}:{port}'}: {said}; end what uses the port, or set another"
+        ) from None
     with listener:
         yield listener
 

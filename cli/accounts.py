@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Who may log in to the console.")
 
 Note = Callable[..., None]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account.")]
 
 
 class RoleName(StrEnum):
@@ -90,7 +90,9 @@ def disable(name: NameArgument, home: ServerHomeOption = None, json_output: Json
 
 @app.command()
 def role(
-    name: NameArgument, wanted: Annotated[RoleName, typer.Argument(metavar="ROLE")], home: ServerHomeOption = None
+    name: NameArgument,
+    wanted: Annotated[RoleName, typer.Argument(metavar="ROLE", help="viewer looks, operator acts too.")],
+    home: ServerHomeOption = None,
 ) -> None:
     """Give an account another role, from its next request on. The last operator stays one."""
     from aggregator.console.auth.roles import Role

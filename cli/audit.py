@@ -20,6 +20,7 @@ def audit(
 ) -> None:
     """What operators did, newest first. With --verify, exit code 1 where a row does not follow from the one before it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     with open_server(home) as (_, database):
@@ -29,10 +30,16 @@ def audit(
         checked = None if found is None else {"rows": found.number, "hash": found.hash, "broken_at": found.broken_at}
         print(json.dumps({"audit": [asdict(row) for row in rows], "verified": checked}))
     else:
-        table = Table("act", "target", "by", "at", "reason", "hash", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False)
+        for name in ("act", "target", "by", "at", "reason", "hash"):
+            table.add_column(name, no_wrap=name in ("act", "at", "hash"), overflow="fold")
         for row in rows:
             at = datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d %H:%M")
-            table.add_row(f"{row.number} {row.action}", row.target, row.actor, at, row.reason, row.hash[:12])
+            target = row.target[:12] if len(row.target) == 64 else row.target
+            reason = str(row.detail.get("error", row.reason))
+            table.add_row(
+                *(escape(cell) for cell in (f"{row.number} {row.action}", target, row.actor, at, reason, row.hash[:8]))
+            )
         console = Console(highlight=False)
         console.print(table if rows else "No act is shown.")
         if found is not None and found.broken_at is None:

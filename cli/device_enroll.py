@@ -25,7 +25,8 @@ def enroll_here(
     )
     if done.warning is not None:
         print(f"fedge: warning: {done.warning}", file=sys.stderr)
-    print(f"{done.device_id} is a member of {done.federation}; its keys are in {folder}. Next: fedge device run")
+    where = "" if home is None else f" --home {home}"
+    print(f"{done.device_id} is a member of {done.federation}; its keys are in {folder}. Next: fedge device run{where}")
 
 
 def default_name(host: str) -> str:

@@ -51,7 +51,7 @@ def list_devices(
     silent: Annotated[bool, typer.Option("--silent", help="Only members not heard of for ten minutes.")] = False,
     json_output: JsonOption = False,
 ) -> None:
-    """Every device that joined: its state, when it was last seen, and what it says of itself; --json has all of it."""
+    """Every device that joined: its state, when it was last seen (UTC), what it says of itself; `--json` has all of it."""
     from rich.console import Console
     from rich.table import Table
 
@@ -64,8 +64,10 @@ def list_devices(
         print(json.dumps(entries))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("device", "state", "seen", "release", "energy", "queue", "certificates until", "reason"):
-        table.add_column(name, no_wrap=name in ("device", "release", "energy", "queue"), overflow="fold")
+    for name in ("device", "state", "seen", "release", "energy", "queue", "valid until"):
+        table.add_column(name, no_wrap=True)
+    if any(entry["reason"] for entry in entries):
+        table.add_column("reason", overflow="fold")
     for entry in entries:
         table.add_row(
             str(entry["device"]),
@@ -83,7 +85,7 @@ def list_devices(
 
 @app.command()
 def revoke(
-    device: Annotated[str, typer.Argument(metavar="DEVICE")],
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its id, as fedge devices list shows it.")],
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "revoked by the operator",
     home: ServerHomeOption = None,
     json_output: JsonOption = False,
@@ -104,4 +106,4 @@ def _operator(home: "Path | None") -> "Operator":
 
 
 def _date(at: object) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") if isinstance(at, float) else "-"
+    return datetime.fromtimestamp(at, UTC).strftime("%m-%d %H:%M") if isinstance(at, float) else "-"

@@ -74,7 +74,7 @@ def device_home(home: Path | None) -> "DeviceHome":
     if not found:
         raise InputError(f"no device in {fedge_home() / 'devices'}: enrol one (fedge device enroll), or give --home")
     names = ", ".join(one.folder.name for one in found[:8])
-    raise InputError(f"several devices in {fedge_home() / 'devices'} ({names}): give --home")
+    raise InputError(f"several devices in {fedge_home() / 'devices'} ({names}): name one, as in --home {found[0].folder}")
 
 
 def agent_url(home: Path | None, url: str | None) -> str:

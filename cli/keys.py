@@ -80,7 +80,7 @@ def list_keys(
 
 
 @app.command()
-def rotate(key: Annotated[Key, typer.Argument()], home: ServerHomeOption = None) -> None:
+def rotate(key: Annotated[Key, typer.Argument(help="Which key.")], home: ServerHomeOption = None) -> None:
     """A new round key, or the announcement of a new authority or TLS authority, which `switch` puts to use later."""
     from aggregator.fleet.authority import Authority
     from aggregator.fleet.published import publish
@@ -101,7 +101,7 @@ def rotate(key: Annotated[Key, typer.Argument()], home: ServerHomeOption = None)
 
 @app.command()
 def switch(
-    key: Annotated[AuthorityKey, typer.Argument()],
+    key: Annotated[AuthorityKey, typer.Argument(help="Which announced authority.")],
     home: ServerHomeOption = None,
     force: Annotated[
         bool, typer.Option("--force", help="Also where that cuts devices off; they have to enroll again.")

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from cli import (
+    arguments_help,
     ask,
     bench,
     costs,
@@ -26,6 +27,7 @@ from cli import (
 )
 from fedge.errors import FedgeError
 
+arguments_help.keep()
 app = typer.Typer(
     name="fedge",
     no_args_is_help=True,

@@ -31,7 +31,7 @@ def group() -> None:
 
 @app.command("list")
 def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
-    """One line a release, in the order of publication: version, state, channel, certificate, and why it is in that state."""
+    """One line a release, in the order of publication: version, state, certificate, since when (UTC) and why it is so."""
     from rich.console import Console
     from rich.table import Table
 
@@ -42,16 +42,15 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         print(json.dumps([{**entry, "history": steps.get(entry["release"], [])} for entry in entries]))
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("release", "version", "state", "channel", "certificate", "since"):
+    for name in ("release", "version", "state", "certified", "since"):
         table.add_column(name, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for entry in entries:
-        channel = entry["channel"] or "-"
+        state = entry["state"].replace("_", " ")
         table.add_row(
             entry["release"][:12],
             str(entry["version"]),
-            entry["state"],
-            f"{channel} {entry['share']:.0%}" if entry["share"] is not None else channel,
+            state if entry["share"] is None else f"{state}, {entry['channel']} {entry['share']:.0%}",
             entry["certificate"] or "-",
             time.strftime("%m-%d %H:%M", time.gmtime(entry["since"])),
             entry["reason"],

@@ -66,7 +66,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
 
 @app.command()
 def show(
-    number: Annotated[int, typer.Argument(metavar="ROUND")],
+    number: Annotated[int, typer.Argument(metavar="ROUND", help="Its number, as fedge rounds list shows it.")],
     run: AnyRunOption = None,
     home: ServerHomeOption = None,
     json_output: JsonOption = False,

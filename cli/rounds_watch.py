@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aggregator.store import Controls, Database, EventRow, PhaseRow, RecordRow, RoundRow
 
 POLL_S = 0.5
-EVENTS_SHOWN, LEFT_SHOWN, ROUNDS_SHOWN, BAR_CELLS = 6, 8, 5, 24
+EVENTS_SHOWN, LEFT_SHOWN, ROUNDS_SHOWN, BAR_CELLS = 6, 8, 5, 14
 
 
 def watch(

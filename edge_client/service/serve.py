@@ -28,7 +28,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((str(loopback), port), family=family, backlog=128)
     except OSError as error:
-        raise InputError(f"the local API cannot listen on {host}:{port}: {error.strerror or error}") from None
+        said = (error.strerror or str(error)).partition(" (while ")[0]
+        raise InputError(f"the local API cannot listen on {host}:{port}: {said}; set api.port in device.toml") from None
 
 
 def address_of(listener: socket.socket) -> str:

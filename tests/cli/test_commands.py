@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from typer.core import TyperArgument
+from typer.main import get_command
 
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
+from cli.main import app
 from fedge.costs import Kind, Payer, entry
 
 
@@ -180,3 +185,19 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
     assert {"Electricity, J: inference 1.5, idle 80", "note: a note [of one line]"} <= lines and "epsilon" not in printed
     assert "no round 4" in refusal("rounds", "show", "4", "--run", tmp_path)
     assert "aggregator.sqlite" in refusal("rounds", "list", "--run", tmp_path / "nowhere")
+
+
+def arguments_of(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
+    """Each positional argument below ``command``, named by its path, with its help."""
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from arguments_of(below, (*path, name))
+    for one in command.params:
+        if isinstance(one, TyperArgument):
+            yield " ".join((*path, str(one.name))), one.help
+
+
+def test_every_argument_says_what_it_is() -> None:
+    found = dict(arguments_of(get_command(app), ("fedge",)))
+    assert "fedge rounds show number" in found and len(found) > 10
+    assert [name for name, said in found.items() if not said] == []

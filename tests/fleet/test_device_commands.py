@@ -31,7 +31,7 @@ def fedge(federation, tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_from_token_to_revocation(fedge, federation, tmp_path):
+def test_from_token_to_revocation(fedge, federation, tmp_path, monkeypatch):
     code, text, errors = fedge("devices", "token")
     assert (code, errors, text.count("\n")) == (0, "", 1)
     assert Invitation.from_text(text).address == f"localhost:{federation.ports.join_port}"
@@ -69,18 +69,20 @@ def test_from_token_to_revocation(fedge, federation, tmp_path):
     assert (entry["state"], entry["reason"]) == ("revoked", "lost on a train")
     code, _, errors = fedge("devices", "revoke", "nobody")
     assert (code, errors) == (1, "fedge: no device 'nobody' is enrolled here\n")
-    code, said, _ = fedge("server", "audit", "--json")
-    acts = [(act["action"], act["target"], act["reason"]) for act in json.loads(said)["audit"]]
-    assert (code, acts[::-1]) == (
-        0,
-        [
-            ("device.invite", "", ""),
-            ("device.revoke", "kitchen", "lost on a train"),
-            ("device.revoke", "nobody", "revoked by the operator"),
-            ("device.revoke.failed", "nobody", "revoked by the operator"),
-        ],
+    acts = json.loads(fedge("server", "audit", "--json")[1])["audit"]
+    done = [(one["action"], one["target"], one["reason"]) for one in reversed(acts)]
+    assert done[-3:-1] == [
+        ("device.revoke", "kitchen", "lost on a train"),
+        ("device.revoke", "nobody", "revoked by the operator"),
+    ]
+    assert (acts[0]["action"], acts[0]["detail"]["error"]) == (
+        "device.revoke.failed",
+        "no device 'nobody' is enrolled here",
     )
-    assert text.strip() not in said
+    assert done[0][0] == "device.invite" and text.strip() not in str(acts)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = fedge("server", "audit")[1]
+    assert "device.revoke.failed" in shown and "is enrolled here" in " ".join(shown.split())
 
 
 def test_keys_are_shown_changed_and_backed_up(fedge, federation, tmp_path):
@@ -109,10 +111,10 @@ def test_keys_are_shown_changed_and_backed_up(fedge, federation, tmp_path):
     [
         (("device", "enroll", "nonsense"), "fedge: this is no join string"),
         (("devices", "list"), "fedge: no enrolment authority in"),
-        (("devices", "token"), "fedge: "),
+        (("devices", "token"), "is not set up: run `fedge server init` first"),
     ],
 )
 def test_what_is_wrong_is_one_line(fedge, tmp_path, arguments, line):
     code, said, errors = fedge(*arguments, home=tmp_path / "empty")
     assert (code, said, errors.count("\n")) == (1, "", 1)
-    assert errors.startswith(line)
+    assert errors.startswith("fedge: ") and line in errors

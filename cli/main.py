@@ -8,7 +8,6 @@ import sys
 import typer
 
 from cli import (
-    arguments_help,
     ask,
     bench,
     costs,
@@ -27,7 +26,6 @@ from cli import (
 )
 from fedge.errors import FedgeError
 
-arguments_help.keep()
 app = typer.Typer(
     name="fedge",
     no_args_is_help=True,

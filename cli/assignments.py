@@ -8,7 +8,11 @@ import typer
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as api.port=8761; may be given several times."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting by its dotted name (docs/configuration.md); may be given several times.",
+    ),
 ]
 
 

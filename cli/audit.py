@@ -32,7 +32,9 @@ def audit(
     else:
         table = Table(box=None, pad_edge=False)
         for name in ("act", "target", "by", "at", "reason", "hash"):
-            table.add_column(name, no_wrap=name in ("act", "at", "hash"), overflow="fold")
+            table.add_column(
+                name, no_wrap=name in ("act", "at", "hash"), overflow="fold", min_width=12 if name == "target" else None
+            )
         for row in rows:
             at = datetime.fromtimestamp(row.at, UTC).strftime("%Y-%m-%d %H:%M")
             target = row.target[:12] if len(row.target) == 64 else row.target

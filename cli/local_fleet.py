@@ -88,7 +88,7 @@ def start(
         _refuse_second_start(fleet)
         prepare_server(fleet.server, workload=workload, data=data, stage=stage)
         begun = time.monotonic()
-        _fit_settings(fleet, devices)
+        _fit_settings(fleet, devices, stage)
         password_file = ensure_operator(fleet.server)
         started: list[Started] = []
         homes = [fleet.device(number) for number in range(1, devices + 1)]
@@ -148,7 +148,7 @@ def _refuse_second_start(fleet: LocalFleet) -> None:
     raise InputError(f"the system runs already in {fleet.home} ({len(running)} processes{more}): fedge down ends it")
 
 
-def _fit_settings(fleet: LocalFleet, devices: int) -> None:
+def _fit_settings(fleet: LocalFleet, devices: int, stage: Stage) -> None:
     """Cohorts of what there is, ports that are free, and a pace to watch where nobody has set another."""
     settings, defaults = fleet.server.settings(), ServerSettings()
     cohort = min(devices, defaults.rounds.cohort)
@@ -163,6 +163,7 @@ def _fit_settings(fleet: LocalFleet, devices: int) -> None:
             wanted = getattr(settings, name)
             port = _free_port(wanted, taken)
             if port != wanted:
+                stage(f"port {wanted} is taken: {name} in server.toml is {port} from now on")
                 values[name] = port
     file = fleet.server.settings_file
     _rewrite(file, values)

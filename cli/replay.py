@@ -1,6 +1,7 @@
 """`fedge replay`: a workload's queries through the agents' real local API."""
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +63,11 @@ def replay(
         print(json.dumps({**running.run().to_mapping(), "agents": len(targets), "workload": settings.workload}))
         return
     print(f"Simulated users ask {len(targets)} agents {queries} queries of workload {settings.workload}.")
-    _watched(running)
+    try:
+        _watched(running)
+    except KeyboardInterrupt:
+        print("fedge: interrupted; a further replay goes on from here", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _watched(running: "Replay") -> None:

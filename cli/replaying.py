@@ -90,25 +90,30 @@ class Replay:
     positions: Path
 
     def run(self, *, watch: Callable[[Tally], None] = lambda tally: None, watch_every_s: float = 0.25) -> Tally:
-        """Ask all of it, and tell ``watch`` now and then. Raises FedgeError where an agent refuses or goes away."""
+        """Ask all of it, and tell ``watch`` now and then. Raises FedgeError where an agent refuses or goes away.
+
+        What was asked is remembered however it ends, so that the next replay goes on from there.
+        """
         tally, lock, stopped = Tally(), threading.Lock(), threading.Event()
         asked = _read(self.positions)
         shares = _shares(self.queries, len(self.targets))
-        with ThreadPoolExecutor(len(self.targets), thread_name_prefix="user") as users:
-            waiting = [
-                users.submit(self._use, target, list(drawn), tally, lock, stopped)
-                for target, drawn in zip(self.targets, self._traffic(asked, shares), strict=True)
-            ]
-            try:
-                while not all(one.done() for one in waiting):
-                    time.sleep(watch_every_s)
-                    watch(tally)
-            finally:
-                stopped.set()
-        for one in waiting:
-            one.result()
-        done = {target.device_id: share for target, share in zip(self.targets, shares, strict=True)}
-        _write(self.positions, {**asked, **{name: asked.get(name, 0) + count for name, count in done.items()}})
+        done: Counter[str] = Counter()
+        try:
+            with ThreadPoolExecutor(len(self.targets), thread_name_prefix="user") as users:
+                waiting = [
+                    users.submit(self._use, target, list(drawn), tally, done, lock, stopped)
+                    for target, drawn in zip(self.targets, self._traffic(asked, shares), strict=True)
+                ]
+                try:
+                    while not all(one.done() for one in waiting):
+                        time.sleep(watch_every_s)
+                        watch(tally)
+                finally:
+                    stopped.set()
+            for one in waiting:
+                one.result()
+        finally:
+            _write(self.positions, {**asked, **{name: asked.get(name, 0) + count for name, count in done.items()}})
         watch(tally)
         return tally
 
@@ -120,7 +125,13 @@ class Replay:
             yield QueryStream(self.workload, pool, derive(seed, "stream"), number).slice(start, start + share)
 
     def _use(
-        self, target: Target, drawn: Sequence[Drawn], tally: Tally, lock: threading.Lock, stopped: threading.Event
+        self,
+        target: Target,
+        drawn: Sequence[Drawn],
+        tally: Tally,
+        done: Counter[str],
+        lock: threading.Lock,
+        stopped: threading.Event,
     ) -> None:
         """One agent's users."""
         coins = generator(root_seed(self.seed), "corrections", target.device_id, time.time_ns()).random(len(drawn))
@@ -140,6 +151,7 @@ class Replay:
                 with lock:
                     tally.add(answer, right=right)
                     tally.corrections += corrects
+                    done[target.device_id] += 1
 
 
 class _Api:

@@ -172,7 +172,7 @@ class AgentProcess:
         if active is None:
             missing["release"] = "none is installed yet: central answers everything"
         elif active.threshold(self.clock()) is None:
-            missing["certificate"] = "none is valid now: what may leave the device goes to central"
+            missing["certificate"] = "none of agreement with central is valid now: what may leave the device goes to central"
         if not online:
             missing["central"] = "out of reach: hard queries are answered here, marked degraded, or queued"
         if (spent := self.agent.spending.missing(self.clock())) is not None:

@@ -19,7 +19,8 @@ def parse_toml(text: str, *, source: str) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{source} is not TOML that can be read: it nests too deep") from None
     except ValueError as error:
-        raise InputError(f"{source} is not TOML: {error}") from None
+        twice = "overwrite" in str(error) or "declare" in str(error)
+        raise InputError(f"{source} is not TOML: {error}{'; a key or table stands there twice' if twice else ''}") from None
     level: list[Any] = [document]
     for _ in range(MAX_DEPTH):
         level = [member for value in level for member in _members(value)]

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from edge_client.flower.participant_socket import Steps
 from edge_client.rounds.refusal import SessionRefused
 from fedge import logs
+from fedge.secagg import RefusedError
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,9 @@ def _discreet() -> Iterator[None]:
         except SessionRefused as refused:
             _log.info("a session's step was refused: %s", refused)
             raise  # speaks of the request alone
+        except RefusedError as error:  # a rule of this device: no fault, and the log says which
+            _log.warning("this device takes no part in the session: %s", error)
+            raise SessionRefused(f"the device refused: {type(error).__name__}") from None
         except Exception as error:
             _log.warning("a session's step failed", exc_info=error)
             raise SessionRefused(f"the device refused: {type(error).__name__}") from None

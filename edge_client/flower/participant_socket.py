@@ -15,6 +15,7 @@ from typing import Protocol
 from edge_client.rounds.refusal import SessionRefused
 from fedge import logs
 from fedge.errors import InputError
+from fedge.secagg import RefusedError
 
 _log = logging.getLogger(__name__)
 
@@ -120,6 +121,10 @@ def _answer(participant: Steps, connection: socket.socket) -> None:
         except SessionRefused as refused:
             _log.info("a session's step was refused: %s", refused)
             _send(connection, REFUSAL, str(refused).encode())
+            return
+        except RefusedError as error:  # a rule of this device: no fault, and the log says which
+            _log.warning("this device takes no part in the session: %s", error)
+            _send(connection, REFUSAL, f"the device refused: {type(error).__name__}".encode())
             return
         except Exception as error:  # its text may tell of the device: only its kind leaves, as in `client_app`
             _log.warning("a session's step failed", exc_info=error)

@@ -13,6 +13,7 @@ from aggregator.console import create_app
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from cli.main import app
+from fedge.errors import InputError
 
 
 @pytest.fixture
@@ -66,3 +67,16 @@ def test_the_console_finds_it_at_its_start_and_says_what_its_pages_checked(home:
         again = TestClient(create_app(database), base_url="http://127.0.0.1:8350")
         assert again.get("/api/v1/security").json()["audit_broken_at"] == 2
         assert "broken at row 2" in again.get("/security", headers={"Accept": "text/html"}).text
+
+
+def test_an_act_that_failed_says_why_on_the_page_and_in_the_terminal(home: ServerHome) -> None:
+    release, said = "ab" * 32, "release abababababab is retired, not candidate"
+    with Database.open(home.database_url) as database:
+        who = {"actor": "ada", "role": "operator", "action": "release.promote", "target": release, "reason": "a try"}
+        with pytest.raises(InputError), database.audit.recorded(lambda: 300.0, **who):
+            raise InputError(said)
+        browser = TestClient(create_app(database, clock=lambda: 7200.0), base_url="http://127.0.0.1:8350")
+        shown = browser.get("/security", headers={"Accept": "text/html"}).text
+    assert said in shown and f'<code title="{release}">{release[:12]}</code>' in shown
+    told = " ".join(audit(home, "--count", "1").stdout.split())
+    assert "5 release.promote.failed abababababab" in told and release not in told

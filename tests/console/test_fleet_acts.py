@@ -106,6 +106,8 @@ def test_an_invitation_lets_a_device_join_and_stands_in_no_record(
 def test_a_release_is_rolled_back_and_promoted_again(
     browser: TestClient, home: ServerHome, fleet: list[str], database: Database
 ) -> None:
+    replaced = browser.get(f"/releases/{fleet[0]}").text
+    assert "retired" in replaced and "/promote" not in replaced  # the registry promotes candidates alone
     said = fill(browser, "/releases", "/releases/rollback", confirm="roll back")
     assert f"{fleet[1][:12]} is rolled back" in Page(said.text).text
     states = {one["release"]: one["state"] for one in Operator(home).releases()}

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from edge_client.answering.energy import EnergyMeter
-from edge_client.flower import client_app
+from edge_client.flower import client_app, participant_socket
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
 from edge_client.rounds.contribution import make_update
@@ -930,3 +931,21 @@ def test_what_is_wrong_with_a_payload_is_said_in_words(monkeypatch):
             client_app._payload(SimpleNamespace(content=RecordDict(content)))
     with pytest.raises(SessionRefused, match="the request has 101 bytes, more than 100"):
         client_app._payload(SimpleNamespace(content=RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: bytes(101)})})))
+
+
+def test_a_rule_of_the_device_is_one_line_in_its_log_and_stays_there(caplog):
+    """The rules are the device's own: the server learns the kind of error alone, the device's owner what to change."""
+    said = "n_min is 2: this device takes part from 8 on"
+
+    def refuse(_: bytes) -> bytes:
+        raise RefusedError(said)
+
+    with pytest.raises(SessionRefused, match=r"^the device refused: RefusedError$"), client_app._discreet():
+        refuse(b"")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        participant_socket._send(ours, 0, b"")
+        participant_socket._answer(SimpleNamespace(**{participant_socket.STEPS[0]: refuse}), theirs)
+        assert participant_socket._receive(ours) == (participant_socket.REFUSAL, b"the device refused: RefusedError")
+    found = [(said in record.getMessage(), record.exc_info) for record in caplog.records]
+    assert found == [(True, None), (True, None)]

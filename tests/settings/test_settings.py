@@ -24,6 +24,14 @@ def test_an_empty_file_gives_the_defaults_and_nested_tables_are_read():
         ("[rounds]\ncohort = 1", "server.toml: rounds.cohort is 1"),
         ("workload = 'chess'", "server.toml: workload is 'chess'"),
         ("[rounds", "server.toml is not TOML"),
+        (
+            "[rounds]\ncohort = 9\ncohort = 8\n",
+            "server.toml is not TOML: Cannot overwrite a value (at line 3, column 11); a key or table stands there twice",
+        ),
+        (
+            "[rounds]\n[rounds]\n",
+            "server.toml is not TOML: Cannot declare ('rounds',) twice (at line 2, column 8); a key or table",
+        ),
         ("a = " + "[" * 2_000, "server.toml is not TOML that can be read: it nests too deep"),
         ("seed = " + "9" * 5_000, "server.toml is not TOML: "),
         ("federation." * 2_000 + "a = 1", "server.toml nests more than 32 tables or lists"),

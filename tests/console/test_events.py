@@ -135,3 +135,12 @@ def test_a_reader_beyond_the_most_is_asked_to_come_later(database: Database) -> 
         first.next("change")
         assert Reader(port).answer.read() == b"retry: 30000\n\n"
         first.close()
+
+
+def test_a_number_that_no_event_can_have_is_refused_or_passed_over(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", f"/api/v1/events?after={2**63}")
+    assert connection.getresponse().status == 422
+    reader = Reader(port, last="9" * 30)
+    assert reader.next("change")
+    reader.close()

@@ -17,13 +17,15 @@ from aggregator.store import StoreError
 POLL_S = 1.0
 KEEP_ALIVE_S = 15.0
 BUSY_RETRY_MS = 30_000
+MAX_NUMBER = 2**63 - 1  # what both databases take for an event's number
+MAX_DIGITS = 18
 router = APIRouter(prefix="/api/v1")
 
 
 @router.get("/events")
 def events(
     console: TheConsole,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[dict[str, Any]]:
     """Events numbered above ``after``, oldest first."""
@@ -40,15 +42,15 @@ def round_at_hand(console: TheConsole) -> dict[str, Any] | None:
 async def stream(
     request: Request,
     console: TheConsole,
-    after: Annotated[int | None, Query(ge=0)] = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_NUMBER)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """Each event once, under its number as ``id``, from the one after ``Last-Event-ID`` (or ``after``) on; without either,
     the new ones. A ``change`` event says that a page would look different now. The stream ends with its reader's login, and
     a reader beyond the most that are served at once is asked to come again later.
     """
-    told = last_event_id if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() else None
-    seen = int(told) if told is not None else after
+    told = last_event_id or ""
+    seen = int(told) if told.isascii() and told.isdigit() and len(told) <= MAX_DIGITS else after
     return StreamingResponse(
         _told(request, console, seen),
         media_type="text/event-stream",

@@ -251,7 +251,11 @@ class CentralService:
             self._give(call, claim, own, Served(1, own.price_usd))
             return
         # In a copy of the caller's context: in the trace of this query, whichever batch it was computed in.
-        asking = call.context.copy().run(partial(upstream.ask, query, deadline=call.deadline))
+        try:
+            asking = call.context.copy().run(partial(upstream.ask, query, deadline=call.deadline))
+        except RuntimeError:  # it was closed in this very moment: central stops
+            self._give(call, claim, own, Served(1, own.price_usd))
+            return
         asking.add_done_callback(lambda asked: self._finish_later(upstream, call, claim, own, asked))
 
     def _finish_later(

@@ -32,6 +32,8 @@ from fedge.errors import FedgeError
 MAX_TRIES = 3
 MAX_BODY_BYTES = 1 << 20
 LEAST_TRY_S = 0.05
+_AFTER_WORK = frozenset({500, 502, 504})
+"""What a gateway says when the model may have worked, and be paid, all the same."""
 _RETRIED = frozenset({RATE_LIMITED, UNAVAILABLE, TIMEOUT})
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.25, 2.0
 
@@ -135,7 +137,8 @@ class ChatClient:
         if status == 429:
             raise UpstreamFailed(RATE_LIMITED, retry_after_s=self._retry_after_s(response))
         if status == 408 or status >= 500:
-            raise UpstreamFailed(UNAVAILABLE, retry_after_s=self._retry_after_s(response))
+            billed = status in _AFTER_WORK
+            raise UpstreamFailed(UNAVAILABLE, billed=billed, retry_after_s=self._retry_after_s(response))
         complaint = (await _capped(response)).decode(errors="replace") if status in (400, 422) else ""
         raise UpstreamFailed(REJECTED, complaint=complaint)
 

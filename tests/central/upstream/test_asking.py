@@ -82,7 +82,11 @@ def test_a_refusal_that_names_no_option_is_final() -> None:
 def test_what_may_pass_is_tried_again(endpoint: Endpointed, make_upstream: Make, status: int) -> None:
     endpoint.script = [says({}, status=status, retry_after="0"), says({}, status=status, retry_after="0")]
     asked = ask(make_upstream())
-    assert (asked.label, asked.tokens, len(endpoint.asked)) == ("label-7", Tokens(100, 5), 3)
+    assert (asked.label, len(endpoint.asked)) == ("label-7", 3)
+    if status == 500:  # the model may have worked in vain: two tries are charged by estimate
+        assert asked.tokens.estimated and asked.tokens.tokens_in > 100
+    else:
+        assert asked.tokens == Tokens(100, 5)
 
 
 def test_tries_are_bounded(endpoint: Endpointed, make_upstream: Make) -> None:

@@ -8,6 +8,7 @@ there is not added again. A record that cannot be written costs the change nothi
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.transitions import Transition
@@ -46,14 +47,4 @@ class RolloutRecord:
 
 
 def _row(one: Transition) -> RolloutRow:
-    return RolloutRow(
-        number=one.number,
-        release_id=one.release_id,
-        at=one.at,
-        step=one.step,
-        origin=one.origin,
-        state=one.state,
-        share=one.share,
-        reason=one.reason,
-        actor=one.actor,
-    )
+    return RolloutRow(**asdict(one))  # the same fields, in both rooms

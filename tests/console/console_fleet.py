@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 import uvicorn
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
@@ -79,6 +80,18 @@ def device_and_releases(home: ServerHome, make_release: Any) -> list[str]:
         registry.promote(ids[-1], at=now, reason=f"round {version}")
     tuf.publish(registry)
     return ids
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> ServerHome:
+    """A server's folder."""
+    return server_home(tmp_path / "server")
+
+
+@pytest.fixture
+def fleet(home: ServerHome, make_release: Any) -> list[str]:
+    """A device that joined, and two releases, the second of them active. Gives the releases' ids."""
+    return device_and_releases(home, make_release)
 
 
 def record_run(database: Database, *, rounds: int = 14) -> None:

@@ -1,12 +1,11 @@
 """Acting on a live fleet by the API: an operator's token, a confirmation, a reason, and the same audit as from the pages."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
-from console_fleet import PASSWORD, device_and_releases, make_release, release_key, server_home
+from console_fleet import PASSWORD, fleet, home, make_release, release_key
 from console_page import Page
 from fastapi.testclient import TestClient
 
@@ -20,17 +19,7 @@ from aggregator.store import Database
 from fedge.identity import Invitation
 
 ORIGIN = "http://127.0.0.1:8350"
-__all__ = ["make_release", "release_key"]  # fixtures
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> ServerHome:
-    return server_home(tmp_path / "server")
-
-
-@pytest.fixture
-def fleet(home: ServerHome, make_release: Any) -> list[str]:
-    return device_and_releases(home, make_release)
+__all__ = ["fleet", "home", "make_release", "release_key"]  # fixtures
 
 
 class Script:

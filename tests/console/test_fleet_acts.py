@@ -3,13 +3,12 @@
 import html
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
-from console_fleet import device_and_releases, make_release, release_key, server_home
+from console_fleet import fleet, home, make_release, release_key
 from console_page import Page
 from fastapi.testclient import TestClient
 
@@ -24,18 +23,7 @@ from fedge.identity import Invitation
 
 ORIGIN = "http://127.0.0.1:8350"
 PASSWORD = "correct horse battery"
-__all__ = ["make_release", "release_key"]  # fixtures
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> ServerHome:
-    return server_home(tmp_path / "server")
-
-
-@pytest.fixture
-def fleet(home: ServerHome, make_release: Any) -> list[str]:
-    """A device that joined, and two releases, the second of them active. Gives the releases' ids."""
-    return device_and_releases(home, make_release)
+__all__ = ["fleet", "home", "make_release", "release_key"]  # fixtures
 
 
 @pytest.fixture

@@ -160,20 +160,20 @@ class Upstream:
         return asked
 
     async def _asked(self, query: str, until: float, expected: Tokens) -> Asked:
-        """Ask; where the endpoint refuses an option by name, go on without that option from now on."""
-        unseen = Tokens()
+        """Ask; where the endpoint refuses an option by name, ask without it, and go on so once it has answered so."""
+        unseen, form = Tokens(), self._form
         while True:
-            form = self._form
             try:
                 received = await self._client.post(
                     self._prompt.body(query, form), headers=self._traces.headers(), deadline=until
                 )
             except UpstreamFailed as failure:
                 unseen = _times(expected, failure.unseen, unseen)
-                if (other := form.without(failure.complaint)) is not None:
-                    self._form = other
-                    continue
-                return Asked(failure.outcome, tokens=unseen)
+                if (other := form.without(failure.complaint)) is None:
+                    return Asked(failure.outcome, tokens=unseen)
+                form = other
+                continue
+            self._form = form
             reply = read_reply(received.body, self._labels)
             tokens = _times(expected, received.unseen, unseen) + (expected if reply.tokens is None else reply.tokens)
             return Asked(reply.outcome, reply.label, reply.probability, tokens)

@@ -73,6 +73,19 @@ def test_options_that_the_endpoint_refuses_by_name_are_left_out_from_then_on(
     assert endpoint.asked[-1].keys() == {"model", "messages", "max_completion_tokens"}
 
 
+def test_a_refusal_that_only_echoes_an_options_name_changes_nothing_for_others(
+    endpoint: Endpointed, make_upstream: Make
+) -> None:
+    endpoint.otherwise = says(
+        {"error": {"message": "the request is refused: what is the temperature of max_tokens"}}, status=400
+    )
+    upstream = make_upstream()
+    assert ask(upstream).outcome == "rejected"
+    endpoint.otherwise = None
+    assert ask(upstream).label == "label-7"
+    assert {"temperature", "max_tokens", "logprobs", "response_format"} <= endpoint.asked[-1].keys()
+
+
 def test_a_refusal_that_names_no_option_is_final() -> None:
     assert Form().without("the model does not exist") is None
     assert Form(False, False, False, False).without("response_format logprobs temperature max_tokens") is None

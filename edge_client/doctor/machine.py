@@ -4,19 +4,21 @@ onnxruntime is imported and run in a process of its own, so that a processor wit
 line here and not the end of the doctor. Nothing of it, nor of gRPC, is imported in this process.
 """
 
+import os
 import platform
 import re
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_client.doctor.finding import Finding, fail, ok, warn
 from edge_client.power import SensorError, find_sensors
 from edge_client.power.pmic import COMMAND
+from fedge.telemetry import find_enabled_telemetry
 
 SUPPORTED = ("x86_64", "aarch64", "arm64")
 GLIBC = (2, 28)
@@ -56,6 +58,7 @@ class Machine:
     proc: Path = Path("/proc")
     sysfs: Path = Path("/sys")
     pmic: Sequence[str] = COMMAND
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
 def examine_machine(machine: Machine) -> list[Finding]:
@@ -65,6 +68,7 @@ def examine_machine(machine: Machine) -> list[Finding]:
         c_library(machine),
         python(machine),
         onnxruntime(machine),
+        telemetry(machine),
         memory(machine),
         *power(machine),
     ]
@@ -138,6 +142,16 @@ def onnxruntime(machine: Machine) -> Finding:
         return fail("onnxruntime", f"died of {name}", "install another version of onnxruntime, and look at dmesg")
     last = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
     return fail("onnxruntime", f"does not run: {last}", f"reinstall: {INSTALL}")
+
+
+def telemetry(machine: Machine) -> Finding:
+    """Report whether a dependency may call its vendor: off, unless the environment turns it on."""
+    enabled = find_enabled_telemetry(machine.environment)
+    if not enabled:
+        return ok("telemetry", "off: neither onnxruntime nor Flower reports to its vendor")
+    settings = ", ".join(f"{name}={machine.environment.get(name, '')}" for name in enabled)
+    remedy = f"remove {' and '.join(enabled)} from the environment (systemd: /etc/fedge/device.env); fedge sets the rest"
+    return warn("telemetry", f"on by the environment: {settings}", remedy)
 
 
 def memory(machine: Machine) -> Finding:

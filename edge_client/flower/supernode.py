@@ -28,6 +28,7 @@ from edge_client.settings import DeviceHome
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from fedge.identity.files import write_file
 from fedge.identity.tls import loopback_certificate
+from fedge.telemetry import TELEMETRY_SWITCHES
 
 _log = logging.getLogger(__name__)
 
@@ -35,12 +36,7 @@ LOOPBACK = "127.0.0.1"
 MAX_BODY_BYTES = 16 * 1024 * 1024
 RESTART_S = 5.0
 _PROOF = (PUBLIC_KEY_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER)
-_QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_LOG_LEVEL": "WARNING",
-}
+_QUIET = {**TELEMETRY_SWITCHES, "FLWR_LOG_LEVEL": "WARNING"}
 
 
 def run_supernode(post: Post, home: DeviceHome, participant: Steps, *, api_port: int, stop: threading.Event) -> None:

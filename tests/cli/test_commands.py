@@ -18,7 +18,7 @@ from fedge.costs import Kind, Payer, entry
 
 
 def fedge(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "FLWR_TELEMETRY_ENABLED": "0", "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONPATH": str(Path.cwd())}
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *map(str, arguments)],
         capture_output=True,

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from fedge.telemetry import TELEMETRY_SWITCHES
+
 PATIENCE_S = 120.0
 
 
@@ -91,7 +93,7 @@ class Composed:
     def environment(self, name: str) -> dict[str, str]:
         """What the file says, with what the Dockerfiles add."""
         home = self.volumes(name).get("/data", self.folder)
-        added = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_HOME": str(home / "flwr")}
+        added = {**TELEMETRY_SWITCHES, "FLWR_HOME": str(home / "flwr")}
         added |= {
             "FEDGE_HOME": str(home),
             "PYTHONPATH": os.pathsep.join([str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]),

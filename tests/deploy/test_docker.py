@@ -156,7 +156,7 @@ def test_the_devices_image_holds_all_that_its_commands_import(root, tmp_path):
         "import edge_client.flower.node, edge_client.membership.renewal; "
         f"assert not {{'aggregator', 'sim', 'torch'}} & set(sys.modules); print(sorted({copied!r}))"
     )
-    environment = {"PATH": "/usr/bin:/bin", "FLWR_TELEMETRY_ENABLED": "0", "HOME": str(tmp_path)}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=120
     )

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedge.telemetry import TELEMETRY_SWITCHES
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
 PYTHON = "3.11"
@@ -66,7 +68,7 @@ class Board:
 
     def environment(self) -> Mapping[str, str]:
         """The variables that go with it: only what a device installs, and this checkout, can be imported."""
-        quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "OPENBLAS_NUM_THREADS": "1"}
+        quiet = {**TELEMETRY_SWITCHES, "OPENBLAS_NUM_THREADS": "1"}
         path = os.pathsep.join((str(REPOSITORY), str(self.site)))
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": path, "LC_ALL": "C.UTF-8", **quiet}
 

@@ -6,6 +6,8 @@ On the emulated board it runs as that program; its x86 peers are the same class 
 are a line of JSON and then bytes.
 """
 
+import fedge  # noqa: F401, I001 - switches telemetry off, which it must do before Flower is imported
+
 import json
 import os
 import platform

@@ -17,17 +17,13 @@ from cryptography import x509
 from aggregator.settings import ServerHome
 from fedge.identity.files import PUBLIC, write_file
 from fedge.identity.tls import loopback_certificate
+from fedge.telemetry import TELEMETRY_SWITCHES
 
 HOST = "127.0.0.1"
 SECRET_FILE = "FEDGE_SUPERLINK_SECRET_FILE"  # noqa: S105 - the name of an environment variable
 LIFE = timedelta(days=365)
 RENEW_BEFORE = timedelta(days=60)
-_QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_LOG_LEVEL": "WARNING",
-}
+_QUIET = {**TELEMETRY_SWITCHES, "FLWR_LOG_LEVEL": "WARNING"}
 
 
 @dataclass(frozen=True, slots=True)

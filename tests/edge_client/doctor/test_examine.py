@@ -11,7 +11,9 @@ from edge_client.doctor import Machine, examine
 from edge_client.settings import DeviceHome
 from fedge.errors import FedgeError
 
-CHECKS = {"architecture", "c_library", "python", "onnxruntime", "memory", "power", "disk", "proxies", "settings", "clock"}
+CHECKS = {"architecture", "c_library", "python", "onnxruntime", "telemetry", "memory"} | {
+    *("power", "disk", "proxies", "settings", "clock")
+}
 QUICK = Machine(trial="print(1)")
 
 

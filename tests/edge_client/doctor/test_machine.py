@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_client.doctor import Machine
-from edge_client.doctor.machine import MODEL_HEX, architecture, c_library, memory, onnxruntime, power, python
+from edge_client.doctor.machine import MODEL_HEX, architecture, c_library, memory, onnxruntime, power, python, telemetry
+from fedge.telemetry import TELEMETRY_SWITCHES
 
 NO_PMIC = ("fedge-no-such-program",)
 
@@ -170,3 +171,10 @@ def test_the_doctor_itself_loads_neither_onnxruntime_nor_grpc():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "set()"
+
+
+def test_telemetry_is_reported_off_and_named_where_the_environment_turns_it_on():
+    assert telemetry(Machine()).outcome == "ok"
+    finding = telemetry(Machine(environment={**TELEMETRY_SWITCHES, "ORT_DISABLE_TELEMETRY": "0"}))
+    assert finding.outcome == "warn"
+    assert "ORT_DISABLE_TELEMETRY=0" in finding.says and "ORT_DISABLE_TELEMETRY" in finding.remedy

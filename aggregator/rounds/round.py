@@ -18,9 +18,10 @@ from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
+from aggregator.rounds.robust_sum import CohortSum
 from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
-from aggregator.rounds.training import apply_noisy_sum, apply_sum
+from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums, HealthSums
 from fedge.release import CertificateDocument, flatten
@@ -59,7 +60,7 @@ class RoundRunner(Attempting):
         return replace(state, round_number=report.round_number, privacy_rho=spent), report
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
-        config = self.settings.update_session(len(flatten(state.head)), now=self.clock())
+        config = self.settings.update_session(len(flatten(state.head)), state.history, now=self.clock())
         results = self._sum_updates(state, report, config)
         if config.noise_multiplier:
             # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone;
@@ -71,12 +72,20 @@ class RoundRunner(Attempting):
             return None
         report.cohort = sum(result.cohort for result in results)
         report.survivors = sum(result.survivors for result in results)
-        decoded = reduce(add, (result.decoded for result in results))
         optimizer = self.settings.optimizer
         if config.noise_multiplier:
+            decoded = reduce(add, (result.decoded for result in results))
             report.noise_to_signal = noise_to_signal(config, report.survivors)
             return apply_noisy_sum(state, decoded, survivors=report.survivors, optimizer=optimizer)
-        outcome = apply_sum(state, decoded, optimizer=optimizer, weight_cap=self.settings.weight_cap)
+        cohorts = [
+            CohortSum(
+                decoded=result.decoded, survivors=result.survivors, config=config, rotation_seed=result.rotation_seed
+            )
+            for result in results
+        ]
+        outcome = apply_sums(state, cohorts, optimizer=optimizer)
+        report.sum_checks = outcome.checks
+        report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
         return outcome.state

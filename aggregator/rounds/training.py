@@ -1,24 +1,26 @@
-"""The update half of a round: one secure sum of a cohort's changes, and the server optimizer's step with it."""
+"""The update half of a round: the cohorts' sums become a clipped mean change, and the server optimizer steps with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from aggregator.rounds import server_optimizer
+from aggregator.rounds.robust_sum import CohortSum, SumCheck, next_temperature, robust_mean
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.state import FederationState
-from fedge.layouts import UpdateLayout, UpdateSums
+from fedge.layouts import UpdateSums
 from fedge.release import flatten, unflatten
-from fedge.routing.confidence import best_temperature
 from fedge.secagg.codec import Decoded
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """The state after the server's step (not published yet) and what the cohort's sum said of its training."""
+    """The state after the server's step (not published yet), what the cohorts said of their training, and the verdicts on
+    their sums.
+    """
 
     state: FederationState
     sums: UpdateSums
+    checks: tuple[SumCheck, ...]
 
 
 def apply_noisy_sum(
@@ -30,13 +32,19 @@ def apply_noisy_sum(
     return replace(state, head=unflatten(stepped, state.head), optimizer=optimizer_state)
 
 
-def apply_sum(state: FederationState, decoded: Decoded, *, optimizer: ServerOptimizer, weight_cap: int) -> TrainingOutcome:
-    """Mean change = (sum of weight times change) / (sum of weights); a cohort without examples changes nothing."""
-    sums = UpdateLayout().decode(decoded.integers)
+def apply_sums(state: FederationState, cohorts: Sequence[CohortSum], *, optimizer: ServerOptimizer) -> TrainingOutcome:
+    """Step with the mean change of the cohorts, clipped to what past rounds allow, and learn from it what the next one may be.
+
+    A cohort without examples changes nothing.
+    """
     weights = flatten(state.head)
-    mean = decoded.reals / (sums.weight / weight_cap) if sums.weight else np.zeros(len(weights))
-    optimizer_state, stepped = server_optimizer.apply(optimizer, state.optimizer, weights, mean)
-    # Where no fresh answer came in, or a head that knows nothing gave equal losses at all temperatures, the old one stands.
-    temperature = best_temperature(sums.nll) if np.ptp(sums.nll) > 0.0 else state.temperature
-    moved = replace(state, head=unflatten(stepped, state.head), optimizer=optimizer_state, temperature=temperature)
-    return TrainingOutcome(moved, sums)
+    mean = robust_mean(cohorts, length=len(weights), bound=state.history.bound)
+    optimizer_state, stepped = server_optimizer.apply(optimizer, state.optimizer, weights, mean.change)
+    moved = replace(
+        state,
+        head=unflatten(stepped, state.head),
+        optimizer=optimizer_state,
+        temperature=next_temperature(mean.cohort_sums, state.temperature),
+        history=state.history.extend(mean.sums, devices=mean.devices, mean_norm=mean.norm),
+    )
+    return TrainingOutcome(moved, mean.sums, mean.checks)

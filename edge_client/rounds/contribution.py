@@ -6,12 +6,13 @@ the device answered and used). The aggregator sees their sums only. The layouts 
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.releases.loading import LoadedRelease, ReleaseLoader
-from edge_client.rounds.learner import prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train, training_from_mapping
 from edge_client.rounds.probe_counts import probe_counts
 from edge_client.store import DeviceStore, HealthCounts, Pairs
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
@@ -19,15 +20,28 @@ from fedge.randomness import generator
 from fedge.routing.confidence import nll_sums
 from fedge.routing.constraint import example_weights
 from fedge.routing.policy import Policy
+from fedge.secagg import SessionConfig
+from fedge.secagg.rotation import padded_length, rotate
 from fedge.usage import Usage
 
 _NO_RULES = Policy.default()
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateMetrics:
+    """Examples trained on, their summed loss, the NLL of fresh answers by temperature, and whether updates carry noise."""
+
+    examples: int
+    loss_sum: float
+    nll: NDArray[np.float64]
+    noise: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Contribution:
     """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs``, ``health`` and ``usage`` are spent once the masked vector
-    has left.
+    has left. An update's reals are its change as trained, and its integers follow with the session's clip norm and weight cap
+    (`coordinates`).
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """
@@ -40,6 +54,40 @@ class Contribution:
     scored: int
     health: HealthCounts | None = None
     usage: Usage | None = None
+    metrics: UpdateMetrics | None = None
+    """What an update reports beside its change; None for the other kinds."""
+
+    @property
+    def coordinates_sent(self) -> tuple[int, int]:
+        """How many reals and integers the vector has in a session."""
+        if self.metrics is None:
+            return len(self.reals), len(self.integers)
+        if self.metrics.noise:
+            return len(self.reals), 0
+        return padded_length(len(self.reals)), UpdateLayout().integers
+
+    def coordinates(self, config: SessionConfig, rotation: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the reals and integers of the vector as the accepted descriptor wants them.
+
+        An update is clipped to the session's C, weighted under its W and rotated by the seed ``rotation``. With noise every
+        device weighs the same, nothing else is reported, and the vector stays unrotated.
+        """
+        metrics = self.metrics
+        if metrics is None:
+            return self.reals, self.integers
+        update = Update(self.reals, metrics.examples, metrics.loss_sum, self.steps)
+        if metrics.noise:
+            # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
+            return prepare_update(update, clip_norm=config.clip_norm, weight_cap=1).vector, np.zeros(0, np.int64)
+        prepared = prepare_update(update, clip_norm=config.clip_norm, weight_cap=config.weight_cap)
+        integers = UpdateLayout().encode(
+            weight=min(metrics.examples, config.weight_cap),
+            examples=metrics.examples,
+            loss_sum=metrics.loss_sum,
+            nll=metrics.nll,
+            norm=prepared.norm,
+        )
+        return rotate(prepared.vector, rotation), integers
 
 
 def make_update(
@@ -81,31 +129,27 @@ def make_update(
         seed=seed,
         sample_weights=None if weights is None else weights[labels[inside]],
     )
-    if training.noise_multiplier:
-        # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=1)
-        integers = np.zeros(0, np.int64)
-    else:
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
-        integers = UpdateLayout().encode(
-            weight=min(update.examples, training.weight_cap),
-            examples=update.examples,
-            loss_sum=update.loss_sum,
-            nll=nll_sums(predictions.logits[fresh], labels[fresh]),
-        )
     return Contribution(
-        prepared.vector,
-        integers,
+        update.delta,
+        np.zeros(0, np.int64),
         pairs=None,
         trained_on=tuple(example.content_hash for example in examples),
         steps=update.steps,
         scored=len(examples),
+        metrics=UpdateMetrics(
+            update.examples,
+            update.loss_sum,
+            nll_sums(predictions.logits[fresh], labels[fresh]),
+            noise=training.noise_multiplier > 0,
+        ),
     )
 
 
 def without_news(update: Contribution) -> Contribution:
     """The update of a device that has nothing to add: zeros that weigh nothing. What the work cost stands."""
-    return replace(update, reals=np.zeros_like(update.reals), integers=np.zeros_like(update.integers), trained_on=())
+    assert update.metrics is not None
+    silent = replace(update.metrics, examples=0, loss_sum=0.0, nll=np.zeros_like(update.metrics.nll))
+    return replace(update, reals=np.zeros_like(update.reals), trained_on=(), metrics=silent)
 
 
 def make_counts(

@@ -198,7 +198,8 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = opened.contribution
-        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session, opened.noise_salt))
+        config, rounding, noise = self._randomness(state.session, opened.noise_salt)
+        encoded = encode(*contribution.coordinates(config, state.session.rotation_seed), config, rounding, noise)
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened)
@@ -270,6 +271,7 @@ class Participant:
         manifest = opened.release.release.manifest
         training = training_from_mapping(manifest.training)
         federation = self._federation
+        reals, integers = opened.contribution.coordinates_sent
         return DevicePolicy(
             round_key=federation.round_key,
             verify_certificate=federation.verify_certificate,
@@ -280,9 +282,8 @@ class Participant:
             release_id=opened.request.release_id,
             weights_sha256=manifest.weights_sha256,
             structure_sha256=manifest.structure_sha256,
-            reals=len(opened.contribution.reals),
-            integers=len(opened.contribution.integers),
-            scale=training.clip_norm,
+            reals=reals,
+            integers=integers,
             clip_norm=training.clip_norm,
             weight_cap=training.weight_cap,
             now=self._clock(),

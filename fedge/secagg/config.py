@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedge.errors import InputError
 from fedge.secagg import noise
-from fedge.secagg.rotation import SPREAD, SPREAD_SLACK
+from fedge.secagg.rotation import SPREAD, SPREAD_SLACK, rotated_scale
 
 COHORT_LIMIT = 128
 NOISE_LIMIT = 1000.0
@@ -77,6 +77,11 @@ class SessionConfig:
                 f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times the clip "
                 f"norm {self.clip_norm}: choose a scale of at most {SPREAD * self.clip_norm / math.sqrt(self.reals):.6g}"
             )
+
+    @property
+    def rotated_scale(self) -> float:
+        """The scale that a session must have: that of rotated updates; C itself where noise leaves them unrotated."""
+        return self.clip_norm if self.noise_multiplier else rotated_scale(self.clip_norm, self.reals)
 
     @property
     def digits(self) -> int:

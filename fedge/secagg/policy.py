@@ -36,9 +36,8 @@ class DevicePolicy:
     reals: int
     """Length of what it has to send."""
     integers: int
-    scale: float
-    """c, C and W as its release gives them: its update was made with these."""
     clip_norm: float
+    """The largest C and W that it accepts, as its release gives them: clipping harder tells less."""
     weight_cap: int
     now: float
     """Unix time in seconds."""
@@ -67,12 +66,16 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         ("structure hash", descriptor.structure_sha256, policy.structure_sha256),
         ("number of reals", config.reals, policy.reals),
         ("number of integers", config.integers, policy.integers),
-        ("scale", config.scale, policy.scale),
-        ("clip norm", config.clip_norm, policy.clip_norm),
-        ("weight cap", config.weight_cap, policy.weight_cap),
+        ("scale", config.scale, config.rotated_scale),
     ):
         if found != wanted:
             raise RefusedError(f"the descriptor's {name} is {found!r}, this device's is {wanted!r}")
+    for name, stated, largest in (
+        ("clip norm", config.clip_norm, policy.clip_norm),
+        ("weight cap", config.weight_cap, policy.weight_cap),
+    ):
+        if stated > largest:
+            raise RefusedError(f"the descriptor's {name} is {stated!r}, above this device's {largest!r}")
     this = (descriptor.round, descriptor.attempt)
     if policy.last_accepted is not None and this <= policy.last_accepted:
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")

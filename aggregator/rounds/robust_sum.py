@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from fedge.layouts import EXAMPLE_RUNGS, NORM_RUNGS, UpdateLayout, UpdateSums
 from fedge.routing.confidence import TEMPERATURE_GRID, best_temperature
 from fedge.secagg import Decoded, SessionConfig
 from fedge.secagg.rotation import rotate_back
+
+Kind = Literal["range", "norm", "accuracy"]
 
 REMEMBERED = 8
 """Accepted rounds whose mean norms bound the next one."""
@@ -104,26 +106,28 @@ class CohortSum:
 class SumCheck:
     """A verdict on one cohort's sum. ``norm`` of its mean change before clipping, and the ``bound`` it is clipped to.
 
-    ``suspicious``: honest devices hardly ever send such a sum; ``reason`` says why, and is empty otherwise.
+    ``suspicious``: honest devices hardly ever send such a sum; ``reason`` says why, and is empty otherwise. ``kind``: "range"
+    is what they never send, "norm" and "accuracy" what they rarely do.
     """
 
     suspicious: bool
     reason: str
     norm: float
     bound: float
+    kind: Kind | None = None
+
+    def suspect(self, kind: Kind, reason: str) -> "SumCheck":
+        """Return the verdict with a reason to suspect the sum, unless there is one already."""
+        return self if self.suspicious else replace(self, suspicious=True, kind=kind, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
 class RobustMean:
-    """The round's mean change float64 [m]; ``cohort_sums``: what is believed of the metrics of the ``devices`` in it.
-
-    ``checks``: one verdict a cohort, those included that were left out.
-    """
+    """The round's mean change float64 [m]; ``cohort_sums``: what is believed of the metrics of the ``devices`` in it."""
 
     change: NDArray[np.float64]
     cohort_sums: tuple[UpdateSums, ...]
     devices: int
-    checks: tuple[SumCheck, ...]
 
     @property
     def norm(self) -> float:
@@ -140,28 +144,57 @@ def check_sum(decoded: Decoded, *, survivors: int, config: SessionConfig, bound:
     """Return the verdict on one cohort's sum, rotated as it was decoded, under the round's ``bound`` on the mean's norm."""
     sums = UpdateLayout().decode(decoded.integers)
     norm = float(np.linalg.norm(decoded.reals)) / _total_weight(sums, survivors, config)
-    reason = _find_fault(decoded, sums, survivors, config)
-    if not reason and norm > bound:
-        reason = f"its mean change has a norm of {norm:.4g}, more than {bound:.4g}"
-    return SumCheck(bool(reason), reason, norm, bound)
+    check = SumCheck(False, "", norm, bound)
+    if fault := _find_fault(decoded, sums, survivors, config):
+        return check.suspect("range", fault)
+    if norm > bound:
+        check = check.suspect("norm", f"its mean change has a norm of {norm:.4g}, more than {bound:.4g}")
+    largest, rms = float(np.abs(decoded.reals).max(initial=0.0)), _rms(decoded.reals)
+    limit = math.sqrt(2.0 * math.log(2.0 * max(len(decoded.reals), 1) / FLATNESS_BETA)) * rms
+    if largest > limit:
+        check = check.suspect("norm", f"a rotated coordinate is {largest:.4g}, where {limit:.4g} is likely")
+    return check
 
 
-def robust_mean(cohorts: Sequence[CohortSum], *, length: int, bound: float) -> RobustMean:
+def clipped_mean(each: CohortSum, *, length: int, bound: float) -> NDArray[np.float64]:
+    """Return one cohort's mean change of ``length`` weights, in their own coordinates, no longer than ``bound``."""
+    sums = UpdateLayout().decode(each.decoded.integers)
+    mean = rotate_back(each.decoded.reals, each.rotation_seed, length) / _total_weight(sums, each.survivors, each.config)
+    norm = float(np.linalg.norm(mean))
+    return mean * (bound / norm) if norm > bound else mean
+
+
+def compare_cohorts(
+    checks: Sequence[SumCheck], accuracies: Sequence[float], *, best: float, allowed: float
+) -> tuple[SumCheck, ...]:
+    """Return the verdicts after each cohort's own release was tried on the server's held-out queries.
+
+    A cohort is suspected whose accuracy is over ``allowed`` below the ``best`` so far or below another cohort of the round.
+    """
+    least = max([best, *accuracies]) - allowed
+    return tuple(
+        check
+        if accuracy >= least
+        else check.suspect("accuracy", f"its release is right on {accuracy:.1%} of held-out queries, where {least:.1%} is likely")
+        for check, accuracy in zip(checks, accuracies, strict=True)
+    )
+
+
+def robust_mean(
+    cohorts: Sequence[CohortSum], checks: Sequence[SumCheck], *, length: int, bound: float
+) -> RobustMean:
     """Return the mean change of ``length`` weights over the cohorts, clipped to ``bound``.
 
     Each cohort's mean is clipped by itself, so that none outweighs another by its norm, and they are averaged by their devices.
     Suspicious cohorts are left out where others are not; where all are, all count, clipped.
     """
-    checks = tuple(
-        check_sum(each.decoded, survivors=each.survivors, config=each.config, bound=bound) for each in cohorts
-    )
     chosen = [each for each, check in zip(cohorts, checks, strict=True) if not check.suspicious] or list(cohorts)
     devices = sum(each.survivors for each in chosen)
     change = np.zeros(length)
     for each in chosen:
-        change += _clipped_mean(each, length, bound) * (each.survivors / devices)
+        change += clipped_mean(each, length=length, bound=bound) * (each.survivors / devices)
     believed = [bound_metrics(UpdateLayout().decode(each.decoded.integers), each.survivors, each.config) for each in chosen]
-    return RobustMean(change, tuple(believed), devices, checks)
+    return RobustMean(change, tuple(believed), devices)
 
 
 def bound_metrics(sums: UpdateSums, devices: int, config: SessionConfig) -> UpdateSums:
@@ -183,14 +216,6 @@ def next_temperature(sums: Sequence[UpdateSums], current: float) -> float:
     return TEMPERATURE_GRID[min(max(wanted, here - TEMPERATURE_STEPS), here + TEMPERATURE_STEPS)]
 
 
-def _clipped_mean(each: CohortSum, length: int, bound: float) -> NDArray[np.float64]:
-    """Return one cohort's mean change in the weights' own coordinates, no longer than ``bound``."""
-    sums = UpdateLayout().decode(each.decoded.integers)
-    mean = rotate_back(each.decoded.reals, each.rotation_seed, length) / _total_weight(sums, each.survivors, each.config)
-    norm = float(np.linalg.norm(mean))
-    return mean * (bound / norm) if norm > bound else mean
-
-
 def _total_weight(sums: UpdateSums, survivors: int, config: SessionConfig) -> float:
     """Return the sum of weights, within what ``survivors`` devices have where W is at most twice the median."""
     return min(max(sums.weight / config.weight_cap, LEAST_MEAN_WEIGHT * survivors), float(survivors))
@@ -207,10 +232,6 @@ def _find_fault(decoded: Decoded, sums: UpdateSums, survivors: int, config: Sess
             return f"the ladder of {name} is not that of {survivors} devices"
     if sums.norms.sum() != sums.example_counts.sum():
         return "the two ladders do not hold the same devices"
-    largest, rms = float(np.abs(decoded.reals).max(initial=0.0)), _rms(decoded.reals)
-    limit = math.sqrt(2.0 * math.log(2.0 * max(len(decoded.reals), 1) / FLATNESS_BETA)) * rms
-    if largest > limit:
-        return f"a rotated coordinate is {largest:.4g}, where {limit:.4g} is likely"
     return ""
 
 

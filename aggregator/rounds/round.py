@@ -16,7 +16,7 @@ from aggregator.rounds.cohort import cohort_sizes, draw_cohort
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
-from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
+from aggregator.rounds.publish import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.robust_sum import CohortSum
 from aggregator.rounds.session import SessionResult
@@ -83,7 +83,9 @@ class RoundRunner(Attempting):
             )
             for result in results
         ]
-        outcome = apply_sums(state, cohorts, optimizer=optimizer)
+        outcome = apply_sums(
+            state, cohorts, optimizer=optimizer, evaluate=lambda head: self.maker.export(head).held_out
+        )
         report.sum_checks = outcome.checks
         report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
         if outcome.sums.examples:
@@ -124,9 +126,15 @@ class RoundRunner(Attempting):
             try:
                 with self.progress.phase(place, "evaluate", expected=0, needed=0):
                     release = self.maker.make(
-                        moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                        moved.head,
+                        version=state.version + 1,
+                        temperature=moved.temperature,
+                        parent=state.release_id,
+                        best_accuracy=state.best_accuracy,
                     )
             except QualityGateFailed as error:
+                # Head, optimizer and history of sums stay those of ``state``: whatever spoiled the release goes with it.
+                report.sum_checks = tuple(check.suspect("accuracy", str(error)) for check in report.sum_checks)
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
                 self.event(report, "release.refused", str(error))
@@ -137,7 +145,13 @@ class RoundRunner(Attempting):
             report, "release.published", f"release {release.release_id[:12]} is published", release=release.release_id
         )
         report.release_id, report.release = release.release_id, release
-        return replace(moved, release_id=release.release_id, version=release.manifest.version)
+        accuracies = [a for a in (state.best_accuracy, release.manifest.metrics.get(HELD_OUT_ACCURACY)) if a is not None]
+        return replace(
+            moved,
+            release_id=release.release_id,
+            version=release.manifest.version,
+            best_accuracy=max(accuracies, default=None),
+        )
 
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""

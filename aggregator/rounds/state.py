@@ -139,6 +139,7 @@ def initial_state(first: Release) -> FederationState:
         probe_rate=probe_rate(0, False),
         certificate_state="none",
         certificate_bound=None,
+        best_accuracy=manifest.metrics.get("held_out_accuracy"),
         history=SumHistory.begin(
             clip_norm=float(manifest.training["clip_norm"]), weight_cap=int(manifest.training["weight_cap"])
         ),

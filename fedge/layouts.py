@@ -1,8 +1,8 @@
 """Which integer coordinate of a secure sum means what: agreed here once for devices and aggregator.
 
 An update's integers: weight, examples, training loss, one negative log-likelihood a temperature of the grid, and two one-hot
-ladders: in which bucket the update's norm and the device's number of examples lie (secure bit counts, after Andrew et al. 2021,
-"Differentially Private Learning with Adaptive Clipping"). A
+ladders: in which bucket the update's norm and the device's number of examples lie (secure bit counts, after Andrew et al.
+2021, "Differentially Private Learning with Adaptive Clipping"). A
 certificate's integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published
 threshold, and the running pair. A canary's integers: four counts. Real-valued metrics travel in thousandths.
 """

@@ -120,8 +120,8 @@ class ReleaseMaker:
             least = best_accuracy - held_out.allowed_drop
             if held_out.accuracy < least:
                 raise QualityGateFailed(
-                    f"the new release is right on {held_out.accuracy:.1%} of the server's held-out queries; the best one so far "
-                    f"was on {best_accuracy:.1%}, and chance allows {least:.1%}"
+                    f"the new release is right on {held_out.accuracy:.1%} of the server's held-out queries; the best one "
+                    f"so far was on {best_accuracy:.1%}, and chance allows {least:.1%}"
                 )
         if export.agreement < MIN_AGREEMENT:
             raise QualityGateFailed(

@@ -70,7 +70,7 @@ class SumHistory:
     def check(self) -> None:
         """Raise ValueError for values that no round leaves behind."""
         numbers = (self.first_clip_norm, self.clip_norm, *self.mean_norms)
-        if not all(isinstance(x, float) and math.isfinite(x) and x >= 0 for x in numbers) or not self.clip_norm > 0:
+        if not all(type(x) is float and math.isfinite(x) and x >= 0 for x in numbers) or self.clip_norm <= 0:
             raise ValueError(f"the history of sums is {self}")
         caps = (self.weight_cap, self.largest_weight_cap)
         if not all(type(cap) is int for cap in caps) or not 1 <= self.weight_cap <= self.largest_weight_cap:
@@ -106,8 +106,8 @@ class CohortSum:
 class SumCheck:
     """A verdict on one cohort's sum. ``norm`` of its mean change before clipping, and the ``bound`` it is clipped to.
 
-    ``suspicious``: honest devices hardly ever send such a sum; ``reason`` says why, and is empty otherwise. ``kind``: "range"
-    is what they never send, "norm" and "accuracy" what they rarely do.
+    ``suspicious``: honest devices hardly ever send such a sum; ``reason`` says why, and is empty otherwise. ``kind``:
+    "range" is what they never send, "norm" and "accuracy" what they rarely do.
     """
 
     suspicious: bool
@@ -175,7 +175,7 @@ def compare_cohorts(
     return tuple(
         check
         if accuracy >= least
-        else check.suspect("accuracy", f"its release is right on {accuracy:.1%} of held-out queries, where {least:.1%} is likely")
+        else check.suspect("accuracy", f"its release alone is right on {accuracy:.1%}, where {least:.1%} is likely")
         for check, accuracy in zip(checks, accuracies, strict=True)
     )
 
@@ -185,7 +185,7 @@ def robust_mean(
 ) -> RobustMean:
     """Return the mean change of ``length`` weights over the cohorts, clipped to ``bound``.
 
-    Each cohort's mean is clipped by itself, so that none outweighs another by its norm, and they are averaged by their devices.
+    Each cohort's mean is clipped by itself, so that none outweighs another by its norm, and averaged by its devices.
     Suspicious cohorts are left out where others are not; where all are, all count, clipped.
     """
     chosen = [each for each, check in zip(cohorts, checks, strict=True) if not check.suspicious] or list(cohorts)

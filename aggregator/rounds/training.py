@@ -23,7 +23,6 @@ from fedge.layouts import UpdateSums
 from fedge.release import Weights, flatten, unflatten
 from fedge.secagg.codec import Decoded
 
-
 COHORT_SLACK = 2.0
 """A cohort alone may be so many times further below the best accuracy than a release may."""
 
@@ -54,10 +53,10 @@ def apply_sums(
     optimizer: ServerOptimizer,
     evaluate: Callable[[Weights], HeldOut | None],
 ) -> TrainingOutcome:
-    """Step with the mean change of the cohorts, clipped to what past rounds allow, and learn from it what the next one may be.
+    """Step with the mean change of the cohorts, clipped to what past rounds allow, and note what it says for the next one.
 
-    Where there are several cohorts, each is tried alone on the server's held-out queries (``evaluate``) first, so that a cohort
-    with a liar in it can be left out. A cohort without examples changes nothing.
+    Where there are several cohorts, each is tried alone on the server's held-out queries (``evaluate``) first, so that a
+    cohort with a liar in it can be left out. A cohort without examples changes nothing.
     """
     bound = state.history.bound
     checks = tuple(check_sum(each.decoded, survivors=each.survivors, config=each.config, bound=bound) for each in cohorts)

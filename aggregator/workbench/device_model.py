@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import EMBEDDING, HEAD_BIAS, HEAD_WEIGHT, LOGITS, agreement_of, answers, run_model, with_head
+from aggregator.workbench.model_files import (
+    EMBEDDING,
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    LOGITS,
+    agreement_of,
+    answers,
+    run_model,
+    with_head,
+)
 from aggregator.workbench.quantize import quantize_encoder
 from aggregator.workbench.recipes import recipe_for
 from aggregator.workbench.workloads.base import Split, Workload

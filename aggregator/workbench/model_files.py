@@ -73,7 +73,8 @@ def agreement(int8: bytes, fp32: bytes, inputs: Inputs) -> float:
 
 def answers(model: bytes, inputs: Inputs) -> NDArray[np.int64]:
     """Return the model's label for each row, int64 [n]. Raises InputError without rows."""
-    return run_model(model, inputs, [LOGITS])[LOGITS].argmax(axis=1).astype(np.int64)
+    labels: NDArray[np.int64] = run_model(model, inputs, [LOGITS])[LOGITS].argmax(axis=1).astype(np.int64)
+    return labels
 
 
 def agreement_of(answered: NDArray[np.int64], fp32: bytes, inputs: Inputs) -> float:

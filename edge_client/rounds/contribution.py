@@ -40,8 +40,8 @@ class UpdateMetrics:
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs``, ``health`` and ``usage`` are spent once the masked vector
-    has left. An update's reals are its change as trained, and its integers follow with the session's clip norm and weight cap
-    (`coordinates`).
+    has left. An update's reals are its change as trained; what is sent of it follows from the session's clip norm and weight
+    cap (`coordinates`).
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """

@@ -74,8 +74,8 @@ class SessionConfig:
         spread = self.scale * math.sqrt(self.reals)
         if spread > SPREAD * self.clip_norm * (1.0 + SPREAD_SLACK):
             raise InputError(
-                f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times the clip "
-                f"norm {self.clip_norm}: choose a scale of at most {SPREAD * self.clip_norm / math.sqrt(self.reals):.6g}"
+                f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times the "
+                f"clip norm {self.clip_norm}: choose a scale of at most {SPREAD * self.clip_norm / math.sqrt(self.reals):.6g}"
             )
 
     @property

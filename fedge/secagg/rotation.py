@@ -5,7 +5,8 @@ with zeros to a power of two. R is orthogonal. A coordinate of R u exceeds 4 |u|
 2 exp(-8) for any fixed u of m values (Hoeffding), so that a scale of c = 4 C / sqrt(m) serves updates of norm C, and every
 vector that fits into the encoding has norm at most 4 C. The seed is public: it follows from the signed descriptor.
 
-Source: Suresh et al. 2017, "Distributed Mean Estimation with Limited Communication", section 3; docs/research/robust-sums.md.
+Source: Suresh et al. 2017, "Distributed Mean Estimation with Limited Communication", section 3. Proofs stand in
+docs/research/robust-sums.md.
 """
 
 import hashlib

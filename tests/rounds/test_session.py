@@ -116,7 +116,6 @@ class TinyDevice:
             structure_sha256=manifest.structure_sha256,
             reals=len(reals),
             integers=len(integers),
-            scale=CLIP,
             clip_norm=CLIP,
             weight_cap=CAP,
             now=self.clock(),

@@ -115,7 +115,6 @@ class Cohort:
             "structure_sha256": STRUCTURE,
             "reals": self.config.reals,
             "integers": self.config.integers,
-            "scale": self.config.scale,
             "clip_norm": self.config.clip_norm,
             "weight_cap": self.config.weight_cap,
             "now": NOW,

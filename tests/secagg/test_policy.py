@@ -80,7 +80,7 @@ def test_the_cohort_as_it_stands_is_accepted(cohort):
         ("weights_sha256", "9" * 64, f"the descriptor's weights hash is '{'9' * 64}', this device's is '{'2' * 64}'"),
         ("structure_sha256", "9" * 64, f"the descriptor's structure hash is '{'9' * 64}', this device's is '{'3' * 64}'"),
         ("configuration.scale", 0.5, "the descriptor's scale is 0.5, this device's is 1.0"),
-        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, this device's is 1.0"),
+        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, above this device's 1.0"),
         ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, this device's is 10"),
         ("configuration.deadline", NOW, "the deadline 1000.0 is not within 86400.0 s from 1000.0"),
         ("configuration.deadline", NOW + 86401, "the deadline 87401.0 is not within 86400.0 s from 1000.0"),

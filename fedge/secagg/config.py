@@ -71,11 +71,12 @@ class SessionConfig:
 
     def _check_spread(self) -> None:
         """Raise InputError where a vector that fits the encoding could be over 4 times longer than the clip norm."""
-        spread = self.scale * math.sqrt(self.reals)
+        root = math.sqrt(self.reals)
+        spread, largest = self.scale * root, SPREAD * self.clip_norm / root
         if spread > SPREAD * self.clip_norm * (1.0 + SPREAD_SLACK):
             raise InputError(
-                f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times the "
-                f"clip norm {self.clip_norm}: choose a scale of at most {SPREAD * self.clip_norm / math.sqrt(self.reals):.6g}"
+                f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times "
+                f"the clip norm {self.clip_norm}: choose a scale of at most {largest:.6g}"
             )
 
     @property

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
+from fedge.secagg.config import SessionConfig
 from fedge.secagg.errors import MessageError, RefusedError, UnknownRoundKey, blaming
 from fedge.secagg.session import Descriptor, Session
 from fedge.secagg.wire import parse, sha256
@@ -66,16 +67,10 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         ("structure hash", descriptor.structure_sha256, policy.structure_sha256),
         ("number of reals", config.reals, policy.reals),
         ("number of integers", config.integers, policy.integers),
-        ("scale", config.scale, config.rotated_scale),
     ):
         if found != wanted:
             raise RefusedError(f"the descriptor's {name} is {found!r}, this device's is {wanted!r}")
-    for name, stated, largest in (
-        ("clip norm", config.clip_norm, policy.clip_norm),
-        ("weight cap", config.weight_cap, policy.weight_cap),
-    ):
-        if stated > largest:
-            raise RefusedError(f"the descriptor's {name} is {stated!r}, above this device's {largest!r}")
+    _check_vectors(config, policy)
     this = (descriptor.round, descriptor.attempt)
     if policy.last_accepted is not None and this <= policy.last_accepted:
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
@@ -93,6 +88,18 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError("the bundle of this device does not stand in the roster once and unaltered")
     if revoked := [name for name, _ in descriptor.roster if name in policy.revoked]:
         raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
+
+
+def _check_vectors(config: SessionConfig, policy: DevicePolicy) -> None:
+    """Raise RefusedError for vectors that would tell or weigh more than the device accepts."""
+    for name, stated, largest in (
+        ("clip norm", config.clip_norm, policy.clip_norm),
+        ("weight cap", config.weight_cap, policy.weight_cap),
+    ):
+        if stated > largest:
+            raise RefusedError(f"the descriptor's {name} is {stated!r}, above this device's {largest!r}")
+    if config.scale != config.rotated_scale:
+        raise RefusedError(f"the descriptor's scale is {config.scale!r}, its clip norm needs {config.rotated_scale!r}")
 
 
 def accept_descriptor(

@@ -2,9 +2,9 @@
 
 Ours is `fedge.secagg.range_proof`. Peers are two other proofs for the same ranges in the same group: a commitment and an
 OR-proof for each bit (Cramer, Damgard and Schoenmakers, CRYPTO 1994), run with libsodium's operations, and an aggregated
-Bulletproof (Buenz et al., S&P 2018), counted in libsodium's operations. Peers' arithmetic on scalars is left out, ours is in.
-Times are CPU seconds of one core. A Raspberry Pi 4 is an estimate: ours times the ratio of X25519 in OpenSSL as published for
-its core (`PI_4_X25519_S`) to what is measured here.
+Bulletproof (Buenz et al., S&P 2018), counted in libsodium's operations. Peers' arithmetic on scalars is left out, ours is
+in. Times are CPU seconds of one core. A Raspberry Pi 4 is an estimate: ours times the ratio of X25519 in OpenSSL, as
+published for its core (`PI_4_X25519_S`), to what is measured here.
 
     python -m benchmarks.range_proofs [--repetitions 5] [--json]
 """
@@ -32,7 +32,7 @@ from fedge.secagg.range_proof import ORDER, Statement, Total
 COHORT = 32
 CONTEXT = b"benchmark"
 PI_4_X25519_S = 424_557 / 1.5e9
-"""OpenSSL's X25519 on a Cortex-A72 (424,557 cycles, doc/speed.md of lib25519 20241004) at the 1.5 GHz of a Raspberry Pi 4."""
+"""OpenSSL's X25519 on a Cortex-A72 at a Pi 4's 1.5 GHz: 424,557 cycles in doc/speed.md of lib25519 20241004."""
 UPDATE_COORDINATES = 10_000
 
 

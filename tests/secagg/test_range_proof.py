@@ -237,6 +237,15 @@ class TestAttacks:
         proof[bit // 8] ^= 1 << bit % 8
         assert not accepts(statement, bytes(proof))
 
+    @pytest.mark.parametrize(("statement", "values"), [(COUNTS, [0, 1, 2, 0, 0, 5]), (MIXED, [5, 4, 65, 4_032])])
+    def test_no_element_of_a_proof_is_free(self, statement, values):
+        # A response alone changes no challenge: each must be bound by an equation.
+        proof = prove(statement, values)
+        for index in range(len(elements(proof))):
+            changed = bytearray(proof)
+            changed[32 * index] ^= 1
+            assert not accepts(statement, bytes(changed))
+
     def test_no_element_can_be_exchanged_with_that_of_another_proof(self):
         one, other = prove(COUNTS, [0, 1, 2, 0, 0, 5]), prove(COUNTS, [1, 0, 0, 0, 0, 0], entropy=bytes(32), blinding=9)
         for index, element in enumerate(elements(other)):

@@ -26,6 +26,7 @@ from nacl.bindings import (
 from benchmarks.results import Result, cpu_median, document
 from benchmarks.secagg import PER_CALL, session_by_step
 from fedge.routing import DEFAULT_GRID
+from fedge.routing.grid import coarse_grid
 from fedge.secagg import range_proof
 from fedge.secagg.range_proof import ORDER, Statement, Total
 
@@ -41,11 +42,26 @@ def counts(values: int, limit: int) -> Statement:
     return Statement((limit,) * values, (Total(tuple(range(values)), limit),))
 
 
+def whole_session(cap: int, stored: int) -> Statement:
+    """All counts of a session: new probes by bin, the running pair, and stored probes over the coarse grid.
+
+    New probes and the pair are at most ``cap`` in total each, stored ones at most ``stored``, noise included.
+    """
+    new = 2 * len(DEFAULT_GRID)
+    old = 2 * len(coarse_grid(DEFAULT_GRID))
+    totals = (
+        Total(tuple(range(new)), cap),
+        Total((new, new + 1), cap),
+        Total(tuple(range(new + 2, new + 2 + old)), stored),
+    )
+    return Statement((cap,) * (new + 2) + (stored,) * old, totals)
+
+
 CASES: dict[str, Statement] = {
     "5 counts of a total of at most 8": counts(5, 8),
     "50 counts of a total of at most 64": counts(50, 64),
     "new probes by confidence: 80 counts, at most 32": counts(2 * len(DEFAULT_GRID), 32),
-    "rescored probes by confidence: 80 counts, at most 4,095": counts(2 * len(DEFAULT_GRID), 4_095),
+    "a whole session: 82 counts of at most 32, 20 of at most 4,095": whole_session(32, 4_095),
 }
 UPDATE_PART = Statement((255,) * 500)
 """A part of an update in steps of 8 bits; costs are linear from here on."""

@@ -108,9 +108,7 @@ def _case(case: str, statement: Statement, operations: dict[str, float], pi_4: f
     seconds = {
         "prove": cpu_median(prove, repetitions),
         "verify": cpu_median(lambda: range_proof.verify(statement, proof, context=CONTEXT), repetitions),
-        "sum": cpu_median(
-            lambda: range_proof.check_sum(statement, commitments, sums, blinding=total_blinding), repetitions
-        ),
+        "sum": cpu_median(lambda: range_proof.check_sum(statement, commitments, sums, blinding=total_blinding), repetitions),
     }
     limits = [*statement.limits, *(total.limit for total in statement.totals)]
     bits = sum(limit.bit_length() for limit in limits)

@@ -77,7 +77,8 @@ class Attempting:
             timeout_s=self.settings.phase_timeout_s,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(place, "select", expected=len(self.present(report, purpose)), needed=config.n_min) as reported:
+        present = len(self.present(report, purpose))
+        with self.progress.phase(place, "select", expected=present, needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
         result, reason = None, ""

@@ -7,9 +7,14 @@ from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import cohort_sizes
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from fedge.layouts import UpdateLayout
+from fedge.calendar import DAILY, Calendar
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import SessionConfig, threshold
 from fedge.secagg.rotation import padded_length, rotated_scale
+
+PROBE_EPSILON = 2.0
+PROBE_CAP = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,17 @@ class RoundSettings:
     noise_multiplier: float = 0.0
     canary: CanaryPolicy | None = None
     usage_every: int = 0
+    calendar: Calendar = DAILY
+    """The periods of which devices spend each once."""
+    probe_epsilon: float = PROBE_EPSILON
+    """The noise on histograms of stored probes (`fedge.routing.probe_noise`)."""
+    probe_cap: int = PROBE_CAP
+    """B: most probes that a device counts for the first time in a period."""
+
+    @property
+    def counts_layout(self) -> CountsLayout:
+        """Return the layout of counts sessions."""
+        return CountsLayout(len(self.certificate.grid), lift=ProbeNoise(self.probe_epsilon, 1).bound)
 
     def update_session(self, weights: int, history: SumHistory, *, now: float) -> SessionConfig:
         """The configuration of update sessions for so many ``weights``, which travel rotated, under the clip norm and weight

@@ -2,9 +2,9 @@
 
 An update's integers: weight, examples, training loss, one negative log-likelihood a temperature of the grid, and two one-hot
 ladders: in which bucket the update's norm and the device's number of examples lie (secure bit counts, after Andrew et al.
-2021, "Differentially Private Learning with Adaptive Clipping"). A certificate's integers: stored probes that agreed and disagreed with central by confidence bin, with noise; new probes,
-which no sum has carried before, seen and disagreed by bin; and the running pair. A canary's integers: four counts.
-Real-valued metrics travel in thousandths.
+2021, "Differentially Private Learning with Adaptive Clipping"). A certificate's integers: stored probes that agreed and
+disagreed with central by confidence bin, with noise; new probes, which no sum has carried before, seen and disagreed by bin;
+and the running pair. A canary's integers: four counts. Real-valued metrics travel in thousandths.
 """
 
 from bisect import bisect_right

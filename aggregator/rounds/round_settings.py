@@ -55,8 +55,8 @@ class RoundSettings:
         cap that past rounds suggest; with noise unrotated, under the settings' own.
 
         At 16 bits, and with noise, room in the ring is dear: it is that of the cohort at hand. With noise no
-        integers travel, and the quorum is the t that a session takes to finish anyway: the more devices are sure to be there,
-        the less noise each of them adds.
+        integers travel, and the quorum is the t that a session takes to finish anyway: the more devices are sure to be
+        there, the less noise each of them adds.
         """
         largest = max(cohort_sizes(self.cohort, limit=self.cohort_max))
         if not self.noise_multiplier:

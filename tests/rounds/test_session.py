@@ -624,7 +624,9 @@ def test_a_round_moves_the_weights_by_the_mean_and_publishes_release_and_certifi
     assert flatten(world.state.head) == pytest.approx(expected, abs=1e-7)
     assert (report.outcome, report.attempts, report.cohort, report.survivors) == ("finished", 1, COHORT, COHORT)
     assert report.training_loss == pytest.approx(0.5)
-    assert world.state.temperature == TEMPERATURE_GRID[3]
+    assert world.state.temperature == TEMPERATURE_GRID[11]  # two points towards the best one, the fourth
+    assert world.state.history.weight_cap == CAP and world.state.history.mean_norms == (pytest.approx(STEP / 2),)
+    assert report.sum_checks[0].kind is None
     active, releases, certificate = world.published()
     assert active == report.release_id == world.state.release_id and releases == [first, active]
     assert certificate == report.certificate.to_bytes()

@@ -1,0 +1,1 @@
+"""Attacks against the present code: one function each, which returns what it leaked or broke."""

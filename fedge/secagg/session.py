@@ -20,6 +20,8 @@ from protos.fedge.secagg.v1 import secagg_pb2 as pb
 DESCRIPTOR_NONCE_BYTES = 16
 PERIOD_LIMIT = 1 << 48
 """No calendar counts so many periods; what a store keeps of them stays far inside 64 signed bits."""
+ROUND_LIMIT, ATTEMPT_LIMIT = 2**31, 2**16
+"""No federation counts so many: every store holds the numbers below, and a device that accepted one can go on from it."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 Purpose = Literal["update", "counts", "health", "usage"]
@@ -142,6 +144,8 @@ class Descriptor:
     def from_bytes(cls, data: bytes) -> "Descriptor":
         """Raises MessageError for a descriptor that contradicts itself or the protocol."""
         message = parse(pb.Descriptor, data)
+        if message.round >= ROUND_LIMIT or message.attempt >= ATTEMPT_LIMIT:
+            raise MessageError(f"(round, attempt) {(message.round, message.attempt)} is beyond every federation's count")
         stated = message.configuration
         try:
             config = SessionConfig(

@@ -277,7 +277,7 @@ class ReleaseManager:
         release = self._shelf.get(installed.release_id)
         if release is None:
             return None
-        loaded = self.loader.load(release.manifest.to_bytes(), release.signature, _by_hash(release))
+        loaded = self.loader.load(release.manifest.to_bytes(), release.signature, _by_hash(release), is_known=True)
         statement = self._read_certificate(installed.certificate, installed.release_id)
         return Active(loaded, statement, installed.publication)
 

@@ -16,6 +16,6 @@ class PlainConsole(Console):
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
-    def render_str(self, text: str, **how: object) -> Text:  # type: ignore[override]  # with whatever rich passes on
+    def render_str(self, text: str, **how: object) -> Text:  # with whatever rich passes on
         """Return a string as rich shows it, in a table's cell as well, its control characters made visible."""
         return super().render_str(printable(text), **how)  # type: ignore[arg-type]

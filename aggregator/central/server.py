@@ -40,7 +40,8 @@ class ServerOptions:
     ``streams_per_connection`` those of one connection.
     """
 
-    max_message_bytes: int = 256 * 1024
+    max_message_bytes: int = 64 * 1024
+    max_response_bytes: int = 1 << 20
     max_batch: int = 64
     max_waiting: int = 1024
     calls_per_device: int = 64
@@ -104,7 +105,7 @@ async def serve(
         interceptors=[] if tls is None else [Admission(is_revoked=is_revoked, clock=clock, calls=calls)],
         options=[
             ("grpc.max_receive_message_length", bounds.max_message_bytes),
-            ("grpc.max_send_message_length", bounds.max_message_bytes),
+            ("grpc.max_send_message_length", bounds.max_response_bytes),
             ("grpc.max_concurrent_streams", bounds.streams_per_connection),
             ("grpc.so_reuseport", 0),  # two servers on one port would share the calls and neither know all answers given
         ],

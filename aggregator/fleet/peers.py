@@ -4,6 +4,8 @@ gRPC keeps a connection for as long as it lasts and has no hook for revocation, 
 are checked on each call, not only when the connection was made. A device's word for its own id counts for nothing.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 else:  # gRPC itself does not know these as generic
     Interceptor, Handler = grpc.aio.ServerInterceptor, grpc.RpcMethodHandler
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+PAUSE_S = 1.0
+MAX_PAUSED = 256
+"""Refused calls of one device that are kept waiting at once, each with its small request; more are refused at once."""
 
 
 def nobody(device_id: str) -> bool:
@@ -63,6 +70,7 @@ class Admission(Interceptor):
         self._is_revoked = is_revoked
         self._clock = clock
         self._calls = calls
+        self._paused: Counter[str] = Counter()
 
     async def intercept_service(  # type: ignore[override]  # None (no such method) is what gRPC itself passes on
         self,
@@ -85,11 +93,25 @@ class Admission(Interceptor):
         try:
             self._calls.enter(device_id)
         except LimitExceededError as error:
+            await self._pause(device_id)
             await abort_for_later(context, error)
         try:
             yield
         finally:
             self._calls.leave(device_id)
+
+
+    async def _pause(self, device_id: str) -> None:
+        """Keep a device that is over its limit waiting: else it asks again at once, and its refusals take all the time."""
+        if self._paused[device_id] >= MAX_PAUSED:
+            return
+        self._paused[device_id] += 1
+        try:
+            await asyncio.sleep(PAUSE_S)
+        finally:
+            self._paused[device_id] -= 1
+            if not self._paused[device_id]:
+                del self._paused[device_id]
 
 
 async def abort_for_later(context: Context, error: FedgeError) -> NoReturn:

@@ -60,8 +60,8 @@ CALLS_IN_FLIGHT = 300
 CONNECTIONS = 4
 ANSWER_S = 0.02
 """What one answer takes the strong model."""
-PATIENCE_S = 5.0
-"""How long an honest device waits for an answer: the device's own bound for one try."""
+PATIENCE_S = 30.0
+"""How long an honest device waits for an answer."""
 
 UPLOADS = 60
 UPLOAD_BYTES = 15 << 20

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 
-from edge_client.flower.fleet_api import MAX_MESSAGE_BYTES, FleetRefused, FleetUnreachable, Post
+from edge_client.flower.fleet_api import MAX_MESSAGE_BYTES, FleetUnreachable, Post
 from edge_client.membership.door import is_marked_for_later
 from fedge.errors import FedgeError
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -76,8 +76,6 @@ def through_door(channel: Callable[[], grpc.Channel], *, timeout_s: float = TIME
             answer = stub.Relay(relay_pb2.RelayRequest(body=body, **proof), timeout=timeout_s)
             if answer.status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE and path == FLEET_PREFIX + "pull-object":
                 return _gathered(stub.Pull(relay_pb2.PullRequest(body=body, **proof), timeout=timeout_s))
-        except FleetRefused:
-            raise
         except FedgeError as error:  # no certificate to show, for now
             raise FleetUnreachable(str(error)) from error
         except ValueError as error:  # the channel was closed for a newer one
@@ -105,11 +103,11 @@ def _pieces(proof: Mapping[str, str], body: bytes) -> Iterator[relay_pb2.PushReq
 
 
 def _gathered(pieces: Iterator[relay_pb2.PullResponse]) -> tuple[int, bytes]:
-    """Return status and body of an answer in pieces. Raises FleetRefused for one that is too large."""
+    """Return status and body of an answer in pieces: 413 for one that is too large."""
     status, body = 0, bytearray()
     for piece in pieces:
         status = piece.status or status
         body += piece.data
         if len(body) > MAX_MESSAGE_BYTES:
-            raise FleetRefused(f"an answer of more than {MAX_MESSAGE_BYTES} bytes", 413)
+            return http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b""
     return status, bytes(body)

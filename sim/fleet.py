@@ -23,6 +23,7 @@ from edge_client.flower.client_app import build_client_app
 from edge_client.releases.loading import ReleaseLoader
 from edge_client.releases.manager import ReleaseManager, ReleaseSource
 from edge_client.releases.shelf import SharedShelf
+from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
 from edge_client.store import DeviceStore, open_memory, restore
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
@@ -73,6 +74,8 @@ class FleetSettings:
     policy: Policy
     meter: EnergyMeter
     roles: DeviceRoles
+    health_window: WatchRules | None = None
+    """How devices judge a release after a swap; None: a release stays until the next one, and nothing is counted."""
 
 
 class Fleet:
@@ -116,7 +119,8 @@ class Fleet:
         for number, pool in enumerate(pools):
             identity = _enrolled(f"device-{number:05d}", enrolment, clock(), settings.lifetime_s)
             store = open_memory() if stored is None else restore(stored[number])
-            releases = ReleaseManager(source, shelf=shelf, store=store, loader=loader)
+            watch = ReleaseWatch(store, settings.health_window, clock) if settings.health_window is not None else None
+            releases = ReleaseManager(source, shelf=shelf, store=store, loader=loader, watch=watch)
             device_seed = derive(seed, "device", number)
             device = Device(
                 device_id=identity.device_id,

@@ -132,7 +132,7 @@ def simulate(
         health_window=health_window,
     ) as played:
         days, release = played.days, played.release
-        stores = [device.store for device in played.fleet.devices]
+        stores = [played.fleet.devices[number].store for number in played.fleet.honest]
         if aftermath is not None:
             aftermath(played)
         # A resumed run that had nothing left to play measures its release here.
@@ -191,6 +191,7 @@ def _simulation(
                 meter=EnergyMeter(book, profile),
                 roles=roles,
                 health_window=health_window,
+                hostile=config.hostile,
             ),
             prepared.workload,
             keys=keys,
@@ -294,6 +295,7 @@ def _summary(
         "secagg": config.secagg_label,
         "seed": config.seed,
         "version": version("fedge"),
+        "hostile": dict(config.hostile),
         "parameters": parameters,
         "central_model": prepared.strong.name,
         "price_book": book.version,

@@ -18,6 +18,7 @@ from edge_client.clock import Clock
 from edge_client.releases.loading import LoadedRelease
 from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.contribution import Contribution, make_counts, make_health, make_update, make_usage, without_news
+from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
 from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
@@ -32,10 +33,8 @@ from fedge.secagg import (
     DevicePolicy,
     DeviceState,
     Session,
-    SessionConfig,
     UnknownRoundKey,
     Vector,
-    encode,
     expire,
 )
 from protos.fedge.rounds.v1 import rounds_pb2
@@ -123,6 +122,7 @@ class Participant:
         clock: Clock,
         entropy: Callable[[int], bytes],
         repeatable_noise: bool = False,
+        encoder: ContributionEncoder = encode_contribution,
     ) -> None:
         self._identity = identity
         self._federation = federation
@@ -135,6 +135,7 @@ class Participant:
         self._clock = clock
         self._entropy = entropy
         self._repeatable_noise = repeatable_noise
+        self._encode = encoder
         self._open: _Open | None = None
 
     def take_identity(self, identity: DeviceIdentity) -> None:
@@ -198,7 +199,8 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = opened.contribution
-        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session, opened.noise_salt))
+        rounding, noise = self._randomness(state.session, opened.noise_salt)
+        encoded = self._encode(contribution, opened.release, state.session, rounding_seed=rounding, noise_seed=noise)
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened)
@@ -231,8 +233,8 @@ class Participant:
         _log.info("the session has ended")
         return reply
 
-    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[SessionConfig, bytes, bytes]:
-        """The session's configuration, and the seeds of rounding (the same in every run, masked or not) and of noise.
+    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[bytes, bytes]:
+        """The seeds of rounding (the same in every run, masked or not) and of noise.
 
         Both hang on the descriptor's round and attempt, of which this device accepts each pair once. Noise hangs on the
         check-in's salt as well: a database that was put back, or a federation founded anew under the same name, would bring
@@ -241,7 +243,7 @@ class Participant:
         descriptor = session.descriptor
         rounding = derive(self._seed, "rounding", descriptor.round, descriptor.attempt)
         noise = derive(self._seed, "noise", descriptor.run, descriptor.round, descriptor.attempt, noise_salt.hex())
-        return session.config, rounding, noise
+        return rounding, noise
 
     def _contribute(self, request: "rounds_pb2.CheckInRequest", release: LoadedRelease) -> Contribution:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:

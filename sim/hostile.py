@@ -44,10 +44,7 @@ class Encoded:
     @property
     def purpose(self) -> str:
         """What the session sums."""
-        if self.config.reals:
-            return "update"
-        bins = len(self.release.release.manifest.threshold_grid)
-        return "counts" if self.config.integers == CountsLayout(bins).integers else ""
+        return self.session.descriptor.task.purpose
 
     def set_reals(self, steps: NDArray[np.float64]) -> None:
         """Replace the reals by ``steps``, in units of c/Q, clipped to what the encoding holds."""
@@ -118,8 +115,8 @@ def forge_counts(encoded: Encoded) -> None:
     layout = CountsLayout(bins)
     encoded.add_integers(
         layout.encode(
-            seen=np.full(bins, INVENTED_PROBES),
-            disagreed=np.zeros(bins, np.int64),
+            agreed=np.full(layout.coarse_bins, INVENTED_PROBES),
+            disagreed=np.full(layout.coarse_bins, -1),
             new_seen=np.full(bins, INVENTED_PROBES),
             new_disagreed=np.zeros(bins, np.int64),
             running_seen=INVENTED_PAIRS,

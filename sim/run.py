@@ -64,6 +64,8 @@ from sim.summary import write as write_summary
 
 # The aggregator's own database of the run: `fedge rounds list --run OUT` reads it.
 DATABASE = "aggregator.sqlite"
+# How long devices' certificates outlast the run: an experiment upon a finished run lets days pass, too.
+SPARE_DAYS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +186,7 @@ def _simulation(
                 devices=config.devices,
                 alpha=config.alpha,
                 queries=queries,
-                lifetime_s=(config.rounds + 2) * DAY,
+                lifetime_s=(config.rounds + SPARE_DAYS) * DAY,
                 n_min=settings.n_min,
                 corrections=CORRECTIONS,
                 policy=policy,

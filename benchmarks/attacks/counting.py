@@ -1,7 +1,7 @@
 """Attacks on sums of counters: one device's probe counts, health or usage out of a sum over many.
 
 Positive control: against version 1 of the protocol, whose check-in requests no descriptor bound and whose budgets hung on
-release ids, each of these reads its victim's numbers exactly (see docs/security.md, "Attacks, played").
+release ids, each of these read its victim's numbers exactly, all of them (see docs/security.md, "Attacks, played").
 """
 
 from dataclasses import replace
@@ -9,49 +9,67 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.attacks.hostile_aggregator import CheckIn, Heard, HostileAggregator, attack_fleet
+from benchmarks.attacks.hostile_aggregator import Heard, HostileAggregator, attack_fleet, count_answers
 from benchmarks.attacks.result import AttackResult
 from edge_client.releases.watch import WatchRules
-from edge_client.rounds.probe_counts import probe_counts
-from fedge.layouts import CountsLayout, CountSums, HealthLayout, HealthSums
+from edge_client.rounds.budget import DEFAULT_BUDGET
+from edge_client.rounds.probe_counts import ProbeCounts, count_probes
+from fedge.layouts import CountSums, HealthLayout
 from fedge.release import Release
+from fedge.routing.grid import COARSE_STEP
 from fedge.usage import Usage
-from protos.fedge.rounds.v1 import rounds_pb2
 
-EVERY_PROBE_IS_OLD = 2**32 - 1
 NOBODYS_RELEASE = "f" * 64
 UNIT = "share of the victim's numbers read exactly"
+VICTIM = 7
+Numbers = NDArray[np.int64]
 
 
 def isolate_counts(*, seed: int) -> AttackResult:
-    """Ask all devices for their probe counts, but tell only the victim that its probes are new ones."""
+    """Ask the victim for its probe counts and everyone else for something else, under one descriptor."""
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names
-        victim = names[7]
-        release = aggregator.twin(aggregator.release)
-        truth = _counts_of(aggregator, victim, release)
-        about = CheckIn(rounds_pb2.PURPOSE_COUNTS, release.release_id, publication=EVERY_PROBE_IS_OLD)
-        heard = aggregator.session(names, about, apart={victim: replace(about, publication=0)})
-        return _result("isolate_counts", heard, _read_exactly(_new(_sums(heard, release)), truth))
+        victim, others = _victim_of(names)
+        release, twin = aggregator.release, aggregator.twin(aggregator.release)
+        truth = _new(_counts_of(aggregator, victim, release))
+        wanted = aggregator.task("counts", release)
+        read: list[Numbers | None] = []
+        for instead in (
+            aggregator.task("counts", twin),
+            aggregator.task("counts", release, periods_ahead=1),
+            replace(wanted, probe_cap=1),
+            aggregator.task("usage"),
+        ):
+            heard = aggregator.session(names, wanted, apart=dict.fromkeys(others, instead))
+            read.append(_new(_sums(aggregator, heard)))
+        return _result("isolate_counts", heard, max(_read_exactly(each, truth) for each in read))
 
     return attack_fleet(attack, seed=seed)
 
 
 def twin_release(*, seed: int) -> AttackResult:
-    """Sum everyone's histogram under one release, everyone's but the victim's under its twin, and subtract."""
+    """Sum everyone's histogram under one release, everyone's but the victim's under its twin, and subtract.
+
+    Once more on the next day, when the others have new probes, which are summed exactly and so can be taken away again: then
+    only the noise that devices add is left between the aggregator and the victim's histogram.
+    """
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names
-        victim = names[7]
+        victim, others = _victim_of(names)
         one, other = aggregator.twin(aggregator.release), aggregator.twin(aggregator.release, 2)
         truth = _counts_of(aggregator, victim, one)
-        everyone = aggregator.session(names, CheckIn(rounds_pb2.PURPOSE_COUNTS, one.release_id))
-        others = [name for name in names if name != victim]
-        rest = aggregator.session(others, CheckIn(rounds_pb2.PURPOSE_COUNTS, other.release_id))
-        all_of, all_but = _sums(everyone, one), _sums(rest, other)
-        read = None if all_of is None or all_but is None else _all(all_of) - _all(all_but)
-        return _result("twin_release", rest, _read_exactly(read, truth))
+        everyone = _sums(aggregator, aggregator.session(names, aggregator.task("counts", one)))
+        heard = aggregator.session(others, aggregator.task("counts", other))
+        at_once = _read_exactly(_difference(_new(everyone), _new(_sums(aggregator, heard))), _new(truth))
+        aggregator.live_one_day()
+        rest = _sums(aggregator, aggregator.session(others, aggregator.task("counts", other)))
+        read = _difference(_old(everyone, without_new=False), _old(rest, without_new=True))
+        next_day = 0.0 if read is None else _read_exactly(read, _old(truth, without_new=False))
+        result = _result("twin_release", heard, at_once)
+        note = f"{result.note}; on the next day noise leaves {next_day:.0%} of the coarse histogram's bins as they are"
+        return replace(result, note=note)
 
     return attack_fleet(attack, seed=seed)
 
@@ -61,47 +79,60 @@ def isolate_health(*, seed: int) -> AttackResult:
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names
-        victim, release = names[7], aggregator.release.release_id
-        about = CheckIn(rounds_pb2.PURPOSE_HEALTH, release, canary_release_id=NOBODYS_RELEASE)
-        heard = aggregator.session(names, about, apart={victim: replace(about, canary_release_id=release)})
-        stored = aggregator.devices[victim].store.health.get(release)
+        victim, others = _victim_of(names)
+        running = aggregator.release.release_id
+        nobodys = aggregator.task("health", canary=NOBODYS_RELEASE)
+        heard = aggregator.session(
+            names, aggregator.task("health", canary=running), apart=dict.fromkeys(others, nobodys)
+        )
+        stored = aggregator.devices[victim].store.health.get(running)
         truth = np.array([1, 0, stored.answered, stored.errors] if stored is not None else [0] * 4)
-        sums = None if heard.decoded is None else HealthLayout().decode(heard.decoded.integers)
-        return _result("isolate_health", heard, _read_exactly(None if sums is None else _health(sums), truth))
+        read = None
+        if heard.decoded is not None:
+            sums = HealthLayout().decode(heard.decoded.integers)
+            read = np.array([sums.taken, sums.rolled_back, sums.answered, sums.errors])
+        return _result("isolate_health", heard, _read_exactly(read, truth))
 
     return attack_fleet(attack, seed=seed, health_window=WatchRules())
 
 
 def drain_then_sum(*, seed: int) -> AttackResult:
-    """Sum the usage of everyone but the victim, and at once that of everyone: only the victim has something left to say."""
+    """Sum the usage of everyone but the victim, then that of everyone: only the victim has something left to say."""
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names
-        victim = names[7]
-        truth = _answered(aggregator, victim)
-        about = CheckIn(rounds_pb2.PURPOSE_USAGE, aggregator.release.release_id)
-        aggregator.session([name for name in names if name != victim], about)
-        heard = aggregator.session(names, about)
-        return _result("drain_then_sum", heard, _read_exactly(_usage(heard), np.array([truth])))
+        victim, others = _victim_of(names)
+        truth = np.array([count_answers(aggregator.devices[victim])])
+        aggregator.session(others, aggregator.task("usage"))
+        at_once = aggregator.session(names, aggregator.task("usage"))
+        aggregator.pass_day()
+        next_day = aggregator.session(names, aggregator.task("usage"))
+        share = max(_read_exactly(_usage(heard), truth) for heard in (at_once, next_day))
+        return _result("drain_then_sum", next_day, share)
 
     return attack_fleet(attack, seed=seed)
 
 
 def lonely_window(*, seed: int) -> AttackResult:
-    """Sum everyone's usage, wait until one user asks something, and open the next window at once."""
+    """Sum everyone's usage, wait until one user alone asks something, and open the next window at once and a day later."""
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names
-        victim = names[7]
-        about = CheckIn(rounds_pb2.PURPOSE_USAGE, aggregator.release.release_id)
-        aggregator.session(names, about)
-        device, before = aggregator.devices[victim], _answered(aggregator, victim)
-        device.agent.ask_many([drawn.query for drawn in device.stream.round(50, queries=7)], topics=None)
-        truth = np.array([_answered(aggregator, victim) - before])
-        heard = aggregator.session(names, about)
-        return _result("lonely_window", heard, _read_exactly(_usage(heard), truth))
+        victim, _ = _victim_of(names)
+        aggregator.session(names, aggregator.task("usage"))
+        truth = np.array([aggregator.ask(victim, 7)])
+        tries = [aggregator.session(names, aggregator.task("usage", periods_ahead=ahead)) for ahead in (0, 1)]
+        aggregator.pass_day()
+        tries.append(aggregator.session(names, aggregator.task("usage")))
+        share = max(_read_exactly(_usage(heard), truth) for heard in tries)
+        return _result("lonely_window", tries[-1], share)
 
     return attack_fleet(attack, seed=seed)
+
+
+def _victim_of(names: list[str]) -> tuple[str, list[str]]:
+    """Return the victim and everyone else."""
+    return names[VICTIM], [*names[:VICTIM], *names[VICTIM + 1 :]]
 
 
 def _result(attack: str, heard: Heard, share: float) -> AttackResult:
@@ -109,9 +140,9 @@ def _result(attack: str, heard: Heard, share: float) -> AttackResult:
     return AttackResult(attack, share == 0.0, "leaked", share, UNIT, told)
 
 
-def _read_exactly(read: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> float:
+def _read_exactly(read: Numbers | None, truth: Numbers | None) -> float:
     """Return the share of the victim's numbers above 0 that were read as they are."""
-    if read is None or not truth.any():
+    if read is None or truth is None or not truth.any():
         return 0.0
     told = truth > 0
     if np.count_nonzero(read[~told]) > np.count_nonzero(~told) / 2:
@@ -119,46 +150,49 @@ def _read_exactly(read: NDArray[np.int64] | None, truth: NDArray[np.int64]) -> f
     return float((read[told] == truth[told]).mean())
 
 
-def _sums(heard: Heard, release: Release) -> CountSums | None:
+def _sums(aggregator: HostileAggregator, heard: Heard) -> CountSums | None:
     if heard.decoded is None:
         return None
-    return CountsLayout(len(release.manifest.threshold_grid)).decode(heard.decoded.integers)
+    return aggregator.run.settings.counts_layout.decode(heard.decoded.integers, devices=heard.survivors)
 
 
-def _new(sums: CountSums | None) -> NDArray[np.int64] | None:
+def _counts_of(aggregator: HostileAggregator, name: str, release: Release) -> ProbeCounts:
+    """Return what the device itself would count under ``release`` now, without noise."""
+    device = aggregator.devices[name].agent.device
+    selection = aggregator.devices[name].store.probes.select(
+        fresh=aggregator.run.settings.probe_cap, max_scored=DEFAULT_BUDGET.max_rescores
+    )
+    return count_probes(
+        aggregator.loaded(release),
+        selection,
+        policy=device.policy,
+        central_price_usd=device.meter.book.central_price_usd,
+    )
+
+
+def _new(sums: CountSums | ProbeCounts | None) -> Numbers | None:
+    """Return the new probes by bin, and those that disagreed."""
     return None if sums is None else np.concatenate([sums.new_seen, sums.new_disagreed])
 
 
-def _all(sums: CountSums) -> NDArray[np.int64]:
-    return np.concatenate([sums.seen, sums.disagreed])
-
-
-def _health(sums: HealthSums) -> NDArray[np.int64]:
-    return np.array([sums.taken, sums.rolled_back, sums.answered, sums.errors])
-
-
-def _usage(heard: Heard) -> NDArray[np.int64] | None:
-    """Return how many queries a sum of usage says were answered, int64 [1]."""
-    if heard.decoded is None:
+def _old(sums: CountSums | ProbeCounts | None, *, without_new: bool) -> Numbers | None:
+    """Return all probes by coarse bin, and those that disagreed; ``without_new``: less those that are new."""
+    if sums is None:
         return None
-    usage = Usage.decode(heard.decoded.integers)
-    return np.array([usage.queries])
+    seen, disagreed = sums.seen, sums.disagreed
+    if without_new:
+        starts = np.arange(0, len(sums.new_seen), COARSE_STEP)
+        seen, disagreed = (
+            seen - np.add.reduceat(sums.new_seen, starts),
+            disagreed - np.add.reduceat(sums.new_disagreed, starts),
+        )
+    return np.concatenate([seen, disagreed])
 
 
-def _counts_of(aggregator: HostileAggregator, name: str, release: Release) -> NDArray[np.int64]:
-    """Return what the device's own histogram is: its probes by bin, and those that disagreed."""
-    device = aggregator.devices[name].agent.device
-    counts = probe_counts(
-        aggregator.loaded(release),
-        aggregator.devices[name].store,
-        policy=device.policy,
-        publication=0,
-        central_price_usd=device.meter.book.central_price_usd,
-    )
-    return np.concatenate([counts.seen, counts.disagreed])
+def _difference(one: Numbers | None, other: Numbers | None) -> Numbers | None:
+    return None if one is None or other is None else one - other
 
 
-def _answered(aggregator: HostileAggregator, name: str) -> int:
-    """Return how many queries the device ever answered."""
-    counters = aggregator.devices[name].store.counters()
-    return sum(count for key, count in counters.items() if key.startswith("answered."))
+def _usage(heard: Heard) -> Numbers | None:
+    """Return how many queries a sum of usage says were answered, int64 [1]."""
+    return None if heard.decoded is None else np.array([Usage.decode(heard.decoded.integers).queries])

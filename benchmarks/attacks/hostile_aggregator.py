@@ -21,11 +21,13 @@ from edge_client.releases.loading import LoadedRelease
 from edge_client.releases.watch import WatchRules
 from fedge import secagg
 from fedge.identity import verify_certificate
-from fedge.layouts import CountsLayout, HealthLayout
+from fedge.layouts import HealthLayout
 from fedge.release import Release, flatten, sign_release
-from fedge.secagg import Decoded, SecAggError, SessionConfig
+from fedge.secagg import Decoded, SecAggError, SessionConfig, Task
+from fedge.secagg.session import Purpose
 from fedge.usage import NAMES
 from protos.fedge.rounds.v1 import rounds_pb2
+from sim.clock import DAY
 from sim.config import SimulationConfig
 from sim.days import Traffic
 from sim.fleet import FEDERATION, SimulatedDevice
@@ -38,16 +40,6 @@ DEVICES = 16
 STEP_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckIn:
-    """What one check-in request asks a device for."""
-
-    purpose: "rounds_pb2.Purpose"
-    release_id: str
-    publication: int = 0
-    canary_release_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +77,25 @@ def attack_fleet(
     alter: Callable[[int, Traffic], Traffic] | None = None,
     health_window: WatchRules | None = None,
 ) -> T:
-    """Play honest rounds on the digits workload, then let ``attack`` have the fleet, and return what it returns."""
+    """Play honest rounds on the digits workload, then let ``attack`` have the fleet, and return what it returns.
+
+    A day without a round has passed by then, so that devices have something to report of a period that nothing is spent of.
+    """
     outcomes: list[T] = []
+    alter = alter or (lambda number, traffic: traffic)
+
+    def take_over(run: PlayedRun) -> None:
+        run.fleet.live_one_day(rounds + 1, alter(rounds + 1, run.fleet.upcoming(rounds + 1)))
+        outcomes.append(attack(HostileAggregator(run)))
+
     with tempfile.TemporaryDirectory(prefix="fedge-attack-") as folder:
         simulate(
             SimulationConfig(devices=devices, rounds=rounds, seed=seed, out=Path(folder)).checked(),
             observer=Silent(),
             preparation=prepared(seed, devices),
-            alter=alter or (lambda number, traffic: traffic),
+            alter=alter,
             health_window=health_window,
-            aftermath=lambda run: outcomes.append(attack(HostileAggregator(run))),
+            aftermath=take_over,
         )
     return outcomes[0]
 
@@ -115,11 +116,28 @@ class HostileAggregator:
         )
         self._attempt = 0
         self._round = 1000
+        self._day = 1000
 
     @property
     def names(self) -> list[str]:
         """All devices, in order."""
         return sorted(self.devices)
+
+    def pass_day(self) -> None:
+        """Let a day pass on which nobody asks anything: a new period begins."""
+        self.run.clock.sleep(DAY)
+
+    def live_one_day(self) -> None:
+        """Let a day pass on which everyone asks as usual."""
+        self._day += 1
+        self.run.fleet.live_one_day(self._day, self.run.fleet.upcoming(self._day))
+
+    def ask(self, name: str, queries: int, *, round_number: int = 50) -> int:
+        """Let one device's user ask ``queries`` new things; return how many the device counted."""
+        device = self.devices[name]
+        before = count_answers(device)
+        device.agent.ask_many([drawn.query for drawn in device.stream.round(round_number, queries=queries)], topics=None)
+        return count_answers(device) - before
 
     def loaded(self, release: Release) -> LoadedRelease:
         """Load a release as a device does."""
@@ -132,36 +150,43 @@ class HostileAggregator:
         self.run.registry.publish(twin, at=self.run.clock())
         return twin
 
-    def session(self, devices: Sequence[str], check_in: CheckIn, *, apart: Mapping[str, CheckIn] | None = None) -> Heard:
+    def task(self, purpose: Purpose, release: Release | None = None, *, canary: str = "", periods_ahead: int = 0) -> Task:
+        """Return what an honest aggregator would ask for now, about the fleet's release where none is given."""
+        release, settings, counts = release or self.release, self.run.settings, purpose == "counts"
+        return Task(
+            purpose=purpose,
+            period=settings.calendar.period_at(self.run.clock()) + periods_ahead,
+            release_id=release.release_id,
+            weights_sha256=release.manifest.weights_sha256,
+            structure_sha256=release.manifest.structure_sha256,
+            canary_release_id=canary,
+            probe_epsilon=settings.probe_epsilon if counts else 0.0,
+            probe_cap=settings.probe_cap if counts else 0,
+        )
+
+    def session(self, devices: Sequence[str], task: Task, *, apart: Mapping[str, Task] | None = None) -> Heard:
         """Run one session over ``devices`` with the real protocol on both ends.
 
-        ``apart``: what single devices are sent at check-in instead of ``check_in``, which the descriptor speaks of.
+        ``apart``: what single devices are told at check-in instead of ``task``, which the descriptor names.
         """
         self._attempt += 1
-        asked = {name: (apart or {}).get(name, check_in) for name in devices}
-        replies = self._exchange(CHECK_IN, {name: self._request(one) for name, one in asked.items()})
-        bundles = {}
-        for name, reply in replies.items():
-            bundles[name] = rounds_pb2.CheckInResponse.FromString(reply.payload).bundle
+        asked = {name: (apart or {}).get(name, task) for name in devices}
+        requests = {
+            name: rounds_pb2.CheckInRequest(round=self._round, attempt=self._attempt, task=one.to_message())
+            for name, one in asked.items()
+        }
+        replies = self._exchange(CHECK_IN, {name: request.SerializeToString() for name, request in requests.items()})
+        answers = {name: rounds_pb2.CheckInResponse.FromString(reply.payload) for name, reply in replies.items()}
+        bundles = {name: answer.bundle for name, answer in answers.items() if not answer.nothing_to_report}
         try:
-            return self._sum(bundles, check_in)
+            return self._sum(bundles, task)
         except SecAggError as error:
-            return Heard(None, 0, str(error))
+            silent = sum(answer.nothing_to_report for answer in answers.values())
+            return Heard(None, 0, f"{silent} of {len(devices)} devices had nothing to report; {error}")
 
-    def _request(self, one: CheckIn) -> bytes:
-        return rounds_pb2.CheckInRequest(
-            round=self._round,
-            attempt=self._attempt,
-            purpose=one.purpose,
-            release_id=one.release_id,
-            publication=one.publication,
-            canary_release_id=one.canary_release_id,
-        ).SerializeToString()
-
-    def _sum(self, bundles: Mapping[str, bytes], about: CheckIn) -> Heard:
+    def _sum(self, bundles: Mapping[str, bytes], task: Task) -> Heard:
         """Take a session from the roster to the sum. Raises SecAggError where too few devices go along."""
-        run, config = self.run, self._config(about)
-        manifest = run.registry.release(about.release_id).manifest
+        run, config = self.run, self._config(task)
         state, messages = secagg.create_session(
             config,
             bundles,
@@ -169,9 +194,7 @@ class HostileAggregator:
             run=FEDERATION,
             round=self._round,
             attempt=self._attempt,
-            release_id=about.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
+            task=task,
             verify_certificate=lambda der: verify_certificate(der, run.authority, run.clock()),
             now=run.clock(),
             entropy=os.urandom,
@@ -187,17 +210,16 @@ class HostileAggregator:
         outcome = secagg.recover(state)
         return Heard(secagg.decode(outcome.total, len(outcome.survivors), config), len(outcome.survivors))
 
-    def _config(self, about: CheckIn) -> SessionConfig:
+    def _config(self, task: Task) -> SessionConfig:
         settings, now = self.run.settings, self.run.clock()
-        if about.purpose == rounds_pb2.PURPOSE_UPDATE:
+        if task.purpose == "update":
             return settings.update_session(len(flatten(self.release.weights())), now=now)
-        bins = len(self.release.manifest.threshold_grid)
         integers = {
-            rounds_pb2.PURPOSE_COUNTS: CountsLayout(bins).integers,
-            rounds_pb2.PURPOSE_HEALTH: HealthLayout().integers,
-            rounds_pb2.PURPOSE_USAGE: len(NAMES),
+            "counts": settings.counts_layout.integers,
+            "health": HealthLayout().integers,
+            "usage": len(NAMES),
         }
-        return settings.session(reals=0, integers=integers[about.purpose], now=now)
+        return settings.session(reals=0, integers=integers[task.purpose], now=now)
 
     def _exchange(self, action: str, messages: Mapping[str, bytes]) -> dict[str, Reply]:
         """Send each device its message; return the replies of those that gave one."""
@@ -211,6 +233,11 @@ class HostileAggregator:
         requests = {node_of[name]: message for name, message in messages.items()}
         self._link.exchange(action, requests, take, group=f"{self._round}.{self._attempt}", timeout_s=STEP_TIMEOUT_S)
         return replies
+
+
+def count_answers(device: SimulatedDevice) -> int:
+    """Return how many queries the device ever answered."""
+    return sum(count for key, count in device.store.counters().items() if key.startswith("answered."))
 
 
 def cosine(one: "np.typing.NDArray[Any]", other: "np.typing.NDArray[Any]") -> float:

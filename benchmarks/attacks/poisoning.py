@@ -1,9 +1,9 @@
 """Attacks by one device of 30 on the model that everybody gets, and on what its certificate says.
 
 The device is hostile from the first round on, when nothing is known of honest rounds yet. Damage is measured against
-the same run with all devices honest. Positive control: on version 1 of the protocol, which added up whatever came, the worst update
-within the encoding kept the device's accuracy at chance, and invented probes had such a model certified (docs/security.md,
-"Attacks, played").
+the same run with all devices honest. Positive control: on version 1 of the protocol, which added up whatever came, the
+worst update within the encoding kept the device's accuracy at chance, and invented probes had such a model certified
+(docs/security.md, "Attacks, played").
 """
 
 import tempfile

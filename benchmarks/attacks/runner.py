@@ -1,5 +1,6 @@
 """All attacks by name, and the loop that plays them."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -48,6 +49,7 @@ def choose_attacks(only: Sequence[str]) -> list[Attack]:
 
 def play(attacks: Sequence[Attack], *, seed: int, stage: Callable[[str], None]) -> list[AttackResult]:
     """Play the attacks one after the other, and tell ``stage`` which one is at work and how it ended."""
+    logging.getLogger("edge_client").addHandler(logging.NullHandler())  # devices that refuse say so, each of them
     results = []
     for number, attack in enumerate(attacks, start=1):
         what = (attack.__doc__ or "").partition("\n")[0]

@@ -7,11 +7,10 @@ could be had again and again, both attacks read their victim's update (see docs/
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.attacks.hostile_aggregator import DEVICES, CheckIn, HostileAggregator, attack_fleet, cosine
+from benchmarks.attacks.hostile_aggregator import DEVICES, HostileAggregator, attack_fleet, cosine
 from benchmarks.attacks.result import AttackResult
 from edge_client.releases.loading import ReleaseLoader
 from edge_client.rounds.contribution import make_update
-from protos.fedge.rounds.v1 import rounds_pb2
 from sim.days import Traffic
 
 UNIT = "cosine with the victim's update"
@@ -29,7 +28,7 @@ def idle_cohort(*, seed: int) -> AttackResult:
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         *idle, victim = aggregator.names[: N_MIN + 1]
-        heard = aggregator.session([*idle, victim], _update(aggregator))
+        heard = aggregator.session([*idle, victim], aggregator.task("update"))
         read = None if heard.decoded is None else heard.decoded.reals
         leaked = 0.0 if read is None else cosine(read, _update_of(aggregator, victim))
         note = heard.reason or f"a sum over {heard.survivors} devices, {N_MIN} of them idle"
@@ -54,16 +53,15 @@ def update_repetition(*, seed: int) -> AttackResult:
 
 def _differences(aggregator: HostileAggregator, names: list[str], others: list[str]) -> tuple[NDArray[np.float64], int]:
     """Add up the differences of the sums over ``names`` and ``others``, and count the pairs of sums that were given."""
-    about, total, pairs = _update(aggregator), np.zeros(1), 0
+    total, pairs = np.zeros(1), 0
     for _ in range(PAIRS):
-        one, other = aggregator.session(names, about), aggregator.session(others, about)
+        one = aggregator.session(names, aggregator.task("update"))
+        aggregator.pass_day()
+        other = aggregator.session(others, aggregator.task("update"))
+        aggregator.pass_day()
         if one.decoded is not None and other.decoded is not None:
             total, pairs = total + one.decoded.reals - other.decoded.reals, pairs + 1
     return total, pairs
-
-
-def _update(aggregator: HostileAggregator) -> CheckIn:
-    return CheckIn(rounds_pb2.PURPOSE_UPDATE, aggregator.release.release_id)
 
 
 def _update_of(aggregator: HostileAggregator, name: str) -> NDArray[np.float64]:

@@ -17,8 +17,8 @@ from edge_client.rounds.encoding import encode_contribution
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout
 from fedge.randomness import generator
-from fedge.release import flatten
-from fedge.secagg import Session, SessionConfig, Vector
+from fedge.release import Weights, flatten
+from fedge.secagg import Purpose, Session, SessionConfig, Vector
 
 BEYOND_MEASURE = 1e6
 """What a device that scales its update multiplies it by; the encoding's bounds are reached long before."""
@@ -28,23 +28,23 @@ INVENTED_PAIRS = 500
 """Agreeing probes that it invents in the running pair."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """The honest vector of a session, which a lie changes in place, and what it was made of."""
+    """The honest ``vector`` of a session, which a lie changes in place, and what a liar knows of what it is for.
+
+    ``weights`` of the head that is trained, whose last axis is the labels; ``bins`` of the threshold grid.
+    """
 
     vector: Vector
-    session: Session
-    release: LoadedRelease
+    config: SessionConfig
+    purpose: Purpose
+    weights: Weights
+    bins: int
 
     @property
-    def config(self) -> SessionConfig:
-        """The session's configuration."""
-        return self.session.config
-
-    @property
-    def purpose(self) -> str:
-        """What the session sums."""
-        return self.session.descriptor.task.purpose
+    def labels(self) -> int:
+        """How many labels the head tells apart."""
+        return next(iter(self.weights.values())).shape[-1]
 
     def set_reals(self, steps: NDArray[np.float64]) -> None:
         """Replace the reals by ``steps``, in units of c/Q, clipped to what the encoding holds."""
@@ -86,7 +86,7 @@ def fill_bounds(encoded: Encoded) -> None:
     """Drive every query to the first label, with the longest vector that the encoding holds and without any weight."""
     if encoded.purpose != "update":
         return
-    target = {name: -np.ones_like(values) for name, values in encoded.release.release.weights().items()}
+    target = {name: -np.ones_like(values) for name, values in encoded.weights.items()}
     for values in target.values():
         values[..., 0] = 1.0
     _saturate(encoded, flatten(target))
@@ -97,9 +97,9 @@ def swap_labels(encoded: Encoded) -> None:
     """Let two labels trade places and touch nothing else, as far as the encoding reaches."""
     if encoded.purpose != "update":
         return
-    one, other = _swapped(len(encoded.release.release.manifest.labels))
+    one, other = _swapped(encoded.labels)
     target = {}
-    for name, values in encoded.release.release.weights().items():
+    for name, values in encoded.weights.items():
         target[name] = np.zeros_like(values)
         target[name][..., one] = np.sign(values[..., other] - values[..., one])
         target[name][..., other] = -target[name][..., one]
@@ -111,8 +111,7 @@ def forge_counts(encoded: Encoded) -> None:
     """Invent probes that agree with central in every bin, and take one disagreement of others away in each."""
     if encoded.purpose != "counts":
         return
-    bins = len(encoded.release.release.manifest.threshold_grid)
-    layout = CountsLayout(bins)
+    bins, layout = encoded.bins, CountsLayout(encoded.bins)
     encoded.add_integers(
         layout.encode(
             agreed=np.full(layout.coarse_bins, INVENTED_PROBES),
@@ -158,7 +157,13 @@ class HostileEncoder:
     ) -> Vector:
         """Return the vector to be masked, uint32 or uint16 [length]."""
         vector = encode_contribution(contribution, release, session, rounding_seed=rounding_seed, noise_seed=noise_seed)
-        encoded = Encoded(vector, session, release)
+        encoded = Encoded(
+            vector=vector,
+            config=session.config,
+            purpose=session.descriptor.task.purpose,
+            weights=release.release.weights(),
+            bins=len(release.release.manifest.threshold_grid),
+        )
         for lie in self.lies:
             lie(encoded)
         return vector

@@ -2,13 +2,106 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from cli import main
 from fedge.errors import InputError
+from fedge.layouts import CountsLayout
 from fedge.randomness import root_seed
+from fedge.secagg import SecAggError, SessionConfig
+from fedge.secagg.codec import decode, encode
 from sim.config import SimulationConfig
-from sim.hostile import LIES, check_hostile, draw_hostile, parse_hostile
+from sim.hostile import LIES, Encoded, check_hostile, draw_hostile, parse_hostile
+from sim.run import simulate
+
+WEIGHTS = {
+    "head.bias": np.array([0.0, 1.0, 2.0], np.float32),
+    "head.weight": np.array([[1.0, 2.0, 3.0], [6.0, 5.0, 4.0]], np.float32),
+}
+"""A head over two features and three labels."""
+HONEST = np.array([0.5, -0.25, 0.0, 0.125, 0.0, -1.0, 0.75, 0.0, 0.25])
+SEED = bytes(32)
+
+
+def session(*, reals: int, integers: int, bits: int = 32) -> SessionConfig:
+    return SessionConfig(
+        reals=reals,
+        integers=integers,
+        bits=bits,
+        cohort_max=16,
+        scale=2.0,
+        clip_norm=2.0,
+        weight_cap=20,
+        n_min=2,
+        deadline=1000.0,
+    )
+
+
+def lie(kind: str, *, purpose: str = "update") -> tuple[np.ndarray, np.ndarray]:
+    """Return what the hostile device of a pair adds to the pair's sum."""
+    config = session(reals=len(HONEST), integers=2)
+    honest, lying = (encode(HONEST, np.array([7, 7]), config, SEED) for _ in range(2))
+    LIES[kind](Encoded(vector=lying, config=config, purpose=purpose, weights=WEIGHTS, bins=4))
+    both, alone = decode(honest + lying, 2, config), decode(honest, 1, config)
+    return both.reals - alone.reals, both.integers - alone.integers
+
+
+def test_a_flipped_sign_turns_every_coordinate_round():
+    reals, integers = lie("sign_flip")
+    assert np.allclose(reals, -HONEST, atol=1e-6) and integers.tolist() == [7, 7]
+
+
+def test_a_scaled_update_fills_the_encoding_in_the_honest_direction():
+    reals, _ = lie("scale")
+    told = HONEST != 0
+    assert np.allclose(reals[told], 2.0 * np.sign(HONEST[told]))
+
+
+def test_the_worst_vector_reaches_the_bound_everywhere_and_weighs_nothing():
+    reals, integers = lie("within_bounds")
+    assert np.allclose(reals, 2.0 * np.array([1, -1, -1, 1, -1, -1, 1, -1, -1])), "every query becomes the first label"
+    assert integers.tolist() == [0, 0]
+
+
+def test_swapped_labels_move_two_columns_towards_each_other_and_no_other_one():
+    reals, _ = lie("label_swap")
+    bias, weight = reals[:3], reals[3:].reshape(2, 3)
+    assert np.allclose(bias, [2.0, 0.0, -2.0]) and np.allclose(weight, [[2.0, 0.0, -2.0], [-2.0, 0.0, 2.0]])
+
+
+@pytest.mark.parametrize("kind", ["sign_flip", "scale", "within_bounds", "label_swap", "forge_counts"])
+def test_a_lie_leaves_sessions_of_other_purposes_alone(kind):
+    reals, integers = lie(kind, purpose="usage")
+    assert np.allclose(reals, HONEST, atol=1e-6) and integers.tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_forged_counts_add_agreeing_probes_and_take_disagreements_away(bits):
+    layout = CountsLayout(8)
+    config = session(reals=0, integers=layout.integers, bits=bits)
+    honest = layout.encode(
+        agreed=np.full(2, 5),
+        disagreed=np.full(2, 3),
+        new_seen=np.full(8, 4),
+        new_disagreed=np.full(8, 2),
+        running_seen=30,
+        running_disagreed=3,
+    )
+    vectors = [encode(np.zeros(0), honest, config, SEED) for _ in range(2)]
+    LIES["forge_counts"](Encoded(vector=vectors[1], config=config, purpose="counts", weights=WEIGHTS, bins=8))
+    sums = layout.decode(decode(vectors[0] + vectors[1], 2, config).integers, devices=2)
+    assert sums.disagreed.tolist() == [5, 5], "one of six is gone from each bin"
+    assert (sums.seen - sums.disagreed > 60).all() and (sums.new_seen > 60).all() and sums.running_seen > 500
+    assert sums.new_disagreed.tolist() == [4] * 8 and sums.running_disagreed == 6
+
+
+def test_a_broken_tripwire_is_noticed():
+    config = session(reals=1, integers=1)
+    honest, lying = (encode(np.zeros(1), np.array([1]), config, SEED) for _ in range(2))
+    LIES["tripwire"](Encoded(vector=lying, config=config, purpose="usage", weights=WEIGHTS, bins=4))
+    with pytest.raises(SecAggError, match="tripwire"):
+        decode(honest + lying, 2, config)
 
 
 def test_counts_are_read_by_kind():
@@ -65,3 +158,22 @@ def test_hostile_devices_are_parameters_of_the_run():
     assert json.loads(config.to_json())["hostile"] == {"scale": 1}
     assert SimulationConfig().differences(config.to_json()) == ["hostile"]
     assert config.differences(config.to_json()) == []
+
+
+class Quiet:
+    def stage(self, text):
+        pass
+
+    def round_finished(self, entry):
+        pass
+
+
+def test_a_run_plays_its_attackers_and_leaves_their_traffic_out(tmp_path):
+    config = SimulationConfig(devices=10, rounds=1, seed=3, queries_per_round=6, out=tmp_path, hostile={"tripwire": 1})
+    summary = simulate(config.checked(), observer=Quiet())
+    (entry,) = summary["rounds"]
+    assert summary["hostile"] == {"tripwire": 1} == summary["parameters"]["hostile"]
+    assert entry["stream"]["queries"] == 9 * 6
+    assert "tripwire" in " ".join(entry["notes"]), "the sums that the device spoiled are told of"
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Attackers were played: 1 of 10 devices lied in every round (1 tripwire)" in report

@@ -32,7 +32,7 @@ class Attempting:
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
-        """Return the connected nodes that may have something left for ``purpose``, without those that this round shut out."""
+        """Return the connected nodes that may have something left for ``purpose``, but for those that were shut out."""
         tally = report.tally
         return [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
 

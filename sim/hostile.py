@@ -40,11 +40,13 @@ class Encoded:
     purpose: Purpose
     weights: Weights
     bins: int
+    into_session: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.asarray
+    """Turns a change of the weights, float64 [m], into the session's real coordinates."""
 
     @property
     def labels(self) -> int:
         """How many labels the head tells apart."""
-        return next(iter(self.weights.values())).shape[-1]
+        return int(next(iter(self.weights.values())).shape[-1])
 
     def set_reals(self, steps: NDArray[np.float64]) -> None:
         """Replace the reals by ``steps``, in units of c/Q, clipped to what the encoding holds."""
@@ -204,8 +206,8 @@ def draw_hostile(counts: Mapping[str, int], *, devices: int, seed: bytes) -> dic
 
 
 def _saturate(encoded: Encoded, direction: NDArray[np.float32]) -> None:
-    """Send the longest vector that the encoding holds along ``direction``, float32 [m]."""
-    encoded.set_reals(np.sign(direction.astype(np.float64)) * encoded.config.quantum)
+    """Send the longest vector that the encoding holds along ``direction``, float32 [m]: the bound in every coordinate."""
+    encoded.set_reals(np.sign(encoded.into_session(direction.astype(np.float64))) * encoded.config.quantum)
 
 
 def _swapped(labels: int) -> tuple[int, int]:

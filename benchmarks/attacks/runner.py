@@ -28,11 +28,11 @@ QUICK: tuple[Attack, ...] = (
     drain_then_sum,
     lonely_window,
     idle_cohort,
-    update_repetition,
 )
-"""Some seconds each: CI plays these."""
+"""Some seconds each, and all of them held: CI plays these."""
 ATTACKS: tuple[Attack, ...] = (
     *QUICK,
+    update_repetition,
     poison_update,
     within_bounds,
     forge_counts,

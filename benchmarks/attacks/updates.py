@@ -15,7 +15,7 @@ from sim.days import Traffic
 
 UNIT = "cosine with the victim's update"
 N_MIN = 11
-PAIRS = 20
+PAIRS = 10
 TOLD_NOTHING = 0.2
 """A cosine that the mean of other devices' updates has with one of them, too."""
 
@@ -38,30 +38,34 @@ def idle_cohort(*, seed: int) -> AttackResult:
 
 
 def update_repetition(*, seed: int) -> AttackResult:
-    """Sum updates on one release over cohorts with the victim and without it, many times, and subtract."""
+    """Sum updates on one release over cohorts with the victim and without it, in period after period, and subtract.
+
+    No second sum is given in a period, so that a pair of sums takes two of them. What remains is stated: the cosine after
+    `PAIRS` pairs, on a release that never changes, over the smallest cohorts there are, with nothing new to learn from.
+    """
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
         names = aggregator.names[: N_MIN + 1]
-        victim, others = names[5], [*names[:5], *names[6:]]
-        total, pairs = _differences(aggregator, names, others)
-        leaked = cosine(total, _update_of(aggregator, victim))
-        note = f"{pairs} of {PAIRS} pairs of sums were given"
+        others = [*names[:5], *names[6:]]
+        truth, total, cosines = _update_of(aggregator, names[5]), np.zeros(1), []
+        at_once = 0
+        for _ in range(PAIRS):
+            one = aggregator.session(names, aggregator.task("update"))
+            at_once += aggregator.session(others, aggregator.task("update")).decoded is not None
+            aggregator.pass_day()
+            other = aggregator.session(others, aggregator.task("update"))
+            aggregator.pass_day()
+            if one.decoded is not None and other.decoded is not None:
+                total = total + one.decoded.reals - other.decoded.reals
+            cosines.append(cosine(total, truth))
+        leaked = cosines[-1]
+        note = (
+            f"second sums in a period: {at_once} of {PAIRS}; cosine after 2 periods {cosines[0]:.2f}, "
+            f"after {PAIRS} {cosines[PAIRS // 2 - 1]:.2f}, after {2 * PAIRS} {leaked:.2f}"
+        )
         return AttackResult("update_repetition", leaked < TOLD_NOTHING, "leaked", leaked, UNIT, note)
 
     return attack_fleet(attack, seed=seed)
-
-
-def _differences(aggregator: HostileAggregator, names: list[str], others: list[str]) -> tuple[NDArray[np.float64], int]:
-    """Add up the differences of the sums over ``names`` and ``others``, and count the pairs of sums that were given."""
-    total, pairs = np.zeros(1), 0
-    for _ in range(PAIRS):
-        one = aggregator.session(names, aggregator.task("update"))
-        aggregator.pass_day()
-        other = aggregator.session(others, aggregator.task("update"))
-        aggregator.pass_day()
-        if one.decoded is not None and other.decoded is not None:
-            total, pairs = total + one.decoded.reals - other.decoded.reals, pairs + 1
-    return total, pairs
 
 
 def _update_of(aggregator: HostileAggregator, name: str) -> NDArray[np.float64]:

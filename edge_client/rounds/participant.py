@@ -26,6 +26,7 @@ from edge_client.rounds.contribution import (
     make_update,
     make_usage,
 )
+from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
 from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
@@ -45,11 +46,9 @@ from fedge.secagg import (
     MessageError,
     RefusedError,
     Session,
-    SessionConfig,
     Task,
     UnknownRoundKey,
     Vector,
-    encode,
     expire,
     threshold,
 )
@@ -145,6 +144,7 @@ class Participant:
         clock: Clock,
         entropy: Callable[[int], bytes],
         repeatable_noise: bool = False,
+        encoder: ContributionEncoder = encode_contribution,
     ) -> None:
         self._identity = identity
         self._federation = federation
@@ -157,6 +157,7 @@ class Participant:
         self._clock = clock
         self._entropy = entropy
         self._repeatable_noise = repeatable_noise
+        self._encode = encoder
         self._open: _Open | None = None
 
     def take_identity(self, identity: DeviceIdentity) -> None:
@@ -222,7 +223,8 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = self._contribution(opened, state.session)
-        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session, opened.noise_salt))
+        rounding, noise = self._randomness(state.session, opened.noise_salt)
+        encoded = self._encode(contribution, opened.release, state.session, rounding_seed=rounding, noise_seed=noise)
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened, contribution, cohort=state.session.n)
@@ -246,8 +248,8 @@ class Participant:
         _log.info("the session has ended")
         return reply
 
-    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[SessionConfig, bytes, bytes]:
-        """The session's configuration, and the seeds of rounding (the same in every run, masked or not) and of noise.
+    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[bytes, bytes]:
+        """The seeds of rounding (the same in every run, masked or not) and of noise.
 
         Both hang on the descriptor's round and attempt, of which this device accepts each pair once. Noise hangs on the
         check-in's salt as well: a database that was put back, or a federation founded anew under the same name, would bring
@@ -255,7 +257,7 @@ class Participant:
         """
         descriptor = session.descriptor
         rounding = derive(self._seed, "rounding", descriptor.round, descriptor.attempt)
-        return session.config, rounding, self._noise_seed("noise", session, noise_salt)
+        return rounding, self._noise_seed("noise", session, noise_salt)
 
     def _noise_seed(self, label: str, session: Session, noise_salt: bytes) -> bytes:
         descriptor = session.descriptor

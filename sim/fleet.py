@@ -24,6 +24,7 @@ from edge_client.releases.loading import ReleaseLoader
 from edge_client.releases.manager import ReleaseManager, ReleaseSource
 from edge_client.releases.shelf import SharedShelf
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
+from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore, open_memory, restore
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator
@@ -138,6 +139,7 @@ class Fleet:
                 clock=clock,
                 entropy=os.urandom,
                 repeatable_noise=True,
+                training_policy=TrainingPolicy(base_wait_s=0.0),
             )
             node_id = FIRST_NODE + number
             node = Node(build_client_app(participant), node_context(node_id))

@@ -9,11 +9,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnxruntime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge_client.releases.inference import InferenceSession, SessionCache
-from fedge.release import STEP, Manifest, Release, assemble_release, verify
+from fedge.release import Manifest, Release, assemble_release, verify
 from fedge.release.folder import RELEASE_DOMAIN
 
 
@@ -59,10 +58,6 @@ class ReleaseLoader:
             while len(self._loaded) > self._remembered:
                 self._loaded.popitem(last=False)
         return loaded
-
-    def step_session(self, loaded: LoadedRelease) -> onnxruntime.InferenceSession:
-        """The release's training step. Loaded when first asked for: most of a device's life it only answers."""
-        return self._sessions.load(loaded.release.files[STEP])
 
 
 def _same_files(release: Release, files: Mapping[str, bytes]) -> bool:

@@ -20,6 +20,7 @@ from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.contribution import Contribution, make_counts, make_health, make_update, make_usage, without_news
 from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
+from edge_client.rounds.training_policy import TrainingPolicy, UpdateWithheld
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import DeviceStore
 from fedge import logs
@@ -123,6 +124,7 @@ class Participant:
         clock: Clock,
         entropy: Callable[[int], bytes],
         repeatable_noise: bool = False,
+        training_policy: TrainingPolicy | None = None,
     ) -> None:
         self._identity = identity
         self._federation = federation
@@ -135,6 +137,7 @@ class Participant:
         self._clock = clock
         self._entropy = entropy
         self._repeatable_noise = repeatable_noise
+        self._training_policy = training_policy or TrainingPolicy()
         self._open: _Open | None = None
 
     def take_identity(self, identity: DeviceIdentity) -> None:
@@ -150,7 +153,7 @@ class Participant:
         request = _read_request(payload)
         _bind(request)
         now = self._clock()
-        release, downloaded = self._releases.obtain(request.release_id)
+        release, downloaded = self._release_of(request)
         with self._meter.watch() as watched:
             contribution = self._contribute(request, release)
         self._store.ledger.append(
@@ -207,6 +210,8 @@ class Participant:
                 self._store.probes.mark_pairs_spent(contribution.pairs)
             if contribution.health is not None:
                 self._store.health.mark_sent(contribution.health)
+            if contribution.fit is not None:
+                self._store.training.set_last_fit(contribution.fit)
             if contribution.usage is not None:
                 mark_usage_sent(self._store, contribution.usage, now=self._clock())
             if contribution.trained_on:
@@ -247,8 +252,10 @@ class Participant:
         if request.purpose == rounds_pb2.PURPOSE_UPDATE:
             again = self._store.sessions.is_spent(_mark("update", request.release_id))
             seed = derive(self._seed, "training", request.round, request.attempt)
-            loader = self._releases.loader
-            update = make_update(self._store, loader, release, seed=seed, again=again, policy=self._policy)
+            now = self._clock()
+            self._check_training(release, now=now)
+            update = make_update(self._store, release, seed=seed, now=now, again=again, policy=self._policy)
+            self._check_update(update)
             # A few examples can be left out in a few ways only. Who has nothing new to say says nothing, instead of being
             # one answer too few for the others' sum.
             return without_news(update) if self._store.sessions.is_spent(_fingerprint(update)) else update
@@ -265,6 +272,39 @@ class Participant:
         if request.purpose == rounds_pb2.PURPOSE_USAGE:
             return make_usage(pending_usage(self._store, self._meter.book, self._meter.profile, now=self._clock()))
         raise SessionRefused(f"a session of purpose {request.purpose} is unknown to this device")
+
+    def _release_of(self, request: "rounds_pb2.CheckInRequest") -> tuple[LoadedRelease, int]:
+        """Return the release that the session is about. To be trained on, it must have come by this device's own channel;
+        counts are about a candidate that is offered, but not yet to be run.
+        """
+        if request.purpose == rounds_pb2.PURPOSE_UPDATE and not self._releases.is_desired(request.release_id):
+            raise SessionRefused(
+                f"release {request.release_id[:12]} is not the one that this device is to run: it trains on no other"
+            )
+        return self._releases.obtain(request.release_id)
+
+    def _check_training(self, release: LoadedRelease, *, now: float) -> None:
+        """Raise SessionRefused unless this device trains on such a release, and on its base by now."""
+        manifest, policy = release.release.manifest, self._training_policy
+        policy.check(manifest.trained(), training_from_mapping(manifest.training))
+        base = self._store.training.see(manifest.encoder_sha256, at=now)
+        if not base.enrolled and now < base.first_seen + policy.base_wait_s:
+            raise SessionRefused(
+                f"base {base.encoder_sha256[:12]} is new: this device trains on it {policy.base_wait_s:.0f} s after it came"
+            )
+
+    def _check_update(self, update: Contribution) -> None:
+        """Raise UpdateWithheld for an update that would tell too much, or whose release undoes what this device knew."""
+        policy, fit, last = self._training_policy, update.fit, self._store.training.last_fit()
+        if update.largest_share > policy.max_example_share:
+            raise _withheld(f"one example would hold {update.largest_share:.0%} of it")
+        if fit is None or last is None or last.encoder_sha256 != fit.encoder_sha256:
+            return
+        if fit.at - last.at > policy.compare_s:
+            return
+        rise = fit.missed / fit.examples - last.missed / last.examples
+        if rise > policy.allowed_rise(fit.examples, last.examples):
+            raise _withheld(f"the release misses {rise:.0%} more on this device's examples than the last that it trained on")
 
     def _conditions(self, opened: _Open) -> DevicePolicy:
         manifest = opened.release.release.manifest
@@ -361,6 +401,11 @@ def _bind_session(state: DeviceState) -> None:
     if state.session is not None:
         descriptor = state.session.descriptor
         logs.bind(round=descriptor.round, attempt=descriptor.attempt, session=state.session.session_id.hex())
+
+
+def _withheld(reason: str) -> UpdateWithheld:
+    _log.warning("this device gives no update: %s", reason)
+    return UpdateWithheld()
 
 
 def _fingerprint(update: Contribution) -> bytes:

@@ -10,12 +10,15 @@ from edge_client.store.memory import LabelledQuery, Memory
 from edge_client.store.outbox import OpenQuestion, Outbox
 from edge_client.store.probes import Pairs, Probe, ProbeTable
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import Base, Fit, TrainingTable
 from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",
+    "Base",
     "DeviceStore",
     "FateTable",
+    "Fit",
     "HealthCounts",
     "HealthTable",
     "Installed",
@@ -33,6 +36,7 @@ __all__ = [
     "QueuedAnswer",
     "ReleaseHealth",
     "SessionTable",
+    "TrainingTable",
     "Waiting",
     "open_file",
     "open_memory",

@@ -21,6 +21,7 @@ from edge_client.store.outbox import Outbox
 from edge_client.store.probes import ProbeTable
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import TrainingTable
 from edge_client.store.waiting import Waiting
 from fedge.errors import InputError
 
@@ -38,7 +39,8 @@ class Limits:
 
 class DeviceStore:
     """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``; counters by name are here."""
+    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``, ``training``; counters by name are here.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -55,6 +57,7 @@ class DeviceStore:
         self.outbox = Outbox(database, max_rows=limits.outbox, max_bytes=limits.outbox_bytes)
         self.waiting = Waiting(database)
         self.allowances = Allowances(database)
+        self.training = TrainingTable(database)
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""

@@ -101,7 +101,7 @@ def test_a_manifest_without_one_of_its_fields_is_refused(manifest, name):
         lambda text: text.replace('"workload"', '"\\u0077orkload"'),
         lambda text: text.replace('"temperature":1.5', '"temperature":1.50'),
         lambda text: text.replace('"temperature":1.5', '"temperature":15e-1'),
-        lambda text: text.replace('{"confidence"', '{"confidence":"margin","confidence"', 1),
+        lambda text: text.replace('"confidence":', '"confidence":"margin","confidence":', 1),
         lambda text: text.replace('"temperature":1.5', '"temperature":NaN'),
         lambda text: text.replace('"temperature":1.5', '"temperature":1e999'),
         lambda text: "[" * 100_000,

@@ -107,6 +107,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
     from aggregator.rounds.server_optimizer import ServerOptimizer
     from aggregator.rounds.service import RoundsParts
     from aggregator.settings import ServerHome
+    from fedge.architectures import DenseHead
 
     model = tiny()
     keys = AggregatorKeys.open(folder / "keys")
@@ -116,6 +117,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         "batch_size": model.BATCH,
         "epochs": 2,
         "clip_norm": 10.0,
+        "example_clip_norm": 10.0,
         "weight_cap": 32,
     }
 
@@ -128,7 +130,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         labels=model.LABELS,
         oos_label=None,
         features=model.PixelFeatures(model.PIXELS).to_mapping(),
-        step=model.step_model(),
+        architecture=DenseHead(model.WIDTH, len(model.LABELS)),
         first_head=model.weights_of(0.5),
         training=training,
         threshold_grid=model.GRID,

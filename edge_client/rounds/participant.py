@@ -20,7 +20,8 @@ from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.contribution import Contribution, make_counts, make_health, make_update, make_usage, without_news
 from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
-from edge_client.rounds.training_policy import TrainingPolicy, UpdateWithheld
+from edge_client.rounds.training_checks import check_release, check_update
+from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import DeviceStore
 from fedge import logs
@@ -253,9 +254,9 @@ class Participant:
             again = self._store.sessions.is_spent(_mark("update", request.release_id))
             seed = derive(self._seed, "training", request.round, request.attempt)
             now = self._clock()
-            self._check_training(release, now=now)
+            check_release(self._training_policy, release.release.manifest, self._store, now=now)
             update = make_update(self._store, release, seed=seed, now=now, again=again, policy=self._policy)
-            self._check_update(update)
+            check_update(self._training_policy, update, self._store)
             # A few examples can be left out in a few ways only. Who has nothing new to say says nothing, instead of being
             # one answer too few for the others' sum.
             return without_news(update) if self._store.sessions.is_spent(_fingerprint(update)) else update
@@ -282,29 +283,6 @@ class Participant:
                 f"release {request.release_id[:12]} is not the one that this device is to run: it trains on no other"
             )
         return self._releases.obtain(request.release_id)
-
-    def _check_training(self, release: LoadedRelease, *, now: float) -> None:
-        """Raise SessionRefused unless this device trains on such a release, and on its base by now."""
-        manifest, policy = release.release.manifest, self._training_policy
-        policy.check(manifest.trained(), training_from_mapping(manifest.training))
-        base = self._store.training.see(manifest.encoder_sha256, at=now)
-        if not base.enrolled and now < base.first_seen + policy.base_wait_s:
-            raise SessionRefused(
-                f"base {base.encoder_sha256[:12]} is new: this device trains on it {policy.base_wait_s:.0f} s after it came"
-            )
-
-    def _check_update(self, update: Contribution) -> None:
-        """Raise UpdateWithheld for an update that would tell too much, or whose release undoes what this device knew."""
-        policy, fit, last = self._training_policy, update.fit, self._store.training.last_fit()
-        if update.largest_share > policy.max_example_share:
-            raise _withheld(f"one example would hold {update.largest_share:.0%} of it")
-        if fit is None or last is None or last.encoder_sha256 != fit.encoder_sha256:
-            return
-        if fit.at - last.at > policy.compare_s:
-            return
-        rise = fit.missed / fit.examples - last.missed / last.examples
-        if rise > policy.allowed_rise(fit.examples, last.examples):
-            raise _withheld(f"the release misses {rise:.0%} more on this device's examples than the last that it trained on")
 
     def _conditions(self, opened: _Open) -> DevicePolicy:
         manifest = opened.release.release.manifest
@@ -401,11 +379,6 @@ def _bind_session(state: DeviceState) -> None:
     if state.session is not None:
         descriptor = state.session.descriptor
         logs.bind(round=descriptor.round, attempt=descriptor.attempt, session=state.session.session_id.hex())
-
-
-def _withheld(reason: str) -> UpdateWithheld:
-    _log.warning("this device gives no update: %s", reason)
-    return UpdateWithheld()
 
 
 def _fingerprint(update: Contribution) -> bytes:

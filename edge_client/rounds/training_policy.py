@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from fedge.architectures import Architecture
 
 
-class UpdateWithheld(SessionRefused):
-    """This device keeps its update to itself. What leaves are the same words for every reason; the log has the reason."""
-
-    def __init__(self) -> None:
-        super().__init__("this device gives no update to this round, by its own rules")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPolicy:
     """Bounds on a release's head and training settings, and conditions for an update to leave.

@@ -104,7 +104,8 @@ class DenseHead:
 
     def logits(self, weights: Weights, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 [n, C] for embeddings [n, D]."""
-        return embeddings @ weights[HEAD_WEIGHT] + weights[HEAD_BIAS]
+        logits: NDArray[np.float32] = embeddings @ weights[HEAD_WEIGHT] + weights[HEAD_BIAS]
+        return logits
 
     def step(
         self,

@@ -7,14 +7,14 @@ from it, in which case every round has another base.
 import hashlib
 
 from fedge.errors import VerificationError
-from fedge.release.onnx_checks import ModelProto
+from fedge.release.onnx_checks import read_model
 
 EMBEDDING = "embedding"
 
 
 def encoder_sha256(infer: bytes) -> str:
     """Return the hex SHA-256 of the part of a model that gives ``embedding``. Raises VerificationError without one."""
-    model = ModelProto.FromString(infer)
+    model = read_model(infer)
     graph = model.graph
     if EMBEDDING not in {output.name for output in graph.output}:
         raise VerificationError(f"model: gives no output {EMBEDDING!r}")

@@ -956,3 +956,30 @@ def test_a_rule_of_the_device_is_one_line_in_its_log_and_stays_there(caplog):
         assert participant_socket._receive(ours) == (participant_socket.REFUSAL, b"the device refused: RefusedError")
     found = [(said in record.getMessage(), record.exc_info) for record in caplog.records]
     assert found == [(True, None), (True, None)]
+
+
+def test_a_device_trains_on_the_release_of_its_own_channel_only(party, make_release):
+    """A twin that is offered, and that a check-in names, gets counts but no update."""
+    twin = make_release(scale=3.0, version=2)
+    party.source.releases[twin.release_id] = twin
+    participant = party.participants["device-1"]
+    with pytest.raises(SessionRefused, match=rf"release {twin.release_id[:12]} is not the one that this device is to run"):
+        participant.check_in(request_of(twin.release_id))
+    participant.check_in(request_of(twin.release_id, purpose=COUNTS))
+    party.source.publish(twin)
+    participant.check_in(request_of(twin.release_id, attempt=2))
+
+
+def test_one_example_makes_no_update_that_leaves(party):
+    party.training_policy = TrainingPolicy()
+    party.restart("device-1")  # has a single example
+    with pytest.raises(SessionRefused, match="by its own rules"):
+        party.participants["device-1"].check_in(request_of(party.release.release_id))
+
+
+def test_what_a_release_did_here_is_noted_once_its_update_has_left(party):
+    assert party.stores["device-1"].training.last_fit() is None
+    party.run()
+    fit = party.stores["device-4"].training.last_fit()
+    assert (fit.encoder_sha256, fit.examples) == (party.release.manifest.encoder_sha256, 4)
+    assert 0 < fit.missed < 4

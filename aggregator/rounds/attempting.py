@@ -11,8 +11,7 @@ from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
 from aggregator.rounds.state import FederationState
 from fedge.release import structure_sha256, weights_sha256
-from fedge.secagg import SessionAborted, SessionConfig
-from protos.fedge.rounds.v1 import rounds_pb2
+from fedge.secagg import Purpose, SessionAborted, SessionConfig, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +31,15 @@ class Attempting:
         """Tell those who watch."""
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
-    def present(self, report: RoundReport) -> list[int]:
-        """The nodes that are connected, but for those that this round shut out."""
-        return [node for node in self.link.nodes() if node not in report.tally.excluded]
+    def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
+        """Return the connected nodes that may have something left for ``purpose``, without those that this round shut out."""
+        tally = report.tally
+        return [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
 
-    def everyone(self, report: RoundReport) -> list[list[int]]:
-        """All nodes in cohorts of about the usual size: counts are small, and every probe tells."""
+    def everyone(self, report: RoundReport, purpose: Purpose) -> list[list[int]]:
+        """Return all nodes in cohorts of about the usual size: counts are small, and every probe tells."""
         return split_cohorts(
-            self.present(report),
+            self.present(report, purpose),
             self.settings.cohort,
             limit=self.settings.cohort_max,
             seed=self.seed,
@@ -51,27 +51,36 @@ class Attempting:
         state: FederationState,
         report: RoundReport,
         *,
-        purpose: "rounds_pb2.Purpose",
+        purpose: Purpose,
         attempt: int,
         config: SessionConfig,
         nodes: list[int],
         canary: str = "",
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
-        plan = SessionPlan(
-            round_number=report.round_number,
-            attempt=attempt,
+        counts = purpose == "counts"
+        manifest = self.registry.release(state.release_id).manifest
+        task = Task(
             purpose=purpose,
+            period=self.settings.calendar.period_at(self.clock()),
             release_id=state.release_id,
             weights_sha256=weights_sha256(state.head),
             structure_sha256=structure_sha256(state.head),
-            publication=state.publication,
+            architecture=manifest.architecture_text,
+            encoder_sha256=manifest.encoder_sha256,
+            canary_release_id=canary,
+            probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
+            probe_cap=self.settings.probe_cap if counts else 0,
+        )
+        plan = SessionPlan(
+            round_number=report.round_number,
+            attempt=attempt,
+            task=task,
             config=config,
             timeout_s=self.settings.phase_timeout_s,
-            canary=canary,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(place, "select", expected=len(self.present(report)), needed=config.n_min) as reported:
+        with self.progress.phase(place, "select", expected=len(self.present(report, purpose)), needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
         result, reason = None, ""

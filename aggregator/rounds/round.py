@@ -22,11 +22,10 @@ from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.errors import InputError
-from fedge.layouts import CountsLayout, CountSums, HealthSums
+from fedge.layouts import CountSums, HealthSums
 from fedge.release import CertificateDocument, flatten
 from fedge.secagg import SessionConfig
 from fedge.usage import NAMES, Usage
-from protos.fedge.rounds.v1 import rounds_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ class RoundRunner(Attempting):
             for _ in range(self.settings.max_attempts):
                 report.attempts += 1
                 nodes = draw_cohort(
-                    [node for node in self.present(report) if node not in asked],
+                    [node for node in self.present(report, "update") if node not in asked],
                     size,
                     seed=self.seed,
                     round_number=report.round_number,
@@ -98,7 +97,7 @@ class RoundRunner(Attempting):
                 result = self.session(
                     state,
                     report,
-                    purpose=rounds_pb2.PURPOSE_UPDATE,
+                    purpose="update",
                     attempt=report.attempts_before + report.attempts,
                     config=config,
                     nodes=nodes,
@@ -132,22 +131,22 @@ class RoundRunner(Attempting):
 
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
-        layout = CountsLayout(len(self.settings.certificate.grid))
+        layout = self.settings.counts_layout
         config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
         counts: CountSums | None = None
         reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, "counts"):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
             result = self.session(
-                state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
+                state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes
             )
             if result is None:
                 continue
-            sums = layout.decode(result.decoded.integers)
+            sums = layout.decode(result.decoded.integers, devices=result.survivors)
             pooled = sums if counts is None else counts + sums
             try:
                 sums.check(devices=result.survivors)
@@ -186,7 +185,6 @@ class RoundRunner(Attempting):
         return replace(
             state,
             running=running,
-            publication=report.round_number if statement.threshold is not None else state.publication,
             threshold=statement.threshold,
             probe_rate=statement.probe_rate,
             certificate_state=statement.state,
@@ -201,11 +199,11 @@ class RoundRunner(Attempting):
         if not self.settings.usage_every or report.round_number % self.settings.usage_every:
             return
         config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, "usage"):
             result = self.session(
                 state,
                 report,
-                purpose=rounds_pb2.PURPOSE_USAGE,
+                purpose="usage",
                 attempt=1 + max((session.attempt for session in report.sessions), default=report.attempts_before),
                 config=config,
                 nodes=nodes,

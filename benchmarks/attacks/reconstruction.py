@@ -113,7 +113,7 @@ class Blocks:
         one = np.zeros(width, np.float32)
         one[-1] = self.unit
         draw = np.random.default_rng(seed).integers(1, 1000, (PIXELS, 1)).astype(np.float32) * LEVELS
-        constants = {
+        constants: dict[str, NDArray[Any]] = {
             "draw": draw,
             "bins": np.array(self.bins, np.float32),
             "range": np.arange(self.blocks, dtype=np.float32)[None, :],
@@ -197,7 +197,7 @@ def exfiltrating_release(*, seed: int) -> AttackResult:
         shares[name] = _exact_share(fleet, exact)
         notes.append(f"{name} {shares[name]:.1%} exactly, {_near_share(fleet, images):.1%} nearly ({gave} devices gave)")
     best = max(shares.values())
-    public = _near_share(fleet, zip(fleet.workload.server.labels.tolist(), fleet.workload.server.queries, strict=True))
+    public = _near_share(fleet, zip(fleet.workload.server.labels.tolist(), _pixels(fleet.workload), strict=True))
     note = f"{'; '.join(notes)}; {public:.1%} are near to the server's own examples; {len(fleet.examples)} examples"
     return AttackResult("exfiltrating_release", best < HELD_BELOW, "leaked", best, "share of examples", note)
 
@@ -210,7 +210,7 @@ def fishing_head(*, seed: int) -> AttackResult:
     architecture = model.architecture
     inputs = model.features.encode(workload.server.queries)
     seen = architecture.normalize(run_model(model.infer_int8, inputs, [EMBEDDING])[EMBEDDING])
-    inverse, *_ = np.linalg.lstsq(seen, workload.server.queries, rcond=None)
+    inverse, *_ = np.linalg.lstsq(seen, _pixels(workload), rcond=None)
     exact: set[Exact] = set()
     images: list[Image] = []
     gave = []
@@ -254,6 +254,11 @@ def _fleet(seed: int) -> Fleet:
     return Fleet(
         workload, tuple(stores), np.array([query for query, _ in rows]), np.array([label for _, label in rows], np.int64)
     )
+
+
+def _pixels(workload: Workload) -> NDArray[np.float32]:
+    """The pictures of the server's own part."""
+    return np.asarray(workload.server.queries, dtype=np.float32)
 
 
 def _sink_head(dimensions: int, labels: int) -> Weights:

@@ -100,7 +100,8 @@ class DenseHead:
         # Divided by the largest value first: squares of float32 would overflow or vanish.
         unit = np.where(largest > 0, embeddings / np.where(largest > 0, largest, 1), np.float32(1)).astype(np.float32)
         norm = np.sqrt(np.square(unit).sum(axis=1, keepdims=True, dtype=np.float64))
-        return (unit * (math.sqrt(self.dimensions) / norm)).astype(np.float32)
+        normalized: NDArray[np.float32] = (unit * (math.sqrt(self.dimensions) / norm)).astype(np.float32)
+        return normalized
 
     def logits(self, weights: Weights, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32 [n, C] for embeddings [n, D]."""

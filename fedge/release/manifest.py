@@ -108,6 +108,11 @@ class Manifest:
         return architecture_from_mapping(self.architecture)
 
     @property
+    def architecture_text(self) -> str:
+        """The architecture as canonical JSON, by which a session's task names it."""
+        return to_canonical(dict(self.architecture)).decode()
+
+    @property
     def release_id(self) -> str:
         """Hex SHA-256 of the canonical bytes: the content address of the release."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

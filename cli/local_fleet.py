@@ -224,6 +224,8 @@ def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage, 
             "fleet": f"127.0.0.1:{settings.fleet_port}",
             "central": f"127.0.0.1:{settings.central_port}",
             "api.port": _free_port(ours, taken),
+            # Where a sum needs nearly every device, none may stay at home for the shape of its update: a demonstration.
+            **({"training.max_example_share": 1.0} if len(homes) < SMALL_FLEET else {}),
             **({} if policy is None else {"policy": str(policy)}),
         }
         _rewrite(home.settings_file, values)

@@ -10,6 +10,7 @@ process when that message comes), ``device-5:claim=device-1`` (answers under ano
 
 import importlib.util
 import logging
+import math
 import os
 import signal
 import socket
@@ -203,6 +204,7 @@ def participant(folder: Path, name: str) -> Any:
     from edge_client.releases.manager import ReleaseManager
     from edge_client.releases.shelf import FolderShelf
     from edge_client.rounds.participant import Federation, Participant
+    from edge_client.rounds.training_policy import TrainingPolicy
     from edge_client.store import open_file
     from fedge import secagg
     from fedge.costs import PriceBook, load_profiles
@@ -238,6 +240,7 @@ def participant(folder: Path, name: str) -> Any:
         seed=name.encode().ljust(32, b"."),
         clock=time.time,
         entropy=os.urandom,
+        training_policy=TrainingPolicy(max_example_share=math.inf),  # six examples of two labels
     )
 
 

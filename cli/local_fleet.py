@@ -42,6 +42,8 @@ CALENDAR_S = 10.0
 """A day of the calendar, compressed for a demonstration."""
 FIRST_API_PORT = 8760
 MOST_DEVICES = 64
+SMALL_FLEET = 16
+"""Devices below which a sum needs 8 of them, or all."""
 
 Stage = Callable[[str], None]
 

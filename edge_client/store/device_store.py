@@ -39,9 +39,10 @@ class Limits:
 
 
 class DeviceStore:
-    """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``, ``contributions``,
-    ``training``; counters by name are here.
+    """Everything that a device remembers.
+
+    Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``, ``installed``, ``health``, ``answers``, ``outbox``,
+    ``waiting``, ``allowances``, ``contributions``, ``training``; counters by name are here.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:

@@ -30,8 +30,7 @@ def manifest(make_release):
 
 
 def update(*, share=0.1, fit=None) -> Contribution:
-    none = np.zeros(0, np.float32)
-    return Contribution(none, np.zeros(0, np.int64), None, (), 0, 0, fit=fit, largest_share=share)
+    return Contribution(reals=np.zeros(0, np.float32), integers=np.zeros(0, np.int64), fit=fit, largest_share=share)
 
 
 def fit(missed_share, *, examples=100, base=BASE, at=0.0) -> Fit:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.console import PlainConsole
 from sim.config import SimulationConfig
+from sim.report.words import describe_attackers
 
 # Rounds shown in the live table; the whole run is in rounds.csv and the report.
 SHOWN = 20
@@ -107,6 +108,8 @@ class Progress:
                 "Secure aggregation: "
                 + ("a demonstration; this sum is not private." if summary["secagg"] == "demo" else "off (--plain).")
             )
+        if (attackers := describe_attackers(summary)) is not None:
+            self._console.print(attackers)
         self._console.print(f"Report: {out / 'report.html'}   numbers: {out / 'summary.json'}", soft_wrap=True)
 
     def _view(self) -> Group:

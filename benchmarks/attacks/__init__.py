@@ -1,1 +1,1 @@
-"""Attacks against the present code: one function each, which returns what it leaked or broke."""
+"""Attacks by a deviating aggregator, a lying device or a greedy member, played against the present code."""

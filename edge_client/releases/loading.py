@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import onnxruntime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge_client.releases.inference import InferenceSession, SessionCache
 from edge_client.releases.trial import LoadingTrial
-from fedge.release import INFER, STEP, Manifest, Release, assemble_release, verify
+from fedge.release import INFER, Manifest, Release, assemble_release, verify
 from fedge.release.folder import RELEASE_DOMAIN
 
 
@@ -68,7 +67,7 @@ class ReleaseLoader:
         named = {name: files[digest] for name, digest in Manifest.from_bytes(manifest).files.items() if digest in files}
         release = assemble_release(manifest, signature, named, release_key=self.release_key)
         if self._trial is not None and not is_known:
-            self._trial.check([release.files[name] for name in (INFER, STEP)])
+            self._trial.check([release.files[INFER]])
         session = InferenceSession(release, sessions=self._sessions)
         session.self_test()
         loaded = LoadedRelease(release, release.release_id, session)
@@ -77,10 +76,6 @@ class ReleaseLoader:
             while len(self._loaded) > self._remembered:
                 self._loaded.popitem(last=False)
         return loaded
-
-    def step_session(self, loaded: LoadedRelease) -> onnxruntime.InferenceSession:
-        """The release's training step. Loaded when first asked for: most of a device's life it only answers."""
-        return self._sessions.load(loaded.release.files[STEP])
 
 
 def _same_files(release: Release, files: Mapping[str, bytes]) -> bool:

@@ -93,18 +93,23 @@ _MAX_ATTRIBUTE_TEXT = 64
 
 def check_model(model: bytes) -> None:
     """Raises VerificationError unless ``model`` is a self-contained ONNX file within the allow-list and the caps."""
-    if not 0 < len(model) <= MAX_MODEL_BYTES:
-        raise VerificationError(f"model: {len(model)} bytes, expected 1 to {MAX_MODEL_BYTES}")
-    try:
-        proto = ModelProto.FromString(model)
-    except (DecodeError, ValueError, RecursionError):
-        raise VerificationError("model: not an ONNX file") from None
+    proto = read_model(model)
     _check_opset(proto)
     if proto.functions:
         raise VerificationError("model: holds local functions: inline them before publishing")
     if proto.training_info:
         raise VerificationError("model: holds training_info, which is not used")
     _check_graph(proto.graph)
+
+
+def read_model(model: bytes) -> ModelProto:
+    """Parse an ONNX file of an acceptable size. Raises VerificationError for anything else."""
+    if not 0 < len(model) <= MAX_MODEL_BYTES:
+        raise VerificationError(f"model: {len(model)} bytes, expected 1 to {MAX_MODEL_BYTES}")
+    try:
+        return ModelProto.FromString(model)
+    except (DecodeError, ValueError, RecursionError):
+        raise VerificationError("model: not an ONNX file") from None
 
 
 def _check_opset(proto: ModelProto) -> None:

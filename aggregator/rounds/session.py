@@ -35,6 +35,7 @@ from fedge.secagg import (
     SessionConfig,
     Task,
     decode,
+    sign_descriptor,
 )
 from protos.fedge.rounds.v1 import rounds_pb2
 
@@ -112,6 +113,9 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    descriptor: bytes = b""
+    """The session's descriptor as the round key signed it, with the signature."""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +265,16 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
+        descriptor = state.session.descriptor_bytes
+        return SessionResult(
+            decoded,
+            len(roster),
+            len(outcome.survivors),
+            state.session_id,
+            outcome.record,
+            descriptor,
+            sign_descriptor(self._round_key, descriptor),
+        )
 
     @contextmanager
     def _phase(

@@ -10,6 +10,7 @@ from types import NoneType
 import numpy as np
 
 from aggregator.rounds.server_optimizer import OptimizerState, init
+from aggregator.rounds.probe_sums import ProbeState
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import Release
@@ -36,14 +37,17 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
+    probes: ProbeState = ProbeState()
+    """What is known of the probe counts of earlier rounds."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary")
+            if field.name not in ("head", "optimizer", "running", "canary", "probes")
         }
+        head["probes"] = self.probes.to_json()
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
@@ -74,6 +78,7 @@ class FederationState:
             weights = read_safetensors(tensors)
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
+            head["probes"] = ProbeState.from_json(head["probes"]) if "probes" in head else ProbeState()
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
             _check(state)
         except (ValueError, TypeError, KeyError, RecursionError) as error:

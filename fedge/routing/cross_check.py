@@ -55,6 +55,11 @@ class CrossCheck:
     used: ProbeTotals = ProbeTotals()
     left_over: int = 0
 
+    def defer(self, reported: ProbeTotals) -> "CrossCheck":
+        """Note sums that central gave no total for: they count once later totals confirm them."""
+        total = self.reported + replace(reported, answered=0)
+        return replace(self, reported=total, left_over=self.left_over)
+
     def apply(self, reported: ProbeTotals, totals: ProbeTotals, *, slack: int) -> tuple["CrossCheck", CheckedCounts]:
         """Hold one round's sums (``answered``: new probes) against central's totals for the same rosters.
 

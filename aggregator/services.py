@@ -114,6 +114,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
 
 def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
+    from aggregator.central import TotalsClient
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
     from aggregator.fleet.published import PublishedRevocations
@@ -166,6 +167,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,
+        totals=TotalsClient(home.totals_socket),
     )
     for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())
@@ -209,12 +211,16 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
-    from aggregator.central import ServerTls, serve
+    from aggregator.central import ProbeCounts, ReleaseScores, ServerTls, TotalsPolicy, serve, serve_totals
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
+    from aggregator.releases.registry import ReleaseRegistry
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
+    from fedge.calendar import Calendar
     from fedge.costs import PriceBook
+    from fedge.identity import TrustRoot
+    from fedge.routing import Policy
     from fedge.traces import open_traces
 
     book = PriceBook.load_default()
@@ -222,7 +228,26 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     facts = load_facts(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
     strong = load_strong_model(home.models)
-    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream)
+
+    def trust() -> TrustRoot:
+        return TrustRoot.from_bytes(home.trust.read_bytes())
+
+    counts = ProbeCounts(
+        home.probe_counts,
+        ReleaseScores(
+            ReleaseRegistry(home.registry, trust().release_key),
+            policy=Policy.default(),
+            central_price_usd=book.central_price_usd,
+        ),
+        TotalsPolicy(
+            round_key=lambda: trust().round_key,
+            federation=settings.federation,
+            n_min=settings.rounds.n_min,
+            calendar=Calendar(trust().period_s),
+            is_demo=secagg_label(settings) == "demo",
+        ),
+    )
+    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream, probes=counts)
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
@@ -253,7 +278,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
             except FedgeError as error:
                 _log.error("central's answers are missing from the ledger: %s", error)
 
-    with Database.open(database_url(home, settings)) as database:
+    with Database.open(database_url(home, settings)) as database, serve_totals(counts, home.totals_socket):
         try:
             asyncio.run(run(database))
         finally:

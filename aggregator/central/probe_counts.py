@@ -9,8 +9,10 @@ one device can invent by asking central easy questions. The rest waits for later
 
 import hashlib
 import logging
+import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -75,7 +77,8 @@ class AnsweredProbe:
 class TotalsPolicy:
     """Whose descriptors count, and which rosters: at least ``n_min`` devices, ``LEAST_ROSTER`` unless ``is_demo``."""
 
-    round_key: Ed25519PublicKey
+    round_key: Callable[[], Ed25519PublicKey]
+    """The aggregator's present one: it may be replaced while central runs."""
     federation: str
     n_min: int
     calendar: Calendar
@@ -88,15 +91,21 @@ class TotalsPolicy:
 
 
 class ProbeCounts:
-    """Counts in one SQLite file. Safe between threads."""
+    """Counts in one SQLite file. Safe between threads. ``stored`` is a `snapshot` to begin with."""
 
-    def __init__(self, path: Path, scores: ReleaseScores, policy: TotalsPolicy) -> None:
+    def __init__(self, path: Path, scores: ReleaseScores, policy: TotalsPolicy, *, stored: bytes | None = None) -> None:
         self._scores = scores
         self._policy = policy
+        # Content that a device asked lately: a repetition is a probe again, but counts once, on the device as here. In memory
+        # alone, since hashes of texts are no counts; after a restart a repetition may count twice, which no bound minds.
+        self._recent: OrderedDict[bytes, None] = OrderedDict()
+        if stored is not None:
+            size = int.from_bytes(stored[:8], "big")
+            path.write_bytes(stored[8 : 8 + size])
+            keys = stored[8 + size :]
+            self._recent = OrderedDict.fromkeys(keys[start : start + 32] for start in range(0, len(keys), 32))
         self._tables = Tables(path, _SCHEMA)
         self._tables.create()
-        # Content that a device asked lately: a repetition is a probe again, but counts once, on the device as here.
-        self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._lock = Lock()
 
     def count(self, probes: Sequence[AnsweredProbe], *, now: float) -> None:
@@ -126,7 +135,7 @@ class ProbeCounts:
         """
         policy = self._policy
         try:
-            session = verify_descriptor(policy.round_key, descriptor, signature)
+            session = verify_descriptor(policy.round_key(), descriptor, signature)
         except SecAggError as error:
             raise TotalsRefusedError(f"the session descriptor does not hold: {error}") from None
         task, roster = session.task, [device for device, _ in session.roster]
@@ -167,6 +176,13 @@ class ProbeCounts:
             connection.execute("DELETE FROM totals WHERE period < ?", (period - KEPT_PERIODS,))
             connection.execute("DELETE FROM probe_counts WHERE period < ?", (period - KEPT_PERIODS,))
         return totals
+
+    def snapshot(self) -> bytes:
+        """Return everything, for a simulation's checkpoint."""
+        with closing(sqlite3.connect(self._tables.path)) as connection:
+            database = connection.serialize()
+        with self._lock:
+            return len(database).to_bytes(8, "big") + database + b"".join(self._recent)
 
     def _is_first(self, probe: AnsweredProbe) -> bool:
         key = hashlib.sha256(probe.device_id.encode() + b"\0" + content_hash(probe.query)).digest()

@@ -16,10 +16,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from aggregator.central.release_scores import ReleaseScores
+from aggregator.central.release_scores import Score
 from aggregator.fleet.tables import Tables
 from fedge.calendar import Calendar
 from fedge.errors import FedgeError, VerificationError
@@ -90,10 +91,18 @@ class TotalsPolicy:
         return self.n_min if self.is_demo else max(self.n_min, LEAST_ROSTER)
 
 
+class ScoresQueries(Protocol):
+    """What a release's model says of queries: `aggregator.central.release_scores.ReleaseScores`."""
+
+    def score(self, release_id: str, queries: Sequence[Query], *, now: float) -> list[Score]:
+        """Return one score a query. Raises FedgeError."""
+        ...
+
+
 class ProbeCounts:
     """Counts in one SQLite file. Safe between threads. ``stored`` is a `snapshot` to begin with."""
 
-    def __init__(self, path: Path, scores: ReleaseScores, policy: TotalsPolicy, *, stored: bytes | None = None) -> None:
+    def __init__(self, path: Path, scores: ScoresQueries, policy: TotalsPolicy, *, stored: bytes | None = None) -> None:
         self._scores = scores
         self._policy = policy
         # Content that a device asked lately: a repetition is a probe again, but counts once, on the device as here. In memory

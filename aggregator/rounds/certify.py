@@ -7,10 +7,13 @@ the training through what was escalated.
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedge.layouts import CountSums
 from fedge.routing.certificate import GridTest, grid_test, grid_test_at
 from fedge.routing.deduction import NO_DEDUCTION, Deduction, conservative_pair
-from fedge.routing.grid import COARSE_STEP, coarse_grid
+from fedge.routing.grid import COARSE_STEP, coarse_grid, from_above
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import Cautions, CertificateStatement, statement
@@ -40,6 +43,8 @@ class Precautions:
     pair: int = 0
     new: Deduction = NO_DEDUCTION
     pooled: Deduction = NO_DEDUCTION
+    stored: int = 0
+    """About how many probes stand in the pooled histogram, from exact counts of earlier rounds; 0 where it carries no noise."""
     cross_checked: bool = False
 
 
@@ -87,7 +92,6 @@ def certify(
             liars=precautions.liars,
             probe_cap=precautions.probe_cap,
             deducted=used.probes,
-            is_noisy=used.noise is not None,
             cross_checked=precautions.cross_checked,
         ),
     )
@@ -107,6 +111,7 @@ def _choose(
         delta=delta,
         grid=coarse_grid(grid),
         deduction=precautions.pooled,
+        order=_order(counts, precautions.stored) if precautions.stored else None,
     )
     pooled = coarse if coarse.index is None else replace(coarse, index=coarse.index * COARSE_STEP)
     if fresh.index is None:
@@ -117,3 +122,10 @@ def _choose(
     # too, so the statement there is valid. A valid one that needs a threshold stricter than all probes do is not preferred.
     both = grid_test_at(fresh, pooled.index, *new, delta=delta, grid=grid, deduction=precautions.new)
     return (pooled, False) if both is None else (both, True)
+
+
+def _order(counts: CountSums, stored: int) -> NDArray[np.int64]:
+    """Return about how many stored probes each threshold of the coarse grid keeps local, from the new ones, which are exact."""
+    above = from_above(counts.new_seen)
+    order: NDArray[np.int64] = (above[::COARSE_STEP] * max(stored, above[0]) // max(1, above[0])).astype(np.int64)
+    return order

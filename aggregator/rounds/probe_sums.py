@@ -40,6 +40,8 @@ class ProbeState:
     check: CrossCheck = CrossCheck()
     answered: int = 0
     caps: tuple[int, ...] = ()
+    stored: tuple[int, ...] = ()
+    """New probes in the last `RESCORES` rounds' histograms."""
     cap: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -53,9 +55,9 @@ class ProbeState:
         check = form["check"]
         totals = {name: ProbeTotals(**check[name]) for name in ("given", "reported", "used")}
         state = cls(
-            CrossCheck(**totals, left_over=check["left_over"]), form["answered"], tuple(form["caps"]), form["cap"]
+            CrossCheck(**totals, left_over=check["left_over"]), form["answered"], tuple(form["caps"]), tuple(form["stored"]), form["cap"]
         )
-        numbers = (state.check.left_over, state.answered, state.cap, *state.caps)
+        numbers = (state.check.left_over, state.answered, state.cap, *state.caps, *state.stored)
         if any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError(f"probe counts are {state}")
         return state
@@ -137,6 +139,8 @@ class ProbeSums:
     def precautions(self) -> tuple[Precautions, ProbeState]:
         """Return what to deduct from `counts`, and the state after this round. Call it once all cohorts are in."""
         caps = (*self.state.caps, self.cap * self._cohorts)[-RESCORES:]
+        new = 0 if self.counts is None else int(self.counts.new_seen.sum())
+        stored = (*self.state.stored, new)[-RESCORES:]
         pooled = self.liars * sum(caps) + self._excess
         if self.counts is not None and not self._unchecked and self.has_source:
             pooled += max(0, int(self.counts.seen.sum()) - self.state.answered - NOISE_SLACK)
@@ -147,9 +151,10 @@ class ProbeSums:
             pair=self.pair_deduction,
             new=Deduction(probes=self.liars * self.cap * self._cohorts + self._excess),
             pooled=Deduction(probes=pooled, noise=noise),
+            stored=max(1, sum(stored)),
             cross_checked=self.has_source and not self._unchecked,
         )
-        return precautions, replace(self.state, caps=caps)
+        return precautions, replace(self.state, caps=caps, stored=stored)
 
 
 def roster_size(totals: ProbeTotals, survivors: int) -> int:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 from fedge.errors import VerificationError
-from fedge.routing.certificate import GridTest, clopper_pearson_upper
-from fedge.routing.deduction import Deduction, PooledNoise
+from fedge.routing.certificate import GridTest, risk_upper
+from fedge.routing.deduction import PooledNoise, test_delta
+from fedge.routing.probe_noise import LEAST_EPSILON, MOST_EPSILON
 from fedge.routing.running import RunningBound
 
 CertificateState = Literal["certified", "empirical", "none"]
@@ -20,6 +21,7 @@ ReleaseStatement = Literal["valid", "empirical", "none"]
 SIZE_CAP_BYTES = 4_096
 SEEN_CAP = 10_000_000
 """Most probes a grid test may claim: the check of its bound takes time in proportion."""
+NOISE_PARTS_CAP = 10_000.0
 _SLACK = 1e-9  # logarithms differ in the last digits between machines
 
 
@@ -30,7 +32,6 @@ class Cautions:
     liars: int = 0
     probe_cap: int = 0
     deducted: int = 0
-    is_noisy: bool = False
     cross_checked: bool = False
 
 
@@ -47,8 +48,8 @@ class CertificateStatement:
     running bound is at most ``max_risk``, there is a threshold, and the counts were ``cross_checked`` with central's totals;
     "empirical" when only the grid test passed. All counts are what is left after deductions: ``liars`` lying devices are
     tolerated in each cohort and period, each with ``probe_cap`` invented agreements a period; ``deducted`` agreements were
-    taken off the grid test's for that, and its agreements lowered and its disagreements raised by ``noise`` where devices
-    added some (None where they added none; the test then has all of delta).
+    taken off the grid test's for that. ``noise_epsilon`` and ``noise_parts`` (`fedge.routing.deduction.PooledNoise`) are the noise in
+    the grid test's disagreements, None where devices added none.
     ``release_statement`` is "valid" when the grid test's probes are newer than the last published threshold. Times are unix
     seconds.
     """
@@ -73,7 +74,8 @@ class CertificateStatement:
     liars: int
     probe_cap: int
     deducted: int
-    noise: int | None
+    noise_epsilon: float | None
+    noise_parts: float | None
     cross_checked: bool
 
     def to_bytes(self) -> bytes:
@@ -121,6 +123,17 @@ class CertificateStatement:
         if self.state != certificate_state(self.threshold, self.running_bound, self.max_risk, self.cross_checked):
             _refuse("state", self.state, "the bounds, or the counts' cross-check, say otherwise")
 
+    @property
+    def noise(self) -> PooledNoise | None:
+        """The noise in the grid test's disagreements. Raises VerificationError for one that cannot be."""
+        if self.noise_epsilon is None or self.noise_parts is None:
+            if self.noise_epsilon is not self.noise_parts:
+                _refuse("noise_parts", self.noise_parts, f"noise_epsilon is {self.noise_epsilon}")
+            return None
+        if not (LEAST_EPSILON <= self.noise_epsilon <= MOST_EPSILON and 0 < self.noise_parts <= NOISE_PARTS_CAP):
+            _refuse("noise_epsilon", self.noise_epsilon, f"or noise_parts {self.noise_parts} is out of range")
+        return PooledNoise(self.noise_epsilon, self.noise_parts)
+
     def _check_grid(self) -> None:
         if self.threshold is None:
             if self.grid_bound is not None or self.seen or self.release_statement != "none":
@@ -132,8 +145,8 @@ class CertificateStatement:
             _refuse("threshold", self.threshold, "it must lie strictly between 0 and 1")
         if self.seen > SEEN_CAP or self.disagreed > self.tolerance * self.seen:  # before work that grows with the counts
             _refuse("seen", self.seen, f"more than {SEEN_CAP} probes, or {self.disagreed} disagreements: beyond tolerance")
-        noisy = Deduction() if self.noise is None else Deduction(noise=PooledNoise(1.0, 1.0))  # which share of delta is left
-        expected = clopper_pearson_upper(self.disagreed, self.seen, noisy.test_delta(1 - self.confidence))
+        noise = self.noise
+        expected = risk_upper(self.disagreed, self.seen, test_delta(1 - self.confidence, noise), noise)
         if self.grid_bound is None or not math.isclose(self.grid_bound, expected, rel_tol=_SLACK):
             _refuse("grid_bound", self.grid_bound, f"its counts give {expected}")
         if expected > self.tolerance * (1 + _SLACK) or self.release_statement == "none":
@@ -202,7 +215,8 @@ def statement(
         liars=cautions.liars,
         probe_cap=cautions.probe_cap,
         deducted=cautions.deducted,
-        noise=grid.noise if cautions.is_noisy else None,
+        noise_epsilon=None if grid.noise is None else grid.noise.epsilon,
+        noise_parts=None if grid.noise is None else grid.noise.parts,
         cross_checked=cautions.cross_checked,
     )
     result.check()
@@ -215,14 +229,12 @@ _INTEGERS = {"round", "seen", "disagreed", "running_seen", "running_disagreed", 
     "deducted",
 }
 _NUMBERS = {"max_risk", "tolerance", "confidence", "probe_rate"}
-_NUMBERS_OR_NULL = {"threshold", "grid_bound", "running_bound"}
+_NUMBERS_OR_NULL = {"threshold", "grid_bound", "running_bound", "noise_epsilon", "noise_parts"}
 
 
 def _check_type(name: str, value: object) -> None:
     if name in _INTEGERS:
         good = type(value) is int and 0 <= value < 2**53
-    elif name == "noise":
-        good = value is None or (type(value) is int and 0 <= value < 2**53)
     elif name == "cross_checked":
         good = type(value) is bool
     elif name in _NUMBERS:

@@ -20,13 +20,13 @@ class RoundsSettings(Settings):
     period_s: float = Field(
         3600.0,
         ge=0,
-        description="Least time between the starts of two rounds, in seconds; a round waits for the calendar, too.",
+        description="Least time between the starts of two rounds, in seconds; they wait for the calendar, too.",
     )
     calendar_s: float = Field(
         86_400.0,
         ge=1,
         le=31 * 86_400,
-        description="Length of a period of the calendar, in seconds: in each, a device contributes once to each kind of sum. "
+        description="Length of a period of the calendar, in seconds: in each, a device contributes once to each sum. "
         "Signed into the trust root by fedge server init; devices refuse what is below their min_period_s.",
     )
     phase_timeout_s: float = Field(

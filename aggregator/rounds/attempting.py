@@ -32,7 +32,7 @@ class Attempting:
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
-        """Return the connected nodes that may have something left for ``purpose``, without those that this round shut out."""
+        """Return the connected nodes that may have something left for ``purpose``, but for those that were shut out."""
         tally = report.tally
         return [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
 
@@ -81,7 +81,8 @@ class Attempting:
             timeout_s=self.settings.phase_timeout_s,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(place, "select", expected=len(self.present(report, purpose)), needed=config.n_min) as reported:
+        present = len(self.present(report, purpose))
+        with self.progress.phase(place, "select", expected=present, needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
         result, reason = None, ""

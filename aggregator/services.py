@@ -19,6 +19,7 @@ from fedge import logs
 from fedge.errors import FedgeError, InputError
 
 if TYPE_CHECKING:
+    from aggregator.central import ProbeCounts
     from aggregator.releases.tuf_repository import TufRepository
 
 _log = logging.getLogger(__name__)
@@ -211,16 +212,12 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
-    from aggregator.central import ProbeCounts, ReleaseScores, ServerTls, TotalsPolicy, serve, serve_totals
+    from aggregator.central import ServerTls, serve, serve_totals
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
-    from aggregator.releases.registry import ReleaseRegistry
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_facts, load_strong_model
-    from fedge.calendar import Calendar
     from fedge.costs import PriceBook
-    from fedge.identity import TrustRoot
-    from fedge.routing import Policy
     from fedge.traces import open_traces
 
     book = PriceBook.load_default()
@@ -228,25 +225,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     facts = load_facts(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
     strong = load_strong_model(home.models)
-
-    def trust() -> TrustRoot:
-        return TrustRoot.from_bytes(home.trust.read_bytes())
-
-    counts = ProbeCounts(
-        home.probe_counts,
-        ReleaseScores(
-            ReleaseRegistry(home.registry, trust().release_key),
-            policy=Policy.default(),
-            central_price_usd=book.central_price_usd,
-        ),
-        TotalsPolicy(
-            round_key=lambda: trust().round_key,
-            federation=settings.federation,
-            n_min=settings.rounds.n_min,
-            calendar=Calendar(trust().period_s),
-            is_demo=secagg_label(settings) == "demo",
-        ),
-    )
+    counts = _probe_counts(home, settings, book.central_price_usd)
     service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream, probes=counts)
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
@@ -285,6 +264,31 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
             if upstream is not None:
                 upstream.close()
         book_served(database)
+
+
+def _probe_counts(home: ServerHome, settings: ServerSettings, central_price_usd: float) -> "ProbeCounts":
+    """Return central's counts of probes, held against what the trust root says at the time."""
+    from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
+    from aggregator.releases.registry import ReleaseRegistry
+    from fedge.calendar import Calendar
+    from fedge.identity import TrustRoot
+    from fedge.routing import Policy
+
+    def trust() -> TrustRoot:
+        return TrustRoot.from_bytes(home.trust.read_bytes())
+
+    registry = ReleaseRegistry(home.registry, trust().release_key)
+    return ProbeCounts(
+        home.probe_counts,
+        ReleaseScores(registry, policy=Policy.default(), central_price_usd=central_price_usd),
+        TotalsPolicy(
+            round_key=lambda: trust().round_key,
+            federation=settings.federation,
+            n_min=settings.rounds.n_min,
+            calendar=Calendar(trust().period_s),
+            is_demo=secagg_label(settings) == "demo",
+        ),
+    )
 
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:

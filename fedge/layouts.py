@@ -81,8 +81,8 @@ class CountSums:
     def check(self, *, devices: int) -> None:
         """Raises InputError for histograms that ``devices`` honest devices cannot have: then one of them lied in its sum.
 
-        What comes after takes time and memory in proportion to the counts. The running pair is not looked at here: it is held
-        against central's totals (`fedge.routing.cross_check`).
+        What comes after takes time and memory in proportion to the counts. The running pair is not looked at here: it is
+        held against central's totals (`fedge.routing.cross_check`).
         """
         if (self.new_disagreed > self.new_seen).any():
             raise InputError("the counts name more disagreements than probes")

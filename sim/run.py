@@ -51,7 +51,18 @@ from sim.central import central_client, totals_source
 from sim.checkpoint import Checkpoint
 from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
-from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, PROBES_FILE, SIGNATURE_FILE, STATE_FILE, Alter, Days, Observer, Watch, unaltered
+from sim.days import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    PROBES_FILE,
+    SIGNATURE_FILE,
+    STATE_FILE,
+    Alter,
+    Days,
+    Observer,
+    Watch,
+    unaltered,
+)
 from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestAnswers, TestSet, routing_figures

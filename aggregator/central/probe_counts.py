@@ -1,10 +1,11 @@
 """Central's own counts of probes: three numbers a device, no text, given out as totals over a cohort only.
 
-Central sees every probe's text when it answers it, so its counts are no secret from central. The aggregator gets from them what it needs to
-hold secure sums against: the total for the roster of a session descriptor that its round key signed, if at least ``n_min`` devices
-of it have something, and each device at most once a period. So no two totals share a probe, and none differs from another by
-one device. At most the descriptor's ``probe_cap`` probes, and as many agreements, of one device are given at a time: that is what
-one device can invent by asking central easy questions. The rest waits for later periods.
+Central sees every probe's text when it answers it, so its counts are no secret from central. The aggregator gets from them
+what it needs to hold secure sums against: the total for the roster of a session descriptor that its round key signed, if
+at least ``n_min`` devices of it have something, and each device at most once a period. So no two totals share a probe, and
+none differs from another by one device. At most the descriptor's ``probe_cap`` probes, and as many agreements, of one
+device are given at a time: that is what one device can invent by asking central easy questions. The rest waits for later
+periods.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from aggregator.central.release_scores import Score
 from aggregator.fleet.tables import Tables
 from fedge.calendar import Calendar
-from fedge.errors import FedgeError, VerificationError
+from fedge.errors import FedgeError
 from fedge.features import Query, content_hash
 from fedge.routing import ProbeTotals
 from fedge.secagg import SecAggError, verify_descriptor
@@ -105,8 +106,9 @@ class ProbeCounts:
     def __init__(self, path: Path, scores: ScoresQueries, policy: TotalsPolicy, *, stored: bytes | None = None) -> None:
         self._scores = scores
         self._policy = policy
-        # Content that a device asked lately: a repetition is a probe again, but counts once, on the device as here. In memory
-        # alone, since hashes of texts are no counts; after a restart a repetition may count twice, which no bound minds.
+        # Content that a device asked lately: a repetition is a probe again, but counts once, on the device as here. In
+        # memory alone, since hashes of texts are no counts; after a restart a repetition may count twice, which no bound
+        # minds.
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         if stored is not None:
             size = int.from_bytes(stored[:8], "big")
@@ -168,9 +170,10 @@ class ProbeCounts:
             contributors = sum(row["answered"] > 0 for row in rows)
             if contributors < policy.least:
                 raise TotalsRefusedError(
-                    f"{contributors} devices of the roster have new probes: a total over fewer than {policy.least} tells too much"
+                    f"{contributors} devices of the roster have new probes: a total over fewer than {policy.least} tells "
+                    "too much"
                 )
-            shares = {device: (0, 0, 0) for device in roster}
+            shares = dict.fromkeys(roster, (0, 0, 0))
             for row in rows:
                 capped = min(row["answered"], task.probe_cap), min(row["agreed"], task.probe_cap)
                 shares[row["device_id"]] = (*capped, row["disagreed"])

@@ -1,7 +1,7 @@
 """What a release's device model would have answered: central runs it on probes to know which ones the device got wrong.
 
-onnxruntime alone, one session for equal bytes, the last few kept; never torch. Only files that `fedge.release.check_model` passed
-are loaded, since releases are data here as on a device.
+onnxruntime alone, one session for equal bytes, the last few kept; never torch. Only files that `fedge.release.check_model`
+passed are loaded, since releases are data here as on a device.
 """
 
 from collections import OrderedDict

@@ -1,6 +1,7 @@
 """The totals of central's probe counts over a Unix socket: only who may open the socket's file may ask.
 
-The socket lies in the server's folder, which belongs to the operator's account. What is asked has to be signed by the round key in any case.
+The socket lies in the server's folder, which belongs to the operator's account. What is asked has to be signed by the
+round key in any case.
 """
 
 import time
@@ -69,7 +70,9 @@ class TotalsClient:
         self._socket = socket
 
     def roster_totals(self, descriptor: bytes, signature: bytes) -> ProbeTotals:
-        """Return the total for a signed descriptor's roster. Raises TotalsRefusedError, also where central cannot be reached."""
+        """Return the total for a signed descriptor's roster. Raises TotalsRefusedError, also where central cannot be
+        reached.
+        """
         with grpc.insecure_channel(f"unix:{self._socket}") as channel:
             stub = totals_pb2_grpc.TotalsStub(channel)  # type: ignore[no-untyped-call]
             try:

@@ -32,10 +32,11 @@ class CertificatePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precautions:
-    """What is deducted before anything is tested, for ``liars`` lying devices a cohort and period (`fedge.routing.deduction`).
+    """What is deducted before anything is tested, for ``liars`` lying devices a cohort and period
+    (`fedge.routing.deduction`).
 
-    ``pair``: agreements off the running pair; ``new`` and ``pooled``: off the two histograms. ``cross_checked``: whether all counts
-    were held against central's totals.
+    ``pair``: agreements off the running pair; ``new`` and ``pooled``: off the two histograms. ``cross_checked``: whether
+    all counts were held against central's totals.
     """
 
     liars: int = 0
@@ -44,7 +45,9 @@ class Precautions:
     new: Deduction = NO_DEDUCTION
     pooled: Deduction = NO_DEDUCTION
     stored: int = 0
-    """About how many probes stand in the pooled histogram, from exact counts of earlier rounds; 0 where it carries no noise."""
+    """About how many probes stand in the pooled histogram, from exact counts of earlier rounds; 0 where it carries no
+    noise.
+    """
     cross_checked: bool = False
 
 
@@ -125,7 +128,9 @@ def _choose(
 
 
 def _order(counts: CountSums, stored: int) -> NDArray[np.int64]:
-    """Return about how many stored probes each threshold of the coarse grid keeps local, from the new ones, which are exact."""
+    """Return about how many stored probes each threshold of the coarse grid keeps local, from the new ones, which are
+    exact.
+    """
     above = from_above(counts.new_seen)
     order: NDArray[np.int64] = (above[::COARSE_STEP] * max(stored, above[0]) // max(1, above[0])).astype(np.int64)
     return order

@@ -33,11 +33,12 @@ class TotalsSource(Protocol):
 class ProbeState:
     """What counts sessions carry from round to round.
 
-    ``answered``: probes in all totals so far; ``caps``: the last `RESCORES` periods' probe caps times cohorts, for each of which a
-    liar's inventions may still stand in a pooled histogram; ``cap``: the next period's probe cap, 0 for the settings' one.
+    ``answered``: probes in all totals so far; ``caps``: the last `RESCORES` periods' probe caps times cohorts, for each of
+    which a liar's inventions may still stand in a pooled histogram; ``cap``: the next period's probe cap, 0 for the
+    settings' one.
     """
 
-    check: CrossCheck = CrossCheck()
+    check: CrossCheck = field(default_factory=CrossCheck)
     answered: int = 0
     caps: tuple[int, ...] = ()
     stored: tuple[int, ...] = ()
@@ -55,7 +56,11 @@ class ProbeState:
         check = form["check"]
         totals = {name: ProbeTotals(**check[name]) for name in ("given", "reported", "used")}
         state = cls(
-            CrossCheck(**totals, left_over=check["left_over"]), form["answered"], tuple(form["caps"]), tuple(form["stored"]), form["cap"]
+            CrossCheck(**totals, left_over=check["left_over"]),
+            form["answered"],
+            tuple(form["caps"]),
+            tuple(form["stored"]),
+            form["cap"],
         )
         numbers = (state.check.left_over, state.answered, state.cap, *state.caps, *state.stored)
         if any(type(number) is not int or number < 0 for number in numbers):
@@ -83,7 +88,9 @@ class ProbeSums:
     _devices: int = 0
 
     def add(self, sums: CountSums, totals: ProbeTotals | None, *, roster: int, survivors: int) -> None:
-        """Take one cohort's sums, over ``survivors`` of ``roster`` devices, with central's total for its roster, if it gave one."""
+        """Take one cohort's sums, over ``survivors`` of ``roster`` devices, with central's total for its roster, if it
+        gave one.
+        """
         excess = self._add_pair(sums, totals, survivors)
         if totals is None:
             self._unchecked += 1
@@ -158,7 +165,9 @@ class ProbeSums:
 
 
 def roster_size(totals: ProbeTotals, survivors: int) -> int:
-    """Return over how many devices a total's probes are spread: those whose vectors came, since a device without stays out."""
+    """Return over how many devices a total's probes are spread: those whose vectors came, since a device without stays
+    out.
+    """
     return max(1, min(survivors, totals.answered))
 
 

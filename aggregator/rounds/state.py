@@ -4,13 +4,13 @@ Never holds anything of a single device: only sums that were released by secure 
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 
 import numpy as np
 
-from aggregator.rounds.server_optimizer import OptimizerState, init
 from aggregator.rounds.probe_sums import ProbeState
+from aggregator.rounds.server_optimizer import OptimizerState, init
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import Release
@@ -37,15 +37,15 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
-    probes: ProbeState = ProbeState()
+    probes: ProbeState = field(default_factory=ProbeState)
     """What is known of the probe counts of earlier rounds."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary", "probes")
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("head", "optimizer", "running", "canary", "probes")
         }
         head["probes"] = self.probes.to_json()
         watch = self.canary

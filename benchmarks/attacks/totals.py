@@ -1,7 +1,7 @@
 """Attacks on central's totals of probe counts: an aggregator that chooses rosters, devices that overwhelm their counts.
 
-The aggregator holds its own round key and may name any roster in a descriptor; devices need not agree. It wins where the totals that
-it gets tell one device's count.
+The aggregator holds its own round key and may name any roster in a descriptor; devices need not agree. It wins where the
+totals that it gets tell one device's count.
 """
 
 import random
@@ -42,7 +42,9 @@ class Aggregator:
     counts: ProbeCounts
     calendar: Calendar
 
-    def ask(self, roster: Sequence[str], *, now: float, attempt: int, cap: int = 16, key: Ed25519PrivateKey | None = None) -> ProbeTotals:
+    def ask(
+        self, roster: Sequence[str], *, now: float, attempt: int, cap: int = 16, key: Ed25519PrivateKey | None = None
+    ) -> ProbeTotals:
         """Return what central tells about a roster of the aggregator's choice. Raises TotalsRefusedError."""
         data = descriptor(roster, period=self.calendar.period_at(now), attempt=attempt, cap=cap, now=now)
         return self.counts.roster_totals(data, sign_descriptor(key or self.key, data), now=now)
@@ -81,11 +83,11 @@ def descriptor(roster: Sequence[str], *, period: int, attempt: int, cap: int, no
     ).to_bytes()
 
 
-def central(folder: Path, key: Ed25519PrivateKey, calendar: Calendar, *, n_min: int = N_MIN, is_demo: bool = False) -> ProbeCounts:
+def central(
+    folder: Path, key: Ed25519PrivateKey, calendar: Calendar, *, n_min: int = N_MIN, is_demo: bool = False
+) -> ProbeCounts:
     """Return central's counts as a server sets them up, with scores that are read from the query."""
-    policy = TotalsPolicy(
-        round_key=key.public_key, federation=FEDERATION, n_min=n_min, calendar=calendar, is_demo=is_demo
-    )
+    policy = TotalsPolicy(round_key=key.public_key, federation=FEDERATION, n_min=n_min, calendar=calendar, is_demo=is_demo)
     return ProbeCounts(folder / "probe_counts.sqlite", Knowing(), policy)
 
 
@@ -106,9 +108,7 @@ def roster_totals(*, seed: int) -> AttackResult:
             for device in who:
                 sent[device] = rng.randint(1, 9)
                 asked += sent[device]
-                probes = [
-                    AnsweredProbe(device, RELEASE, f"{asked}-{i} local right", "right") for i in range(sent[device])
-                ]
+                probes = [AnsweredProbe(device, RELEASE, f"{asked}-{i} local right", "right") for i in range(sent[device])]
                 counts.count(probes, now=at)
             return sent
 
@@ -135,10 +135,7 @@ def roster_totals(*, seed: int) -> AttackResult:
         ask([victim, *others[:N_MIN]], later + 1, 8)
         # What differences of any two totals tell, where their rosters differ by the victim alone.
         exposed = [
-            abs(a.answered - b.answered)
-            for a, first in told
-            for b, second in told
-            if set(first) ^ set(second) == {victim}
+            abs(a.answered - b.answered) for a, first in told for b, second in told if set(first) ^ set(second) == {victim}
         ]
         guesses = {truth[victim], truth[victim] + truth_later[victim]}
         leaked = sum(value in guesses for value in exposed) + sum(

@@ -133,19 +133,20 @@ def grid_test(
 ) -> GridTest:
     """The lowest threshold shown to have at most ``max_risk`` at confidence 1 - ``delta``, from counts per bin, int [G].
 
-    ``deduction`` is taken off first; where it has noise, ``order`` (exact counts by threshold, int [G]) decides on the start. Raises InputError for counts that cannot be (negative,
-    more disagreements than probes, unless they carry noise; another length than the grid's).
+    ``deduction`` is taken off first; where it has noise, ``order`` (exact counts by threshold, int [G]) decides on
+    the start. Raises InputError for counts that cannot be: negative ones or more disagreements than probes, unless
+    they carry noise; or another length than the grid's.
     """
     points = check_grid(grid)
     _check_probability("max_risk", max_risk)
     _check_probability("delta", delta)
-    counts = _counted(seen, disagreed, points.size, deduction, delta, order)
+    counts = _counted(seen, disagreed, points.size, deduction, delta, order=order)
     test_delta = deduction.test_delta(delta)
     above, wrong = counts.seen.tolist(), counts.disagreed.tolist()
     passed, tested = None, 0
     for index in range(_start(counts, max_risk, test_delta), -1, -1):
         tested += 1
-        if not _passes(wrong[index], above[index], max_risk, test_delta, counts.noise[index]):
+        if not _passes(wrong[index], above[index], max_risk, test_delta, noise=counts.noise[index]):
             break
         passed = index
     if passed is None:
@@ -191,14 +192,16 @@ def _start(counts: ConservativeCounts, max_risk: float, delta: float) -> int:
     """
     order = counts.order.tolist()
     allowed = 0
-    while allowed < START_ALLOWANCE and _passes(allowed + 1, order[0] // 3, max_risk, delta, counts.noise[0]):
+    while allowed < START_ALLOWANCE and _passes(allowed + 1, order[0] // 3, max_risk, delta, noise=counts.noise[0]):
         allowed += 1
     # From the top: with noise, what a threshold has to bear falls together with its counts.
     candidates = range(len(order) - 1, -1, -1)
-    return next((g for g in candidates if _passes(allowed, order[g], max_risk, delta, counts.noise[g])), -1)
+    return next((g for g in candidates if _passes(allowed, order[g], max_risk, delta, noise=counts.noise[g])), -1)
 
 
-def _passes(disagreed: int, seen: int, max_risk: float, delta: float, noise: PooledNoise | None = None) -> bool:
+def _passes(
+    disagreed: int, seen: int, max_risk: float, delta: float, *, noise: PooledNoise | None = None
+) -> bool:
     """Whether the bound is at most ``max_risk``, without computing it."""
     if disagreed >= seen:
         return False
@@ -215,11 +218,11 @@ def _log_coefficients(disagreed: int, seen: int) -> NDArray[np.float64]:
 def _mass(coefficients: NDArray[np.float64], seen: int, risk: float) -> NDArray[np.float64]:
     """Return P(Bin(seen, risk) = k) for k below the number of ``coefficients``."""
     k = np.arange(coefficients.size)
-    if risk <= 0:
-        return (k == 0).astype(np.float64)
-    if risk >= 1:
-        return (k == seen).astype(np.float64)
-    return np.exp(coefficients + k * np.log(risk) + (seen - k) * np.log1p(-risk))
+    if risk <= 0 or risk >= 1:
+        certain: NDArray[np.float64] = (k == (0 if risk <= 0 else seen)).astype(np.float64)
+        return certain
+    mass: NDArray[np.float64] = np.exp(coefficients + k * np.log(risk) + (seen - k) * np.log1p(-risk))
+    return mass
 
 
 def _tail(coefficients: NDArray[np.float64], seen: int, risk: float) -> float:
@@ -249,6 +252,7 @@ def _counted(
     size: int,
     deduction: Deduction,
     delta: float,
+    *,
     order: ArrayLike | None = None,
 ) -> ConservativeCounts:
     counts, wrong = np.asarray(seen), np.asarray(disagreed)

@@ -1,9 +1,10 @@
 """Probe counts of secure sums held against central's own totals, over all sessions so far.
 
-Central counts a probe when it answers, a device reports it later: after a session that it missed, or in parts, where it has more
-than a period's cap. So sums are compared cumulatively. Every honest report was counted at central before, hence no honest fleet
-reports more agreements than central gave (dropped-out devices and devices with stricter rules report fewer); a sum beyond is
-evidence of a liar. It is cut, never discarded: a liar must not be able to take a cohort's counts away.
+Central counts a probe when it answers, a device reports it later: after a session that it missed, or in parts, where it
+has more than a period's cap. So sums are compared cumulatively. Every honest report was counted at central before, hence
+no honest fleet reports more agreements than central gave (dropped-out devices and devices with stricter rules report
+fewer); a sum beyond is evidence of a liar. It is cut, never discarded: a liar must not be able to take a cohort's counts
+away.
 """
 
 from dataclasses import dataclass, replace
@@ -26,9 +27,7 @@ class ProbeTotals:
             raise InputError(f"probe totals are counts, not {self}")
 
     def __add__(self, other: "ProbeTotals") -> "ProbeTotals":
-        return ProbeTotals(
-            self.answered + other.answered, self.agreed + other.agreed, self.disagreed + other.disagreed
-        )
+        return ProbeTotals(self.answered + other.answered, self.agreed + other.agreed, self.disagreed + other.disagreed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +45,9 @@ class CheckedCounts:
 class CrossCheck:
     """The state over all sessions.
 
-    ``given`` is what central gave out, ``reported`` what the sums said as far as it can be believed, ``used`` what went into the
-    running bound (their ``answered`` is 0). ``left_over``: new probes that central answered and that no sum has carried yet.
+    ``given`` is what central gave out, ``reported`` what the sums said as far as it can be believed, ``used`` what went
+    into the running bound (their ``answered`` is 0). ``left_over``: new probes that central answered and that no sum has
+    carried yet.
     """
 
     given: ProbeTotals = ProbeTotals()
@@ -63,8 +63,8 @@ class CrossCheck:
     def apply(self, reported: ProbeTotals, totals: ProbeTotals, *, slack: int) -> tuple["CrossCheck", CheckedCounts]:
         """Hold one round's sums (``answered``: new probes) against central's totals for the same rosters.
 
-        ``slack``: by how much honest devices' numbers may differ, since their processors compute a model a little differently; it
-        decides on evidence and on how many disagreements beyond central's are believed, never on agreements.
+        ``slack``: by how much honest devices' numbers may differ, since their processors compute a model a little
+        differently; it decides on evidence and on how many disagreements beyond central's are believed, never on agreements.
         """
         given = self.given + replace(totals, answered=0)
         evidence = []
@@ -91,8 +91,6 @@ class CrossCheck:
         # What one session left over may come with a later one; of older left-overs less and less is believed.
         left_over = min(max(0, room - reported.answered), max(totals.answered, self.left_over // 2))
 
-        checked = CheckedCounts(
-            used_agreed - self.used.agreed, used_wrong - self.used.disagreed, excess, tuple(evidence)
-        )
+        checked = CheckedCounts(used_agreed - self.used.agreed, used_wrong - self.used.disagreed, excess, tuple(evidence))
         after = CrossCheck(given, ProbeTotals(0, agreed, wrong), ProbeTotals(0, used_agreed, used_wrong), left_over)
         return after, checked

@@ -1,24 +1,27 @@
 """What a bound takes off probe counts before it trusts them: invented agreements, and the noise that devices added.
 
-**Why it is enough to lower agreements and raise disagreements.** Let a be the agreements and d the disagreements. The
-Clopper-Pearson bound is the largest p with P(Bin(a + d, p) <= d) >= delta. That probability falls with a (one trial more, the
-same allowance) and grows with d (Bin(n + 1, p) <= d + 1 wherever Bin(n, p) <= d); so the bound falls with a and grows with d. In the
-running bound's terms (1 - c)^S (1 - t p)^(-n / m), with t = 1 - (1 - c)^m, a disagreement of weight w multiplies by
-(1 - c)^w (1 - t p)^(-w / m) <= 1, since 1 - t p >= (1 - c)^m, and an agreement by (1 - t p)^(-w / m) >= 1: the same holds. Hence
-a bound from at most the true agreements and at least the true disagreements is valid where the one from the true counts is.
+**Why it is enough to lower agreements and raise disagreements.** Let a be agreements and d disagreements. The
+Clopper-Pearson bound is the largest p with P(Bin(a + d, p) <= d) >= delta. That probability falls with a (one trial more, the same
+allowance) and grows with d (Bin(n + 1, p) <= d + 1 wherever Bin(n, p) <= d); so the bound falls with a and grows with d.
+In the running bound's terms (1 - c)^S (1 - t p)^(-n / m), with t = 1 - (1 - c)^m, a disagreement of weight w multiplies by
+(1 - c)^w (1 - t p)^(-w / m) <= 1, since 1 - t p >= (1 - c)^m, and an agreement by (1 - t p)^(-w / m) >= 1: the same holds.
+Hence a bound from at most the true agreements and at least the true disagreements is valid where that of the true ones is.
 
-**Liars.** A device that invents agreements puts them where they help most, at the strictest threshold, so that they count for every
-threshold. `Deduction.probes` of them are taken off all thresholds alike. Invented disagreements only raise a bound.
+**Liars.** A device that invents agreements puts them where they help most, at the strictest threshold, so that they count for
+every threshold. `Deduction.probes` of them are taken off all thresholds alike. Invented disagreements
+only raise a bound.
 
 **Noise.** Agreements and disagreements of each bin carry the sum of the devices' shares, each the difference of two negative
-binomial variables (`fedge.routing.probe_noise`). Over k bins and s shares of size 1 / h these add up to N, the difference of two
-NB(k s / h, alpha) variables. What is observed is D + N <= d, so the bound is the largest p with P(Bin(n, p) + N <= d) >= delta', a sum
-over N's values (`noisy_cdf`): noise adds its variance, where a quantile added to d would add its worst case. n must be at most the
-true number of probes: a quantile of the noise in it is taken off, for which NOISE_SHARE of delta pays; delta' is the rest. Fewer
-honest shares than assumed make neither tail heavier: the noise is symmetric and unimodal (Anderson 1955).
+binomial variables (`fedge.routing.probe_noise`). Over k bins and s shares of size 1 / h these add up to N, the difference
+of two NB(k s / h, alpha) variables. What is observed is D + N <= d, so the bound is the largest p with
+P(Bin(n, p) + N <= d) >= delta', a sum over N's values (`noisy_cdf`): noise adds its variance, where a quantile added to d
+would add its worst case. n must be at most the true number of probes: a quantile of the noise in it is taken off, for which
+NOISE_SHARE of delta pays; delta' is the rest. Fewer honest shares than assumed make neither tail heavier: the noise is
+symmetric and unimodal (Anderson 1955 for the quantile), and D is strongly unimodal, so that what more noise adds to
+P(D + N <= d), far below the mode, is never negative.
 
-Where D is not binomial (given their confidences, probes disagree independently with unlike probabilities), Hoeffding's theorem
-bounds P(D <= j) for j at least one below the mean only; for larger j, reached when N is very low, 1 is taken.
+Where D is not binomial (given their confidences, probes disagree independently with unlike probabilities), Hoeffding's
+theorem bounds P(D <= j) for j at least one below the mean only; for larger j, reached when N is very low, 1 is taken.
 
 Thresholds are tested one after the other, and the walk's start must depend on no noise: then the first false threshold is
 fixed, and one event for it alone has to hold. So a noisy histogram needs an ``order`` of exact counts.
@@ -74,8 +77,8 @@ class PooledNoise:
 class ConservativeCounts:
     """Counts by threshold, int64 [G] each: at threshold g, of the bins from g up.
 
-    ``seen`` is at most the true number of honest probes, ``disagreed`` at least their disagreements but for noise; ``order`` decides
-    where a walk starts. ``noise`` [G] is what ``disagreed`` carries, None where it carries none.
+    ``seen`` is at most the true number of honest probes, ``disagreed`` at least their disagreements but for noise;
+    ``order`` decides where a walk starts. ``noise`` [G] is what ``disagreed`` carries, None where it carries none.
     """
 
     seen: NDArray[np.int64]
@@ -113,8 +116,8 @@ def conservative(
 ) -> ConservativeCounts:
     """Return counts by threshold from counts by bin, int [G] each, with everything deducted.
 
-    With noise, single bins may be negative or hold more disagreements than probes, and ``order`` [G], exact counts by threshold
-    of about the same probes, is needed. Raises InputError without it.
+    With noise, single bins may be negative or hold more disagreements than probes, and ``order`` [G], exact counts by
+    threshold of about the same probes, is needed. Raises InputError without it.
     """
     above, wrong = from_above(seen), from_above(disagreed)
     noises: tuple[PooledNoise | None, ...] = (None,) * above.size
@@ -130,9 +133,7 @@ def conservative(
     # What is deducted are agreements: disagreements stay.
     least = np.maximum(above - doubt - deduction.probes, 0)
     most_wrong = np.maximum(wrong, 0)
-    return ConservativeCounts(
-        np.maximum(least, most_wrong), most_wrong, np.maximum(first - deduction.probes, 0), noises
-    )
+    return ConservativeCounts(np.maximum(least, most_wrong), most_wrong, np.maximum(first - deduction.probes, 0), noises)
 
 
 def conservative_pair(agreed: int, disagreed: int, *, probes: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """How many probes of one device a period's sum may hold: what one liar can invent, and what deductions are made of.
 
-A small cap keeps deductions small, a large one keeps honest probes from waiting. Probes of a device in a period are about Poisson
-around their mean, so mean + 2 standard deviations + 1 lets about 99 % of honest devices report all that they have; who has more reports the
-rest in later periods.
+A small cap keeps deductions small, a large one keeps honest probes from waiting. Probes of a device in a period are about
+Poisson around their mean, so mean + 2 standard deviations + 1 lets about 99 % of honest devices report all that they have;
+who has more reports the rest in later periods.
 """
 
 import math

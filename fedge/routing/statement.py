@@ -48,8 +48,8 @@ class CertificateStatement:
     running bound is at most ``max_risk``, there is a threshold, and the counts were ``cross_checked`` with central's totals;
     "empirical" when only the grid test passed. All counts are what is left after deductions: ``liars`` lying devices are
     tolerated in each cohort and period, each with ``probe_cap`` invented agreements a period; ``deducted`` agreements were
-    taken off the grid test's for that. ``noise_epsilon`` and ``noise_parts`` (`fedge.routing.deduction.PooledNoise`) are the noise in
-    the grid test's disagreements, None where devices added none.
+    taken off the grid test's for that. ``noise_epsilon`` and ``noise_parts`` (`fedge.routing.deduction.PooledNoise`) are
+    the noise in the grid test's disagreements, None where devices added none.
     ``release_statement`` is "valid" when the grid test's probes are newer than the last published threshold. Times are unix
     seconds.
     """

@@ -30,9 +30,7 @@ def aggregator(counts):
 def probes(device: str, kinds: str, start: int = 0) -> list[AnsweredProbe]:
     """One probe a letter: a local one that agrees or disagrees, or one that is not local."""
     texts = {"a": "local right", "d": "local wrong", "n": "far right"}
-    return [
-        AnsweredProbe(device, RELEASE, f"{device} {start + i} {texts[kind]}", "right") for i, kind in enumerate(kinds)
-    ]
+    return [AnsweredProbe(device, RELEASE, f"{device} {start + i} {texts[kind]}", "right") for i, kind in enumerate(kinds)]
 
 
 def feed(counts, kinds: str = "aadn", *, now: float = NOW, start: int = 0, roster=ROSTER) -> None:

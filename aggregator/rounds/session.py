@@ -37,6 +37,7 @@ from fedge.secagg import (
     decode,
     sign_descriptor,
 )
+from fedge.secagg.rotation import rotation_seed
 from protos.fedge.rounds.v1 import rounds_pb2
 
 _log = logging.getLogger(__name__)
@@ -113,6 +114,8 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    rotation_seed: bytes
+    """Of the rotation of this session's updates."""
     descriptor: bytes = b""
     """The session's descriptor as the round key signed it, with the signature."""
     signature: bytes = b""
@@ -272,6 +275,7 @@ class SessionDriver:
             len(outcome.survivors),
             state.session_id,
             outcome.record,
+            rotation_seed(plan.task.release_id, plan.round_number, plan.attempt),
             descriptor,
             sign_descriptor(self._round_key, descriptor),
         )

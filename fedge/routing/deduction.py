@@ -1,13 +1,15 @@
 """What a bound takes off probe counts before it trusts them: invented agreements, and the noise that devices added.
 
 **Why it is enough to lower agreements and raise disagreements.** Let a be agreements and d disagreements. The
-Clopper-Pearson bound is the largest p with P(Bin(a + d, p) <= d) >= delta. That probability falls with a (one trial more, the same
+Clopper-Pearson bound is the largest p with P(Bin(a + d, p) <= d) >= delta. That probability falls with a (one trial more,
+the same
 allowance) and grows with d (Bin(n + 1, p) <= d + 1 wherever Bin(n, p) <= d); so the bound falls with a and grows with d.
 In the running bound's terms (1 - c)^S (1 - t p)^(-n / m), with t = 1 - (1 - c)^m, a disagreement of weight w multiplies by
 (1 - c)^w (1 - t p)^(-w / m) <= 1, since 1 - t p >= (1 - c)^m, and an agreement by (1 - t p)^(-w / m) >= 1: the same holds.
 Hence a bound from at most the true agreements and at least the true disagreements is valid where that of the true ones is.
 
-**Liars.** A device that invents agreements puts them where they help most, at the strictest threshold, so that they count for
+**Liars.** A device that invents agreements puts them where they help most, at the strictest threshold, so that they count
+for
 every threshold. `Deduction.probes` of them are taken off all thresholds alike. Invented disagreements
 only raise a bound.
 

@@ -225,9 +225,10 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     traces = open_traces(settings.traces_endpoint, service="fedge-central")
     facts = load_facts(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
-    strong = load_strong_model(home.models)
     counts = _probe_counts(home, settings, book.central_price_usd)
-    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream, probes=counts)
+    service = central_service(
+        load_strong_model(home.models), facts, book, time.time, traces=traces, upstream=upstream, probes=counts
+    )
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked

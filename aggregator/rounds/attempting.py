@@ -46,6 +46,10 @@ class Attempting:
             round_number=report.round_number,
         )
 
+    def probe_cap(self, state: FederationState) -> int:
+        """Return how many probes a device may count for the first time in this period."""
+        return state.probes.cap or self.settings.probe_cap
+
     def session(
         self,
         state: FederationState,
@@ -59,15 +63,18 @@ class Attempting:
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
         counts = purpose == "counts"
+        manifest = self.registry.release(state.release_id).manifest
         task = Task(
             purpose=purpose,
             period=self.settings.calendar.period_at(self.clock()),
             release_id=state.release_id,
             weights_sha256=weights_sha256(state.head),
             structure_sha256=structure_sha256(state.head),
+            architecture=manifest.architecture_text,
+            encoder_sha256=manifest.encoder_sha256,
             canary_release_id=canary,
             probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
-            probe_cap=self.settings.probe_cap if counts else 0,
+            probe_cap=self.probe_cap(state) if counts else 0,
         )
         plan = SessionPlan(
             round_number=report.round_number,

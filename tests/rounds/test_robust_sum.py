@@ -1,4 +1,4 @@
-"""One lying device among honest ones: whatever ring values it sends, what it does to mean, metrics and next round is bounded."""
+"""One lying device among honest ones: whatever it sends, its effect on mean, metrics and next round is bounded."""
 
 import math
 from dataclasses import replace

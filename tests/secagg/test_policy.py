@@ -353,7 +353,7 @@ def test_an_identity_key_that_stands_twice_is_refused(cohort):
 def test_a_peer_key_of_small_order_is_refused(cohort):
     bundle = rebundle(cohort, "device-03", lambda bundle: setattr(bundle, "channel_key", bytes(32)))
     roster = swap_bundle(cohort, "device-03", bundle)
-    refuses(cohort, MessageError, "an X25519 public key is of small order or not 32 bytes long", roster=roster)
+    refuses(cohort, MessageError, "the channel key is a point of small order", roster=roster, blames="device-03")
 
 
 def test_the_same_roster_again_gets_the_stored_answer_and_another_is_refused(cohort):
@@ -394,3 +394,8 @@ def test_a_bundle_holds_public_values_only():
     assert body.channel_key == keys.public_key_of(secrets.channel_key)
     assert body.seed_sha256 == sha256(secrets.seed)
     assert body.expires == EXPIRES and len(body.nonce) == 32
+
+
+def test_a_round_far_above_the_last_one_is_refused(cohort):
+    refuses(cohort, RefusedError, "round 7 is more than 3 above the last one, 3", last_accepted=(3, 1), max_round_jump=3)
+    cohort.roster_reply(FIRST, cohort.messages[FIRST], last_accepted=(4, 1), max_round_jump=3)

@@ -44,7 +44,7 @@ from fedge.release import (
     write_safetensors,
 )
 from fedge.secagg import SessionConfig, decode, encode
-from fedge.secagg.rotation import padded_length, rotate, rotate_back, rotated_scale
+from fedge.secagg.rotation import padded_length, rotate_back, rotated_scale
 
 DEVICES, EXAMPLES = 30, 36
 LEVELS = 16
@@ -325,7 +325,7 @@ def _sum(fleet: Fleet, loaded: LoadedRelease, *, seed: int) -> tuple[Mapping[str
             check_update(policy, update, store)
         except SessionRefused:
             continue
-        total += encode(rotate(update.reals, rotation), update.integers, config, derive(root_seed(seed), "rounding", number))
+        total += encode(*update.coordinates(config, rotation), config, derive(root_seed(seed), "rounding", number))
         gave += 1
     summed = decode(total, gave, config).reals if gave else np.zeros(config.reals)
     reals = rotate_back(summed, rotation, length)

@@ -66,6 +66,8 @@ class Contribution:
     """How the base did on the examples before training; noted once the masked vector has left."""
     largest_share: float = 0.0
     """The largest share of one example in the update."""
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept, so that it holds no larger share."""
     steps: int = 0
     scored: int = 0
     metrics: UpdateMetrics | None = None
@@ -113,6 +115,7 @@ def make_update(
     *,
     seed: bytes,
     now: float = 0.0,
+    max_share: float = 1.0,
     again: bool = False,
     policy: Policy = _NO_RULES,
 ) -> Contribution:
@@ -151,6 +154,7 @@ def make_update(
         labels[inside],
         training=training,
         seed=seed,
+        max_share=max_share,
         sample_weights=None if weights is None else weights[labels[inside]],
     )
     return Contribution(
@@ -161,6 +165,7 @@ def make_update(
         scored=len(examples),
         fit=_fit(manifest.encoder_sha256, logits[inside], labels[inside], at=now),
         largest_share=update.largest_share,
+        kept=update.kept,
         metrics=UpdateMetrics(
             update.examples,
             update.loss_sum,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedge.architectures import Architecture, DescentSettings
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, Architecture, DescentSettings
 from fedge.errors import FedgeError, VerificationError
 from fedge.randomness import generator
 from fedge.release import Weights, flatten
@@ -55,6 +55,8 @@ class Update:
     loss_sum: float
     steps: int
     largest_share: float = 0.0
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,13 @@ def train(
     training: Training,
     seed: bytes,
     sample_weights: NDArray[np.float32] | None = None,
+    max_share: float = 1.0,
 ) -> Update:
     """Run ``training.epochs`` over normalized embeddings [n, D] with labels [n] (and weights [n], 1 where not given).
 
     Descended is the sum of weight times loss over the *number* of examples in a batch: a device all of whose examples are
     heavy trains as hard as they weigh. The order of each epoch is drawn from ``seed``. With no examples the update is zero.
+    An example whose share of the change is over ``max_share`` is scaled down to that share (1 and above: never).
     Raises FedgeError where the training leaves the finite numbers.
     """
     examples = len(labels)
@@ -143,7 +147,12 @@ def train(
         raise FedgeError(
             f"training diverged at learning rate {training.learning_rate}: the update is not finite and is dropped"
         )
-    return Update(delta, examples, loss_sum, steps, float(architecture.shares(embeddings, moves).max()))
+    limited, kept = architecture.limit_shares(embeddings, moves, max_share)
+    if kept.min() < 1:
+        removed = moves - limited
+        delta -= flatten({HEAD_WEIGHT: embeddings.T @ removed, HEAD_BIAS: removed.sum(axis=0)})
+    largest = float(architecture.shares(embeddings, limited).max())
+    return Update(delta, examples, loss_sum, steps, largest, float(kept.min()))
 
 
 def prepare_update(update: Update, *, clip_norm: float, weight_cap: int) -> PreparedUpdate:

@@ -309,6 +309,7 @@ class Participant:
             self._store,
             release,
             now=now,
+            max_share=self._training_policy.max_example_share,
             seed=derive(self._seed, "training", round_number, attempt),
             again=self._store.sessions.is_spent(_mark("update", task.release_id)),
             policy=self._policy,

@@ -33,7 +33,9 @@ class TrainingPolicy:
     max_l2: float = 0.1
     max_label_smoothing: float = 0.5
     max_example_share: float = 0.5
-    """Largest share of one example in an update (`DenseHead.shares`)."""
+    """Largest share of one example in an update (`DenseHead.shares`): an example above it is scaled down."""
+    min_kept: float = 0.1
+    """An update of which an example would keep less than this part, to be within its share, does not leave."""
     max_rise: float = 0.2
     """Largest rise of the mean miss (1 - probability of the right label) on the device's own examples from the release that
     it trained on before, beyond what chance allows (`allowed_rise`).

@@ -105,16 +105,16 @@ def _show_attacks(results: "list[AttackResult]") -> None:
 
 
 def _progress() -> "Callable[[str], None]":
-    from rich.console import Console
+    from cli.console import PlainConsole
 
-    return Console(stderr=True, highlight=False).print
+    return PlainConsole(stderr=True).print
 
 
 def _show(results: "list[Result]", *, json_output: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.results import document
+    from cli.console import PlainConsole
 
     if json_output:
         print(json.dumps(document(results)))
@@ -125,7 +125,7 @@ def _show(results: "list[Result]", *, json_output: bool) -> None:
         peers = "  ".join(f"{name} {value:.3g} ({value / result.ours:.2f})" for name, value in result.peers.items())
         detail = "  ".join(f"{name} {value:.3g}" for name, value in result.detail.items())
         table.add_row(result.bench, settings, f"{result.ours:.4g} {result.unit}", peers or detail)
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _case(text: str) -> tuple[int, int]:

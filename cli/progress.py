@@ -4,12 +4,13 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from cli.console import PlainConsole
 from sim.config import SimulationConfig
 from sim.report.words import describe_attackers
 
@@ -23,7 +24,7 @@ class Progress:
 
     def __init__(self, config: SimulationConfig, *, quiet: bool) -> None:
         self._config = config
-        self._console = Console(stderr=quiet, highlight=False)
+        self._console = PlainConsole(stderr=quiet)
         self._quiet = quiet
         self._headings = (*HEADINGS, "epsilon") if config.dp_noise_multiplier else HEADINGS
         self._rows: list[tuple[str, ...]] = []

@@ -26,6 +26,7 @@ from edge_client.releases.shelf import SharedShelf
 from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.rounds.encoding import encode_contribution
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
+from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore, open_memory, restore
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator
@@ -149,6 +150,7 @@ class Fleet:
                 entropy=os.urandom,
                 repeatable_noise=True,
                 encoder=hostile.get(number, encode_contribution),
+                training_policy=TrainingPolicy(base_wait_s=0.0),
             )
             node_id = FIRST_NODE + number
             node = Node(build_client_app(participant), node_context(node_id))

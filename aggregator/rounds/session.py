@@ -36,6 +36,7 @@ from fedge.secagg import (
     Task,
     decode,
 )
+from fedge.secagg.rotation import rotation_seed
 from protos.fedge.rounds.v1 import rounds_pb2
 
 _log = logging.getLogger(__name__)
@@ -112,6 +113,8 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    rotation_seed: bytes
+    """Of the rotation of this session's updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +264,8 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
+        rotation = rotation_seed(plan.task.release_id, plan.round_number, plan.attempt)
+        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record, rotation)
 
     @contextmanager
     def _phase(

@@ -9,6 +9,7 @@ from types import NoneType
 
 import numpy as np
 
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState, init
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
@@ -36,18 +37,23 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
+    history: SumHistory
+    """What accepted sums of updates were like: it bounds the next ones."""
+    best_accuracy: float | None = None
+    """The best accuracy on the server's held-out queries of a release that was accepted; None before the first."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary")
+            if field.name not in ("head", "optimizer", "running", "canary", "history")
         }
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
         head["running"] = asdict(self.running)
+        head["history"] = asdict(self.history)
         text = json.dumps(head, sort_keys=True).encode()
         moments = np.stack([self.optimizer.first, self.optimizer.second]).astype("<f8").tobytes()
         tensors = write_safetensors(self.head)
@@ -74,6 +80,8 @@ class FederationState:
             weights = read_safetensors(tensors)
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
+            history = head.pop("history")
+            head["history"] = SumHistory(**history | {"mean_norms": tuple(history["mean_norms"])})
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
             _check(state)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -98,7 +106,7 @@ def _check(state: FederationState) -> None:
     for kinds, names in (
         ((int,), ("round_number", "version")),
         ((float,), ("temperature", "probe_rate", "privacy_rho")),
-        ((float, NoneType), ("threshold", "certificate_bound")),
+        ((float, NoneType), ("threshold", "certificate_bound", "best_accuracy")),
         ((str,), ("release_id", "certificate_state")),
     ):
         for name in names:
@@ -106,6 +114,7 @@ def _check(state: FederationState) -> None:
                 raise ValueError(f"{name} is {getattr(state, name)!r}")
     if type(state.running.seen) is not int or type(state.running.disagreed) is not int:
         raise ValueError(f"running is {state.running}")
+    state.history.check()
     if len(state.optimizer.first) != len(flatten(state.head)):
         raise ValueError(f"{len(state.optimizer.first)} moments stand beside {len(flatten(state.head))} weights")
 
@@ -126,4 +135,8 @@ def initial_state(first: Release) -> FederationState:
         probe_rate=probe_rate(0, False),
         certificate_state="none",
         certificate_bound=None,
+        best_accuracy=manifest.metrics.get("held_out_accuracy"),
+        history=SumHistory.begin(
+            clip_norm=float(manifest.training["clip_norm"]), weight_cap=int(manifest.training["weight_cap"])
+        ),
     )

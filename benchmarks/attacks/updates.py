@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from benchmarks.attacks.hostile_aggregator import DEVICES, HostileAggregator, attack_fleet, cosine
 from benchmarks.attacks.result import AttackResult
-from edge_client.releases.loading import ReleaseLoader
 from edge_client.rounds.contribution import make_update
 from sim.days import Traffic
 
@@ -71,6 +70,5 @@ def update_repetition(*, seed: int) -> AttackResult:
 def _update_of(aggregator: HostileAggregator, name: str) -> NDArray[np.float64]:
     """Train as the device does, on what it remembers; only the order of its examples is another."""
     device = aggregator.devices[name]
-    loader = ReleaseLoader(aggregator.run.keys.release.public_key())
-    update = make_update(device.store, loader, aggregator.loaded(aggregator.release), seed=b"order of examples" * 2)
+    update = make_update(device.store, aggregator.loaded(aggregator.release), seed=b"order of examples" * 2)
     return update.reals.astype(np.float64)

@@ -89,9 +89,9 @@ def test_the_cohort_as_it_stands_is_accepted(cohort):
             "9" * 64,
             f"the descriptor's task.structure_sha256 is '{'9' * 64}', this device's is '{'3' * 64}'",
         ),
-        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, this device's is 1.0"),
-        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, this device's is 1.0"),
-        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, this device's is 10"),
+        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, its clip norm needs 1.0"),
+        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, above this device's 1.0"),
+        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, above this device's 10"),
         ("configuration.deadline", NOW, "the deadline 1000.0 is not within 86400.0 s from 1000.0"),
         ("configuration.deadline", NOW + 86401, "the deadline 87401.0 is not within 86400.0 s from 1000.0"),
     ],
@@ -353,7 +353,7 @@ def test_an_identity_key_that_stands_twice_is_refused(cohort):
 def test_a_peer_key_of_small_order_is_refused(cohort):
     bundle = rebundle(cohort, "device-03", lambda bundle: setattr(bundle, "channel_key", bytes(32)))
     roster = swap_bundle(cohort, "device-03", bundle)
-    refuses(cohort, MessageError, "an X25519 public key is of small order or not 32 bytes long", roster=roster)
+    refuses(cohort, MessageError, "the channel key is a point of small order", roster=roster, blames="device-03")
 
 
 def test_the_same_roster_again_gets_the_stored_answer_and_another_is_refused(cohort):

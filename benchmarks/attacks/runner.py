@@ -7,6 +7,8 @@ from typing import Protocol
 
 from benchmarks.attacks.counting import drain_then_sum, isolate_counts, isolate_health, lonely_window, twin_release
 from benchmarks.attacks.poisoning import forge_counts, poison_update, within_bounds
+from benchmarks.attacks.reconstruction import exfiltrating_release, fishing_head
+from benchmarks.attacks.resources import fill_gateway, starve_central
 from benchmarks.attacks.result import AttackResult
 from benchmarks.attacks.updates import idle_cohort, update_repetition
 from fedge.errors import InputError
@@ -33,9 +35,13 @@ QUICK: tuple[Attack, ...] = (
 ATTACKS: tuple[Attack, ...] = (
     *QUICK,
     update_repetition,
+    exfiltrating_release,
+    fishing_head,
     poison_update,
     within_bounds,
     forge_counts,
+    starve_central,
+    fill_gateway,
 )
 
 

@@ -402,7 +402,7 @@ def test_a_batch_is_its_queries_one_after_another(
     ]
     key = lambda p: (p.content_hash, p.central_label, p.predicted_label, p.would_stay_local)  # noqa: E731
     assert list(map(key, one.probes.all())) == list(map(key, other.probes.all()))
-    assert one.probes.select(fresh=100, max_scored=1) == other.probes.select(fresh=100, max_scored=1)
+    assert len({store.probes.select(fresh=100, max_scored=1).running_pair for store in (one, other)}) == 1
     assert {k: v for k, v in one.counters().items() if v} == {k: v for k, v in other.counters().items() if v}
     assert one.fates.count() == other.fates.count()
     assert sorted(q.content_hash for q in one.outbox.oldest(99)) == sorted(q.content_hash for q in other.outbox.oldest(99))

@@ -135,6 +135,8 @@ class TinyDevice:
     def answer(self, action: str, payload: bytes) -> tuple[bytes, bytes | None]:
         if action == CHECK_IN:
             self.request.ParseFromString(payload)
+            if payload and self.contribution() is None:
+                return rounds_pb2.CheckInResponse(device_id=self.name, nothing_to_report=True).SerializeToString(), None
             certificate = self.name.encode() + b"|" + self.key.public_key().public_bytes_raw()
             self.state, bundle = secagg.create_bundle(
                 self.key, self.name, certificate, now=self.clock(), expires=self.clock() + 3600, entropy=os.urandom
@@ -634,12 +636,12 @@ def test_a_round_moves_the_weights_by_the_mean_and_publishes_release_and_certifi
     assert flatten(world.state.head) == pytest.approx(expected, abs=1e-7)
     assert (report.outcome, report.attempts, report.cohort, report.survivors) == ("finished", 1, COHORT, COHORT)
     assert report.training_loss == pytest.approx(0.5)
-    assert world.state.temperature == TEMPERATURE_GRID[3]
+    assert TEMPERATURE_GRID[3] < world.state.temperature < 1.0  # towards the best one, by a bounded step
     active, releases, certificate = world.published()
     assert active == report.release_id == world.state.release_id and releases == [first, active]
     assert certificate == report.certificate.to_bytes()
     assert world.state.threshold == 0.9 and world.state.running.seen == 10 * DEVICES
-    assert (world.state.round_number, world.state.version, world.state.publication) == (1, 1, 1)
+    assert (world.state.round_number, world.state.version) == (1, 1)
 
 
 def test_a_round_above_the_limit_of_a_cohort_runs_several_and_adds_their_sums(world: World) -> None:
@@ -755,9 +757,8 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     ("lies", "reason"),
     [
         ({"running_disagreed": 10_000}, "more disagreements than probes"),
-        ({"disagreed": np.array([0, 10_000])}, "more disagreements than probes"),
         ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes"),
-        ({"seen": np.array([2**27, 0])}, "more than 4 devices can have"),
+        ({"agreed": np.array([2**27])}, "more than 4 devices can have"),
         ({"running_seen": 2**27}, "more than 4 devices can have"),
     ],
 )

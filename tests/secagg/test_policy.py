@@ -394,3 +394,8 @@ def test_a_bundle_holds_public_values_only():
     assert body.channel_key == keys.public_key_of(secrets.channel_key)
     assert body.seed_sha256 == sha256(secrets.seed)
     assert body.expires == EXPIRES and len(body.nonce) == 32
+
+
+def test_a_round_far_above_the_last_one_is_refused(cohort):
+    refuses(cohort, RefusedError, "round 7 is more than 3 above the last one, 3", last_accepted=(3, 1), max_round_jump=3)
+    cohort.roster_reply(FIRST, cohort.messages[FIRST], last_accepted=(4, 1), max_round_jump=3)

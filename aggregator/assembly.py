@@ -8,7 +8,7 @@ from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.central import AsksUpstream, CentralService, Limits, Pricing
+from aggregator.central import AsksUpstream, CentralService, CountsProbes, Limits, Pricing
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
@@ -116,8 +116,12 @@ def central_service(
     *,
     traces: Traces | None = None,
     upstream: AsksUpstream | None = None,
+    probes: CountsProbes | None = None,
 ) -> CentralService:
-    """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one."""
+    """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one.
+
+    ``probes`` counts the probes that it answers.
+    """
     return CentralService(
         model=strong,
         model_name=strong.name,
@@ -127,6 +131,7 @@ def central_service(
         clock=clock,
         traces=traces,
         upstream=upstream,
+        probes=probes,
     )
 
 

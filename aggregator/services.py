@@ -19,6 +19,7 @@ from fedge import logs
 from fedge.errors import FedgeError, InputError
 
 if TYPE_CHECKING:
+    from aggregator.central import ProbeCounts
     from aggregator.releases.tuf_repository import TufRepository
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
 
 def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
+    from aggregator.central import TotalsClient
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
     from aggregator.fleet.published import PublishedRevocations
@@ -167,6 +169,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,
+        totals=TotalsClient(home.totals_socket),
     )
     for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())
@@ -210,7 +213,7 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
-    from aggregator.central import ServerOptions, ServerTls, serve
+    from aggregator.central import ServerOptions, ServerTls, serve, serve_totals
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.store import Database
@@ -222,8 +225,10 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     traces = open_traces(settings.traces_endpoint, service="fedge-central")
     facts = load_facts(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
-    strong = load_strong_model(home.models)
-    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream)
+    counts = _probe_counts(home, settings, book.central_price_usd)
+    service = central_service(
+        load_strong_model(home.models), facts, book, time.time, traces=traces, upstream=upstream, probes=counts
+    )
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
@@ -257,13 +262,38 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
             except FedgeError as error:
                 _log.error("central's answers are missing from the ledger: %s", error)
 
-    with Database.open(database_url(home, settings)) as database:
+    with Database.open(database_url(home, settings)) as database, serve_totals(counts, home.totals_socket):
         try:
             asyncio.run(run(database))
         finally:
             if upstream is not None:
                 upstream.close()
         book_served(database)
+
+
+def _probe_counts(home: ServerHome, settings: ServerSettings, central_price_usd: float) -> "ProbeCounts":
+    """Return central's counts of probes, held against what the trust root says at the time."""
+    from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
+    from aggregator.releases.registry import ReleaseRegistry
+    from fedge.calendar import Calendar
+    from fedge.identity import TrustRoot
+    from fedge.routing import Policy
+
+    def trust() -> TrustRoot:
+        return TrustRoot.from_bytes(home.trust.read_bytes())
+
+    registry = ReleaseRegistry(home.registry, trust().release_key)
+    return ProbeCounts(
+        home.probe_counts,
+        ReleaseScores(registry, policy=Policy.default(), central_price_usd=central_price_usd),
+        TotalsPolicy(
+            round_key=lambda: trust().round_key,
+            federation=settings.federation,
+            n_min=settings.rounds.n_min,
+            calendar=Calendar(trust().period_s),
+            is_demo=secagg_label(settings) == "demo",
+        ),
+    )
 
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:

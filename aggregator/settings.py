@@ -283,6 +283,16 @@ class ServerHome:
         return self.folder / "revocations"
 
     @property
+    def probe_counts(self) -> Path:
+        """What central counted of probes, by device: for central alone."""
+        return self.folder / "probe_counts.sqlite"
+
+    @property
+    def totals_socket(self) -> Path:
+        """Where central gives the rounds totals of its probe counts."""
+        return self.folder / "totals.sock"
+
+    @property
     def upstream_figures(self) -> Path:
         """What upstream was asked and what it cost: central writes it, the console's /metrics reads it."""
         return self.folder / "upstream.json"

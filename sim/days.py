@@ -37,6 +37,7 @@ STATE_FILE = "state.bin"
 MANIFEST_FILE = "manifest.json"
 SIGNATURE_FILE = "manifest.sig"
 CERTIFICATE_FILE = "certificate.json"
+PROBES_FILE = "probe_counts.bin"
 
 
 class Observer(Protocol):
@@ -86,6 +87,7 @@ class Days:
         rounds: list[dict[str, Any]],
         alter: Alter = unaltered,
         watch: Watch | None = None,
+        probe_counts: Callable[[], bytes],
     ) -> None:
         self._config = config
         self._fleet = fleet
@@ -102,6 +104,7 @@ class Days:
         self._observer = observer
         self._alter = alter
         self._watch = watch
+        self._probe_counts = probe_counts
         self._honest = frozenset(fleet.honest)
         self._sessions = SessionCache()
         self._asked: list[Asked] = []
@@ -160,7 +163,10 @@ class Days:
                 config=self._config.to_json(),
                 round_number=report.round_number,
                 clock=self._clock(),
-                files=stored_files(state, release, self._registry.certificate(state.release_id)),
+                files={
+                    **stored_files(state, release, self._registry.certificate(state.release_id)),
+                    PROBES_FILE: self._probe_counts(),
+                },
                 devices=self._fleet.dump(),
                 rounds=self.rounds,
             ),

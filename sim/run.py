@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
 from aggregator.assembly import central_service, release_maker
+from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
+from aggregator.central.probe_counts import LEAST_ROSTER
 from aggregator.fleet.enrolment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.releases.registry import ReleaseRegistry
@@ -47,11 +49,22 @@ from fedge.secagg import plain
 from sim import checkpoint as checkpoints
 from sim.alone import ALONE_DEVICES, right_alone
 from sim.availability import Dropouts
-from sim.central import central_client
+from sim.central import central_client, totals_source
 from sim.checkpoint import Checkpoint
 from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
-from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Alter, Days, Observer, Watch, unaltered
+from sim.days import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    PROBES_FILE,
+    SIGNATURE_FILE,
+    STATE_FILE,
+    Alter,
+    Days,
+    Observer,
+    Watch,
+    unaltered,
+)
 from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestAnswers, TestSet, routing_figures
@@ -179,7 +192,22 @@ def _simulation(
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
         if new_base:
             replace_base(maker, registry, state, at=clock())
-        service = central_service(prepared.strong, facts, book, clock)
+        counts = ProbeCounts(
+            scratch / "probes.sqlite",
+            ReleaseScores(registry, policy=policy, central_price_usd=book.central_price_usd),
+            TotalsPolicy(
+                round_key=keys.round.public_key,
+                federation=FEDERATION,
+                n_min=settings.n_min,
+                calendar=settings.calendar,
+                is_demo=settings.n_min < LEAST_ROSTER,
+            ),
+            stored=None if stored is None else stored.files.get(PROBES_FILE),
+        )
+        totals = stack.enter_context(
+            totals_source(counts, scratch / "totals.sock", clock, over_grpc=config.central == "grpc")
+        )
+        service = central_service(prepared.strong, facts, book, clock, probes=counts)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
         fleet = Fleet(
             FleetSettings(
@@ -223,6 +251,7 @@ def _simulation(
             rounds=[] if stored is None else stored.rounds,
             alter=alter,
             watch=watch,
+            probe_counts=counts.snapshot,
         )
 
         def runner(grid: Grid) -> RoundRunner:
@@ -245,6 +274,7 @@ def _simulation(
                 clock=clock,
                 maker=maker,
                 release_key=keys.release,
+                totals=totals,
             )
 
         grid = InProcessGrid(fleet.nodes(), absent=Dropouts(config.dropout, derive(seed, "availability")).absent)
@@ -271,6 +301,7 @@ def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock
 def _take_up(stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys, clock: SimulatedClock) -> FederationState:
     """Publish again what the fleet ran when the run stopped."""
     files = dict(stored.files)
+    files.pop(PROBES_FILE, None)
     state = FederationState.from_bytes(files.pop(STATE_FILE))
     certificate = files.pop(CERTIFICATE_FILE, None)
     manifest, signature = files.pop(MANIFEST_FILE), files.pop(SIGNATURE_FILE)

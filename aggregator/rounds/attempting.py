@@ -46,6 +46,10 @@ class Attempting:
             round_number=report.round_number,
         )
 
+    def probe_cap(self, state: FederationState) -> int:
+        """Return how many probes a device may count for the first time in this period."""
+        return state.probes.cap or self.settings.probe_cap
+
     def session(
         self,
         state: FederationState,
@@ -70,7 +74,7 @@ class Attempting:
             encoder_sha256=manifest.encoder_sha256,
             canary_release_id=canary,
             probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
-            probe_cap=self.settings.probe_cap if counts else 0,
+            probe_cap=self.probe_cap(state) if counts else 0,
         )
         plan = SessionPlan(
             round_number=report.round_number,

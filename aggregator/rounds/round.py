@@ -11,11 +11,12 @@ from operator import add
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.attempting import Attempting
-from aggregator.rounds.certify import certify
+from aggregator.rounds.certify import add_pair, certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
+from aggregator.rounds.probe_sums import ProbeSums, TotalsSource, ask_totals
 from aggregator.rounds.publish import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.robust_sum import CohortSum
@@ -23,7 +24,7 @@ from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
-from fedge.layouts import CountSums, HealthSums
+from fedge.layouts import HealthSums
 from fedge.release import CertificateDocument, flatten
 from fedge.secagg import SessionConfig
 from fedge.usage import NAMES, Usage
@@ -35,6 +36,8 @@ class RoundRunner(Attempting):
 
     maker: ReleaseMaker
     release_key: Ed25519PrivateKey
+    totals: TotalsSource | None = None
+    """Central's totals of probes; without them no release is certified."""
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
@@ -156,8 +159,13 @@ class RoundRunner(Attempting):
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
         layout = self.settings.counts_layout
         config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
-        counts: CountSums | None = None
-        reported = 0
+        sums = ProbeSums(
+            state.probes,
+            liars=self.settings.liars,
+            cap=self.probe_cap(state),
+            epsilon=self.settings.probe_epsilon,
+            has_source=self.totals is not None,
+        )
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts
         for nodes in self.everyone(report, "counts"):
@@ -169,17 +177,22 @@ class RoundRunner(Attempting):
             )
             if result is None:
                 continue
-            sums = layout.decode(result.decoded.integers, devices=result.survivors)
-            pooled = sums if counts is None else counts + sums
-            try:
-                sums.check(devices=result.survivors)
-                pooled.check(devices=reported + result.survivors)
-            except InputError as error:  # one device's lie costs its cohort's counts, not the round
-                report.notes.append(f"counts attempt {attempt} discarded: {error}")
-                report.tally.refusals[type(error).__name__] += 1
-                continue
-            counts, reported = pooled, reported + result.survivors
-        if counts is None:
+            decoded = layout.decode(result.decoded.integers, devices=result.survivors)
+            totals = None
+            if self.totals is not None:
+                totals, reason = ask_totals(self.totals, result.descriptor, result.signature)
+                if totals is None:
+                    report.notes.append(f"counts attempt {attempt} is not cross-checked: {reason}")
+            sums.add(decoded, totals, roster=result.cohort, survivors=result.survivors)
+        precautions, probes = sums.precautions()
+        for text in sums.evidence:
+            report.notes.append(f"a device lied about its probes: {text}")
+            report.tally.refusals["LiarEvidence"] += 1
+            self.event(report, "counts.liar", f"a device lied about its probes: {text}")
+        if sums.counts is None:
+            # The pairs, which central's totals vouch for, count all the same: they are given once.
+            running = add_pair(state.running, *sums.pair(), deducted=sums.pair_deduction)
+            state, before = replace(state, running=running, probes=probes), replace(before, running=running, probes=probes)
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:
                 return state  # the certificate that it has goes on until it expires
@@ -192,13 +205,15 @@ class RoundRunner(Attempting):
             return replace(state, threshold=None, certificate_state="none")
         place = Place(report.round_number, attempt, "counts")
         with report.tally.phase("certificate"), self.progress.phase(place, "evaluate", expected=0, needed=0):
+            seen, disagreed = sums.pair()
             statement, running = certify(
-                counts,
+                replace(sums.counts, running_seen=seen, running_disagreed=disagreed),
                 state.running,
                 self.settings.certificate,
                 release_id=state.release_id,
                 round_number=report.round_number,
                 now=self.clock(),
+                precautions=precautions,
             )
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
         with report.tally.phase("certificate"), self.progress.phase(place, "publish", expected=0, needed=0):
@@ -208,6 +223,7 @@ class RoundRunner(Attempting):
         return replace(
             state,
             running=running,
+            probes=probes,
             threshold=statement.threshold,
             probe_rate=statement.probe_rate,
             certificate_state=statement.state,

@@ -15,6 +15,7 @@ from fedge.secagg.rotation import padded_length, rotated_scale
 
 PROBE_EPSILON = 2.0
 PROBE_CAP = 16
+LIARS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,9 @@ class RoundSettings:
     probe_epsilon: float = PROBE_EPSILON
     """The noise on histograms of stored probes (`fedge.routing.probe_noise`)."""
     probe_cap: int = PROBE_CAP
-    """B: most probes that a device counts for the first time in a period."""
+    """B: most probes that a device counts for the first time in the first period; later ones go by what central counted."""
+    liars: int = LIARS
+    """f: lying devices that every bound tolerates in each cohort and period."""
 
     @property
     def counts_layout(self) -> CountsLayout:

@@ -22,6 +22,7 @@ from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.interfaces import ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.probe_sums import TotalsSource
 from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.report import RoundReport
@@ -71,6 +72,7 @@ class RoundsParts:
     federation: str
     seed: bytes
     period_s: float
+    totals: TotalsSource | None = None
     book: PriceBook = field(default_factory=PriceBook.load_default)
     roles: ServerRoles = secagg
     clock: Callable[[], float] = time.time
@@ -157,6 +159,7 @@ def _run(
                 progress=progress,
                 maker=parts.maker,
                 release_key=parts.release_key,
+                totals=parts.totals,
             )
 
         build_server_app(runner, state, pacer)(grid, context)

@@ -35,6 +35,7 @@ from fedge.secagg import (
     SessionConfig,
     Task,
     decode,
+    sign_descriptor,
 )
 from fedge.secagg.rotation import rotation_seed
 from protos.fedge.rounds.v1 import rounds_pb2
@@ -115,6 +116,9 @@ class SessionResult:
     record: bytes
     rotation_seed: bytes
     """Of the rotation of this session's updates."""
+    descriptor: bytes = b""
+    """The session's descriptor as the round key signed it, with the signature."""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +268,17 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
-        rotation = rotation_seed(plan.task.release_id, plan.round_number, plan.attempt)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record, rotation)
+        descriptor = state.session.descriptor_bytes
+        return SessionResult(
+            decoded,
+            len(roster),
+            len(outcome.survivors),
+            state.session_id,
+            outcome.record,
+            rotation_seed(plan.task.release_id, plan.round_number, plan.attempt),
+            descriptor,
+            sign_descriptor(self._round_key, descriptor),
+        )
 
     @contextmanager
     def _phase(

@@ -4,11 +4,12 @@ Never holds anything of a single device: only sums that were released by secure 
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 
 import numpy as np
 
+from aggregator.rounds.probe_sums import ProbeState
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState, init
 from fedge.errors import InputError
@@ -37,6 +38,8 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
+    probes: ProbeState = field(default_factory=ProbeState)
+    """What is known of the probe counts of earlier rounds."""
     history: SumHistory
     """What accepted sums of updates were like: it bounds the next ones."""
     best_accuracy: float | None = None
@@ -45,10 +48,11 @@ class FederationState:
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary", "history")
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("head", "optimizer", "running", "canary", "probes", "history")
         }
+        head["probes"] = self.probes.to_json()
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
@@ -80,6 +84,7 @@ class FederationState:
             weights = read_safetensors(tensors)
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
+            head["probes"] = ProbeState.from_json(head["probes"]) if "probes" in head else ProbeState()
             history = head.pop("history")
             head["history"] = SumHistory(**history | {"mean_norms": tuple(history["mean_norms"])})
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)

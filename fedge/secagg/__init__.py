@@ -26,7 +26,7 @@ from fedge.secagg.errors import (
     StageError,
     UnknownRoundKey,
 )
-from fedge.secagg.policy import DevicePolicy
+from fedge.secagg.policy import DevicePolicy, sign_descriptor, verify_descriptor
 from fedge.secagg.record import Outcome, RoundRecord, read_record
 from fedge.secagg.recovery import recover
 from fedge.secagg.server import (
@@ -87,4 +87,6 @@ __all__ = [
     "recover",
     "threshold",
     "weighted_update",
+    "sign_descriptor",
+    "verify_descriptor",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
@@ -93,6 +93,17 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError("the bundle of this device does not stand in the roster once and unaltered")
     if revoked := [name for name, _ in descriptor.roster if name in policy.revoked]:
         raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
+
+
+def sign_descriptor(round_key: Ed25519PrivateKey, descriptor: bytes) -> bytes:
+    """Return the signature that a session's roster message bears; Ed25519 gives the same one each time."""
+    return keys.sign(round_key, "descriptor", descriptor)
+
+
+def verify_descriptor(round_key: Ed25519PublicKey, descriptor: bytes, signature: bytes) -> Descriptor:
+    """Return a session descriptor that the aggregator's round key signed. Raises MessageError for any other."""
+    keys.verify(round_key, "descriptor", descriptor, signature)
+    return Descriptor.from_bytes(descriptor)
 
 
 def _check_vectors(config: SessionConfig, policy: DevicePolicy) -> None:

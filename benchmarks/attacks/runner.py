@@ -10,6 +10,7 @@ from benchmarks.attacks.poisoning import forge_counts, poison_update, within_bou
 from benchmarks.attacks.reconstruction import exfiltrating_release, fishing_head
 from benchmarks.attacks.resources import fill_gateway, starve_central
 from benchmarks.attacks.result import AttackResult
+from benchmarks.attacks.totals import roster_totals
 from benchmarks.attacks.updates import idle_cohort, update_repetition
 from fedge.errors import InputError
 
@@ -34,6 +35,7 @@ QUICK: tuple[Attack, ...] = (
 """Some seconds each, and all of them held: CI plays these."""
 ATTACKS: tuple[Attack, ...] = (
     *QUICK,
+    roster_totals,
     update_repetition,
     exfiltrating_release,
     fishing_head,

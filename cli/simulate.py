@@ -105,7 +105,8 @@ def run(
         typer.Option(
             metavar="KIND:COUNT",
             help="Let COUNT devices lie from the first round on; may be given again. Kinds: sign_flip, scale, within_bounds "
-            "(the worst update that passes every check), label_swap, forge_counts (invented agreeing probes), tripwire; "
+            "(the worst update that passes every check), label_swap, forge_counts and shade_counts (invented agreeing "
+            "probes, many or few), tripwire; "
             "joined by '+' one device tells several lies. Figures are those of the honest devices.",
         ),
     ] = None,

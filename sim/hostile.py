@@ -34,7 +34,8 @@ INVENTED_PAIRS = 500
 class Encoded:
     """The honest ``vector`` of a session, which a lie changes in place, and what a liar knows of what it is for.
 
-    ``weights`` of the head that is trained, whose last axis is the labels; ``bins`` of the threshold grid.
+    ``weights`` of the head that is trained, whose last axis is the labels; ``bins`` of the threshold grid;
+    ``probe_cap``: most probes that one device counts in a period.
     """
 
     vector: Vector
@@ -42,6 +43,7 @@ class Encoded:
     purpose: Purpose
     weights: Weights
     bins: int
+    probe_cap: int = 0
     into_session: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.asarray
     """Turns a change of the weights, float64 [m], into the session's real coordinates."""
 
@@ -128,6 +130,25 @@ def forge_counts(encoded: Encoded) -> None:
     )
 
 
+def shade_counts(encoded: Encoded) -> None:
+    """Invent no more agreeing probes than one device may count, in the strictest bin, and hide disagreements of others."""
+    if encoded.purpose != "counts":
+        return
+    layout, cap = CountsLayout(encoded.bins), encoded.probe_cap
+    agreed, new_seen = np.zeros(layout.coarse_bins, np.int64), np.zeros(encoded.bins, np.int64)
+    agreed[-1] = new_seen[-1] = cap
+    encoded.add_integers(
+        layout.encode(
+            agreed=agreed,
+            disagreed=np.full(layout.coarse_bins, -1),
+            new_seen=new_seen,
+            new_disagreed=np.zeros(encoded.bins, np.int64),
+            running_seen=cap,
+            running_disagreed=0,
+        )
+    )
+
+
 def break_tripwire(encoded: Encoded) -> None:
     """Count for no device in the coordinate that counts devices, which spoils the whole sum."""
     encoded.vector[-1] = 0
@@ -138,6 +159,7 @@ LIES: Mapping[str, Lie] = {
     "scale": scale_up,
     "within_bounds": fill_bounds,
     "forge_counts": forge_counts,
+    "shade_counts": shade_counts,
     "label_swap": swap_labels,
     "tripwire": break_tripwire,
 }
@@ -167,6 +189,7 @@ class HostileEncoder:
             purpose=session.descriptor.task.purpose,
             weights=release.release.weights(),
             bins=len(release.release.manifest.threshold_grid),
+            probe_cap=session.descriptor.task.probe_cap,
             into_session=partial(rotate, seed=session.rotation_seed),
         )
         for lie in self.lies:

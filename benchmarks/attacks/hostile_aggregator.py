@@ -25,6 +25,7 @@ from fedge.identity import verify_certificate
 from fedge.layouts import HealthLayout
 from fedge.release import Release, flatten, sign_release
 from fedge.secagg import Decoded, SecAggError, SessionConfig, Task
+from fedge.secagg.rotation import rotate_back
 from fedge.secagg.session import Purpose
 from fedge.usage import NAMES
 from protos.fedge.rounds.v1 import rounds_pb2
@@ -209,7 +210,11 @@ class HostileAggregator:
         for name, reply in self._exchange(UNMASK, secagg.create_unmask_messages(state)).items():
             secagg.handle_unmask_reply(state, name, reply.payload)
         outcome = secagg.recover(state)
-        return Heard(secagg.decode(outcome.total, len(outcome.survivors), config), len(outcome.survivors))
+        decoded = secagg.decode(outcome.total, len(outcome.survivors), config)
+        if task.purpose == "update":
+            weights = len(flatten(self.release.weights()))
+            decoded = replace(decoded, reals=rotate_back(decoded.reals, state.session.rotation_seed, weights))
+        return Heard(decoded, len(outcome.survivors))
 
     def _config(self, task: Task) -> SessionConfig:
         settings, now = self.run.settings, self.run.clock()

@@ -18,6 +18,7 @@ from sim.run import simulate
 
 DEVICES = 30
 ROUNDS = 6
+FORGERS = ("forge_counts", "label_swap+forge_counts", "label_swap+shade_counts")
 TOLERATED_POINTS = 2.0
 """How far one hostile device may pull the device's accuracy below the honest run's at the end."""
 
@@ -35,13 +36,14 @@ def within_bounds(*, seed: int) -> AttackResult:
 def forge_counts(*, seed: int) -> AttackResult:
     """Invent agreeing probes, with a spoiled model and with a sound one, so that what is wrong gets a certificate."""
     notes, false = [], 0
-    for kind in ("forge_counts", "within_bounds+forge_counts", "label_swap+forge_counts"):
+    for kind in FORGERS:
         rounds = _rounds({kind: 1}, seed)
         found = [entry["round"] for entry in rounds if _falsely_certified(entry)]
         false += len(found)
         certified = sum(entry["certificate"] == "certified" for entry in rounds)
-        notes.append(f"{kind}: certified {certified}, falsely {len(found)}")
-    unit = f"falsely certified rounds of {3 * ROUNDS}"
+        escalated = rounds[-1]["fallback_rate"]
+        notes.append(f"{kind}: certified {certified}, falsely {len(found)}, {escalated:.0%} escalated at the end")
+    unit = f"falsely certified rounds of {len(FORGERS) * ROUNDS}"
     return AttackResult("forge_counts", false == 0, "damage", float(false), unit, "; ".join(notes))
 
 

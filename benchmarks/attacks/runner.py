@@ -7,7 +7,10 @@ from typing import Protocol
 
 from benchmarks.attacks.counting import drain_then_sum, isolate_counts, isolate_health, lonely_window, twin_release
 from benchmarks.attacks.poisoning import forge_counts, poison_update, within_bounds
+from benchmarks.attacks.reconstruction import exfiltrating_release, fishing_head
+from benchmarks.attacks.resources import fill_gateway, starve_central
 from benchmarks.attacks.result import AttackResult
+from benchmarks.attacks.totals import roster_totals
 from benchmarks.attacks.updates import idle_cohort, update_repetition
 from fedge.errors import InputError
 
@@ -32,10 +35,15 @@ QUICK: tuple[Attack, ...] = (
 """Some seconds each, and all of them held: CI plays these."""
 ATTACKS: tuple[Attack, ...] = (
     *QUICK,
+    roster_totals,
     update_repetition,
+    exfiltrating_release,
+    fishing_head,
     poison_update,
     within_bounds,
     forge_counts,
+    starve_central,
+    fill_gateway,
 )
 
 

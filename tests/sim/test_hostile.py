@@ -70,7 +70,7 @@ def test_swapped_labels_move_two_columns_towards_each_other_and_no_other_one():
     assert np.allclose(bias, [2.0, 0.0, -2.0]) and np.allclose(weight, [[2.0, 0.0, -2.0], [-2.0, 0.0, 2.0]])
 
 
-@pytest.mark.parametrize("kind", ["sign_flip", "scale", "within_bounds", "label_swap", "forge_counts"])
+@pytest.mark.parametrize("kind", ["sign_flip", "scale", "within_bounds", "label_swap", "forge_counts", "shade_counts"])
 def test_a_lie_leaves_sessions_of_other_purposes_alone(kind):
     reals, integers = lie(kind, purpose="usage")
     assert np.allclose(reals, HONEST, atol=1e-6) and integers.tolist() == [7, 7]
@@ -94,6 +94,17 @@ def test_forged_counts_add_agreeing_probes_and_take_disagreements_away(bits):
     assert sums.disagreed.tolist() == [5, 5], "one of six is gone from each bin"
     assert (sums.seen - sums.disagreed > 60).all() and (sums.new_seen > 60).all() and sums.running_seen > 500
     assert sums.new_disagreed.tolist() == [4] * 8 and sums.running_disagreed == 6
+
+
+def test_shaded_counts_stay_within_what_one_device_may_count():
+    layout = CountsLayout(8)
+    config = session(reals=0, integers=layout.integers)
+    honest = np.full(layout.integers, 3)
+    vectors = [encode(np.zeros(0), honest, config, SEED) for _ in range(2)]
+    lying = Encoded(vector=vectors[1], config=config, purpose="counts", weights=WEIGHTS, bins=8, probe_cap=16)
+    LIES["shade_counts"](lying)
+    added = decode(vectors[0] + vectors[1], 2, config).integers - 2 * honest
+    assert added.tolist() == [0, 16, -1, -1, *[0] * 7, 16, *[0] * 8, 16, 0]
 
 
 def test_a_broken_tripwire_is_noticed():

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import COHORT_MAX, split_cohorts
+from aggregator.rounds.cohort import COHORT_MAX, order_nodes, split_cohorts
 from benchmarks.certificate_recording import Recording
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums
@@ -248,7 +248,8 @@ def _sums(
     told = np.zeros(len(probes.item), dtype=bool)
     away = rng.random(condition.devices) < condition.absent
     count = partial(histogram, grid=DEFAULT_GRID)
-    for nodes in split_cohorts(range(condition.devices), COHORT, limit=COHORT_MAX, seed=seed, round_number=number):
+    ordered = order_nodes(range(condition.devices), beacon=seed, period=number, purpose="counts")
+    for nodes in split_cohorts(ordered, COHORT, limit=COHORT_MAX):
         there = np.array([node for node in nodes if not away[node]], dtype=np.int64)
         mine = np.isin(probes.device, there)
         item, pairs = probes.item[mine], mine & probes.pending

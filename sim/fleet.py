@@ -150,6 +150,11 @@ class Fleet:
         """The fleet as Flower sees it."""
         return {device.node_id: device.node for device in self.devices}
 
+    def device_of(self, node_id: int) -> str | None:
+        """Return the device that a node was enrolled for."""
+        number = node_id - FIRST_NODE
+        return self.devices[number].agent.device.device_id if 0 <= number < len(self.devices) else None
+
     def upcoming(self, round_number: int) -> list[list[Drawn]]:
         """The queries of each device in a round (from 1), in order."""
         return [device.stream.round(round_number - 1, queries=self._settings.queries) for device in self.devices]

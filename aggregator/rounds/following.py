@@ -53,7 +53,7 @@ def _watch_canary(rounds: Attempting, state: FederationState, watch: CanaryWatch
     policy = rounds.settings.canary or CanaryPolicy(share=watch.share, health_s=0.0)
     layout = HealthLayout()
     config = rounds.settings.session(reals=0, integers=layout.integers, now=rounds.clock())
-    for nodes in rounds.everyone(report):
+    for nodes in rounds.everyone(report, rounds_pb2.PURPOSE_HEALTH):
         report.attempts_before += 1
         result = rounds.session(
             watch.before,

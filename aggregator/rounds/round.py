@@ -12,21 +12,25 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.attempting import Attempting
 from aggregator.rounds.certify import certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_sizes
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
-from aggregator.rounds.session import SessionResult
+from aggregator.rounds.session import SessionResult, purpose_name
 from aggregator.rounds.state import CanaryWatch, FederationState
+from aggregator.rounds.suspicion import Verdict
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums, HealthSums
 from fedge.release import CertificateDocument, flatten
-from fedge.secagg import SessionConfig
+from fedge.secagg import SessionConfig, Stage
+from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
+
+ROSTER_STAGE = "roster"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +42,27 @@ class RoundRunner(Attempting):
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
-        report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        report = RoundReport(
+            state.round_number + 1,
+            started=self.clock(),
+            release_id=state.release_id,
+            suspicion=state.suspicion.begin(state.round_number + 1, self.suspicion),
+            beacon=state.beacon,
+        )
+        state = self._run(state, report)
+        self._weigh_evidence(report)
+        contributions = [] if self.repeatable_draws else report.contributions
+        beacon = advance(report.beacon, report.period, contributions)
+        return replace(state, suspicion=report.suspicion, beacon=beacon), report
+
+    def _run(self, state: FederationState, report: RoundReport) -> FederationState:
         self.event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = follow(self, self.maker, state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
             self._sum_usage(state.canary.before, report)
-            return replace(state, round_number=report.round_number), report
+            return replace(state, round_number=report.round_number)
         before = state
         moved = self._train(state, report, before_a_crash)
         if moved is not None:
@@ -56,7 +73,24 @@ class RoundRunner(Attempting):
             share = self.settings.canary.share
             state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
         spent = before.privacy_rho + report.privacy_rho
-        return replace(state, round_number=report.round_number, privacy_rho=spent), report
+        return replace(state, round_number=report.round_number, privacy_rho=spent)
+
+    def _weigh_evidence(self, report: RoundReport) -> None:
+        """Add the round's sessions to the evidence, and name the devices that it excludes from now on."""
+        before = report.suspicion.excluded
+        for _, test in sorted(report.tests.items()):
+            report.suspicion = report.suspicion.observe(
+                test.members, test.verdict, period=test.period, purpose=test.purpose, policy=self.suspicion
+            )
+        for exclusion in report.suspicion.exclusions:
+            if exclusion.device not in before:
+                text = (
+                    f"{exclusion.device} is excluded from rounds up to period {exclusion.until}: it spoils sums with "
+                    f"probability {exclusion.posterior:.1%}, given who took part in which. Inspect it; revoke it if it is hostile, "
+                    f"or run `fedge rounds readmit {exclusion.device}`"
+                )
+                report.notes.append(text)
+                self.event(report, "device.excluded", text, device=exclusion.device, until=exclusion.until)
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
         config = self.settings.update_session(len(flatten(state.head)), now=self.clock())
@@ -67,7 +101,7 @@ class RoundRunner(Attempting):
             released = before_a_crash + report.attempts - len(results) + bool(results)
             report.privacy_rho = session_rho(config) * released
         if not results:
-            report.outcome = "failed"
+            report.outcome = "paused" if report.outcome == "paused" else "failed"
             return None
         report.cohort = sum(result.cohort for result in results)
         report.survivors = sum(result.survivors for result in results)
@@ -82,19 +116,18 @@ class RoundRunner(Attempting):
         return outcome.state
 
     def _sum_updates(self, state: FederationState, report: RoundReport, config: SessionConfig) -> list[SessionResult]:
-        """One sum a cohort. No device is in two of them, whatever became of an attempt."""
+        """Sum one cohort after another. No device is in two sums, and none that may have sent its update is asked again."""
+        sizes = self._cohort_sizes(report, config)
         results: list[SessionResult] = []
         asked: set[int] = set()
-        for size in cohort_sizes(self.settings.cohort, limit=config.cohort_max):
+        left: set[int] = set()
+        for size in sizes:
             for _ in range(self.settings.max_attempts):
+                free = [node for node in self.present(report) if node not in asked]
+                if asked and len(free) < config.n_min:
+                    break
                 report.attempts += 1
-                nodes = draw_cohort(
-                    [node for node in self.present(report) if node not in asked],
-                    size,
-                    seed=self.seed,
-                    round_number=report.round_number,
-                    attempt=report.attempts_before + report.attempts,
-                )
+                nodes = draw_cohort(self.ordered(report, free, rounds_pb2.PURPOSE_UPDATE), size, last=left)
                 result = self.session(
                     state,
                     report,
@@ -107,7 +140,43 @@ class RoundRunner(Attempting):
                     results.append(result)
                     asked.update(nodes)
                     break
+                if report.sessions[-1].stage not in (ROSTER_STAGE, Stage.SHARING.value):
+                    asked.update(nodes)  # their updates may have left them, and are never sent again
+                node_of = report.tally.node_of
+                left |= set(nodes) - set(node_of.values())
+                left |= {node_of[name] for name in report.sessions[-1].dropouts if name in node_of}
         return results
+
+    def _cohort_sizes(self, report: RoundReport, config: SessionConfig) -> list[int]:
+        """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, which the report then says."""
+        present = self.present(report)
+        usual = cohort_sizes(self.settings.cohort, limit=config.cohort_max)
+        spoiled = [test for test in report.suspicion.unexplained() if test.purpose == purpose_name(rounds_pb2.PURPOSE_UPDATE)]
+        if spoiled:
+            sizes = least_cohort_sizes(
+                len(present), n_min=config.n_min, cohort=self.settings.cohort, limit=config.cohort_max
+            )
+            if not sizes:
+                self._pause(report, config.n_min + 1, f"to find out who spoiled the sum of round {spoiled[-1].period}")
+        elif report.suspicion.excluded and len(present) < config.n_min:
+            sizes = []
+            self._pause(report, config.n_min, "for a private sum")
+        else:
+            sizes = usual
+        self.note_draw(report, present, sizes, rounds_pb2.PURPOSE_UPDATE)
+        return sizes
+
+    def _pause(self, report: RoundReport, needed: int, what: str) -> None:
+        report.outcome = "paused"
+        suspects = sorted(report.suspicion.posterior(self.suspicion).items(), key=lambda one: (-one[1], one[0]))[:3]
+        named = ", ".join([*(f"{name} ({chance:.0%})" for name, chance in suspects), *sorted(report.suspicion.excluded)])
+        text = (
+            f"updates are paused: {len(self.present(report))} devices are present that are not excluded, and {needed} are "
+            f"needed {what} (rounds.n_min is {self.settings.n_min}). Enroll or connect more devices; inspect {named} and "
+            "revoke what is hostile, or readmit excluded devices with `fedge rounds readmit`"
+        )
+        report.notes.append(text)
+        self.event(report, "updates.paused", text, needed=needed)
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
         place = Place(report.round_number, report.attempts_before + report.attempts, "update")
@@ -138,7 +207,7 @@ class RoundRunner(Attempting):
         reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, rounds_pb2.PURPOSE_COUNTS):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
@@ -155,6 +224,7 @@ class RoundRunner(Attempting):
             except InputError as error:  # one device's lie costs its cohort's counts, not the round
                 report.notes.append(f"counts attempt {attempt} discarded: {error}")
                 report.tally.refusals[type(error).__name__] += 1
+                report.condemn([attempt], Verdict.COUNTS)
                 continue
             counts, reported = pooled, reported + result.survivors
         if counts is None:
@@ -201,7 +271,7 @@ class RoundRunner(Attempting):
         if not self.settings.usage_every or report.round_number % self.settings.usage_every:
             return
         config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, rounds_pb2.PURPOSE_USAGE):
             result = self.session(
                 state,
                 report,
@@ -217,6 +287,7 @@ class RoundRunner(Attempting):
             except InputError as error:  # one device's lie costs its cohort's counts, not the round
                 report.notes.append(f"usage discarded: {error}")
                 report.tally.refusals[type(error).__name__] += 1
+                report.condemn([report.sessions[-1].attempt], Verdict.COUNTS)
                 continue
             report.usage = usage if report.usage is None else report.usage + usage
 

@@ -153,6 +153,7 @@ def _run(
                 settings=steering.settings,
                 seed=parts.seed,
                 clock=parts.clock,
+                owner=roster.owner,
                 attempts=folder,
                 progress=progress,
                 maker=parts.maker,

@@ -81,7 +81,8 @@ class Tally:
     stood on the last session's, once there was one.
 
     ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
-    blames; the next attempt goes without them.
+    blames; the next attempt goes without them. ``delivered``: the devices whose vectors the last session summed, once that
+    was known. ``node_of``: the nodes of the devices that checked in to it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -92,6 +93,8 @@ class Tally:
     dropouts: list[tuple[str, str]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     excluded: set[int] = field(default_factory=set)
+    delivered: tuple[str, ...] = ()
+    node_of: Mapping[str, int] = field(default_factory=dict)
 
     def drop(self, who: str, stage: str, why: str | SecAggError) -> None:
         """Note that ``who`` left at ``stage``: it was silent or failed (a text), or what it sent was refused (an error)."""
@@ -118,6 +121,8 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    contribution: bytes
+    """What the session adds to the beacon of the next period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +213,7 @@ class SessionDriver:
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
         node_of: dict[str, int] = {}
-        tally.roster = ()
+        tally.roster, tally.delivered, tally.node_of = (), (), node_of
         try:
             with logs.context(attempt=plan.attempt, purpose=plan.place.purpose):
                 return self._run_steps(plan, nodes, tally, node_of)
@@ -254,6 +259,7 @@ class SessionDriver:
             )
         with tally.phase("consistency"):
             messages = roles.create_consistency_messages(state)
+        tally.delivered = tuple(sorted(messages))
         with phase("consistency", "consistency", expected=len(messages), needed=quorum) as reported:
             self._exchange_step(
                 step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload), reported
@@ -266,7 +272,9 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
+        return SessionResult(
+            decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record, outcome.contribution
+        )
 
     @contextmanager
     def _phase(

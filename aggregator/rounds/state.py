@@ -1,21 +1,24 @@
 """The federation's state between rounds: one immutable value, written to the database as it is. Resuming is loading it.
 
-Never holds anything of a single device: only sums that were released by secure aggregation, and what was made of them.
+Of what devices contributed it holds only sums that were released by secure aggregation, and what was made of them. It names
+devices where sums were spoiled: who took part in them, and who is excluded.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import NoneType
 
 import numpy as np
 
 from aggregator.rounds.server_optimizer import OptimizerState, init
+from aggregator.rounds.suspicion import Suspicion
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import Release
 from fedge.release.weights import Weights, flatten, read_safetensors, write_safetensors
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
+from fedge.secagg.beacon import GENESIS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +43,19 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """The evidence about who spoiled sums, and the devices that it excludes."""
+    beacon: bytes = GENESIS
+    """What the next round's cohorts are drawn from."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary")
+            if field.name not in ("head", "optimizer", "running", "canary", "suspicion", "beacon")
         }
+        head |= {"suspicion": self.suspicion.to_json(), "beacon": self.beacon.hex()}
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
@@ -77,6 +85,9 @@ class FederationState:
             weights = read_safetensors(tensors)
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
+            if "suspicion" in head:  # a state of before it was kept has neither
+                head["suspicion"] = Suspicion.from_json(head["suspicion"])
+                head["beacon"] = bytes.fromhex(head["beacon"])
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
             _check(state)
         except (ValueError, TypeError, KeyError, RecursionError) as error:

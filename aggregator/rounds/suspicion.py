@@ -62,7 +62,7 @@ class SuspicionPolicy:
     """
 
     prior: float = 0.02
-    level: float = 0.95
+    level: float = 0.99
     rates: tuple[float, ...] = (0.99, 0.5, 0.2)
     memory: int = 90
     probation: int = 90

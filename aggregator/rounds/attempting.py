@@ -1,6 +1,6 @@
 """One attempt at a session of a round, and who is asked: what every part of a round goes by."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aggregator.rounds.cohort import least_cohort, order_nodes, split_cohorts
@@ -36,6 +36,8 @@ class Attempting:
     progress: ProgressLog = field(default_factory=NoProgress)
     owner: Callable[[int], str | None] | None = None
     suspicion: SuspicionPolicy = field(default_factory=SuspicionPolicy)
+    readmissions: Mapping[str, int] = field(default_factory=dict)
+    """The exclusions of suspects that operators lifted: by device, the exclusion's number."""
     repeatable_draws: bool = False
 
     def event(self, report: RoundReport, kind: str, text: str, **detail: str | int | None) -> None:

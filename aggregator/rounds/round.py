@@ -46,7 +46,7 @@ class RoundRunner(Attempting):
             state.round_number + 1,
             started=self.clock(),
             release_id=state.release_id,
-            suspicion=state.suspicion.begin(state.round_number + 1, self.suspicion),
+            suspicion=state.suspicion.lift(self.readmissions).begin(state.round_number + 1, self.suspicion),
             beacon=state.beacon,
         )
         state = self._run(state, report)

@@ -154,6 +154,7 @@ def _run(
                 seed=parts.seed,
                 clock=parts.clock,
                 owner=roster.owner,
+                readmissions=steering.readmissions,
                 attempts=folder,
                 progress=progress,
                 maker=parts.maker,

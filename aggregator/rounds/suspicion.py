@@ -113,6 +113,10 @@ class Suspicion:
         over = [exclusion.device for exclusion in self.exclusions if exclusion.until < period]
         return recent.readmit(over)
 
+    def lift(self, readmissions: Mapping[str, int]) -> "Suspicion":
+        """Readmit the devices whose exclusion of the given number still stands."""
+        return self.readmit(one.device for one in self.exclusions if readmissions.get(one.device) == one.times)
+
     def readmit(self, devices: Iterable[str]) -> "Suspicion":
         """Take devices into rosters again. Sums that they took part in are no evidence any more, against nobody."""
         names = set(devices) & self.excluded

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedge.errors import InputError
+
 
 class Verdict(StrEnum):
     """The outcome of a session as evidence about its members."""
@@ -61,11 +63,16 @@ class SuspicionPolicy:
     first exclusion lasts ``probation`` periods, and each later one of the same device twice as long as the one before.
     """
 
-    prior: float = 0.02
+    prior: float = 0.05
     level: float = 0.99
     rates: tuple[float, ...] = (0.99, 0.5, 0.2)
     memory: int = 90
     probation: int = 90
+
+    def __post_init__(self) -> None:
+        """Raise InputError for probabilities outside (0, 1)."""
+        if not all(0.0 < value < 1.0 for value in (self.prior, *self.rates)) or not 0.0 < self.level <= 1.0:
+            raise InputError(f"prior {self.prior}, rates {self.rates} and level {self.level} must be probabilities below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +219,9 @@ def hostile_posterior(
         return {}
     known = np.array([len(excluded.intersection(test.members)) for test in tests])
     took_part = np.array([[name in members for members in map(frozenset, (t.members for t in tests))] for name in pool])
-    tables = [_log_likelihoods(tests, known, rate) for rate in policy.rates]
+    tables = np.stack([_log_likelihoods(tests, known, rate) for rate in policy.rates])
     if len(pool) > POOL:
-        alone = np.logaddexp.reduce([_log_likelihood(table, took_part.astype(np.int8)) for table in tables])
+        alone = np.logaddexp.reduce(_log_likelihood(tables, took_part.astype(np.int8)))
         best = np.sort(np.argsort(-alone, kind="stable")[:POOL])
         pool, took_part = [pool[place] for place in best], took_part[best]
     sets = _sets(len(pool))
@@ -222,7 +229,7 @@ def hostile_posterior(
     hostile = with_nobody[sets].sum(axis=1, dtype=np.int8)
     odds = np.log(policy.prior) - np.log1p(-policy.prior)
     log_prior = odds * (sets < len(pool)).sum(axis=1)
-    log_weight = log_prior + np.logaddexp.reduce([_log_likelihood(table, hostile) for table in tables])
+    log_weight = log_prior + np.logaddexp.reduce(_log_likelihood(tables, hostile))
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     marginal = np.zeros(len(pool) + 1)
@@ -241,11 +248,12 @@ def _log_likelihoods(tests: Sequence[PooledTest], known: NDArray[np.int64], rate
     return table
 
 
-def _log_likelihood(table: NDArray[np.float64], hostile: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Sum the logarithms over the tests for each row of ``hostile`` [hypotheses, tests]."""
-    total = np.zeros(len(hostile))
-    for test, by_count in enumerate(table):
-        total += by_count[hostile[:, test]]
+def _log_likelihood(tables: NDArray[np.float64], hostile: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Sum ``tables`` [rates, tests, counts] over the tests for each row of ``hostile`` [hypotheses, tests], as [rates, hypotheses]."""
+    nobody = tables[:, :, 0]
+    total: NDArray[np.float64] = nobody.sum(axis=1)[:, None]
+    for count in range(1, tables.shape[2]):
+        total = total + (tables[:, :, count] - nobody) @ (hostile == count).T
     return total
 
 

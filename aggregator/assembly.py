@@ -18,6 +18,7 @@ from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
 from aggregator.workbench.device_model import DeviceModel, quantized
 from aggregator.workbench.strong import StrongModel
 from aggregator.workbench.workloads import WorkloadFacts
+from fedge.calendar import DAILY, Calendar
 from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.release import SelfTest, Weights
@@ -45,6 +46,7 @@ def round_settings(
     bits: int = RING_BITS,
     noise_multiplier: float = 0.0,
     usage_every: int = 0,
+    calendar: Calendar = DAILY,
 ) -> RoundSettings:
     """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
@@ -69,6 +71,7 @@ def round_settings(
         canary=canary,
         noise_multiplier=noise_multiplier,
         usage_every=usage_every,
+        calendar=calendar,
     )
 
 

@@ -62,10 +62,11 @@ def database_url(home: ServerHome, settings: ServerSettings) -> str:
 
 
 def secagg_label(settings: ServerSettings) -> bool | str:
-    """What every page and summary says: "demo" where so few devices may be summed that the sum hides nothing."""
+    """Return what pages and summaries say: "demo" where sums hide nothing, since they are over too few or come too often."""
     from aggregator.rounds.cohort import COHORT_FLOOR
 
-    return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
+    rounds = settings.rounds
+    return "demo" if rounds.n_min < COHORT_FLOOR or rounds.calendar_s < SHORTEST_PRIVATE_PERIOD_S else True
 
 
 def console_url(settings: ServerSettings, port: int) -> str:
@@ -74,6 +75,10 @@ def console_url(settings: ServerSettings, port: int) -> str:
     host = console.names[0] if console.names else console.host
     shown = f"[{host}]" if ":" in host else host
     return f"{'http' if console.tls_certificate is None else 'https'}://{shown}:{port}/"
+
+
+SHORTEST_PRIVATE_PERIOD_S = 3600.0
+"""What devices ask of a calendar by default (`min_period_s` in device.toml)."""
 
 
 def _superlink(home: ServerHome, settings: ServerSettings) -> None:
@@ -119,6 +124,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.rounds.service import RoundsParts, run_rounds
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_device_model, load_facts
+    from fedge.calendar import Calendar
     from fedge.costs import PriceBook
     from fedge.errors import VerificationError
     from fedge.identity import TrustRoot
@@ -151,6 +157,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
             usage_every=wanted.usage_every,
+            calendar=Calendar(TrustRoot.from_bytes(home.trust.read_bytes()).period_s),
         ),
         release_key=keys.release,
         round_key=keys.round,

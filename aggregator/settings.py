@@ -17,7 +17,18 @@ class RoundsSettings(Settings):
     n_min: int = Field(
         11, ge=2, le=128, description="The least devices whose sum is taken. Below 8 sums are a demonstration."
     )
-    period_s: float = Field(3600.0, ge=0, description="Time from one round's start to the next one's, in seconds.")
+    period_s: float = Field(
+        3600.0,
+        ge=0,
+        description="Least time between the starts of two rounds, in seconds; a round waits for the calendar, too.",
+    )
+    calendar_s: float = Field(
+        86_400.0,
+        ge=1,
+        le=31 * 86_400,
+        description="Length of a period of the calendar, in seconds: in each, a device contributes once to each kind of sum. "
+        "Signed into the trust root by fedge server init; devices refuse what is below their min_period_s.",
+    )
     phase_timeout_s: float = Field(
         30.0, gt=0, description="How long a step of a session waits for the last device, seconds."
     )

@@ -159,11 +159,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--level", type=float, default=SuspicionPolicy().level)
+    parser.add_argument("--only", default="", help="conditions whose name holds this text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     policy = SuspicionPolicy(level=options.level)
     summaries = []
-    for condition in CONDITIONS:
+    for condition in (one for one in CONDITIONS if options.only in one.name):
         seed = derive(root_seed(options.seed), condition.name)
         runs = [play(condition, policy, seed=derive(seed, number)) for number in range(options.runs)]
         summaries.append(summarize(condition, runs))

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,7 @@ class AgentProcess:
             "central": "in reach" if online else "out of reach",
             "report_s": self.settings.report_s if any(loop.name == "presence" for loop in self.loops) else 0.0,
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
+            "contributions": [asdict(totals) for totals in self.store.contributions.totals()],
             **self.agent.spending.status(self.clock()),
         }
         given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]

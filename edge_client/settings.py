@@ -74,6 +74,16 @@ class DeviceSettings(Settings):
         le=1000,
         description="Takes part only in sums with at least this much noise (differential privacy); 0: as releases say.",
     )
+    min_period_s: float = Field(
+        3600.0,
+        ge=1,
+        description="The shortest period of the fleet's calendar in which this device takes part, in seconds; it "
+        "contributes once a period to each kind of sum. Lower it for a demonstration only.",
+    )
+    max_rescores: int = Field(8, ge=1, le=1000, description="In how many certificates' histograms one probe may stand.")
+    max_probe_epsilon: float = Field(
+        4.0, ge=0.05, le=20, description="The most that the noise on one such histogram may tell about one probe."
+    )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(
         None,

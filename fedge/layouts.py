@@ -1,8 +1,9 @@
 """Which integer coordinate of a secure sum means what: agreed here once for devices and aggregator.
 
 An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A
-certificate's integers: probes seen and disagreed by confidence bin, all of them and those newer than the last published
-threshold, and the running pair. A canary's integers: four counts. Real-valued metrics travel in thousandths.
+certificate's integers: stored probes that agreed and disagreed with central by confidence bin, with noise; new probes,
+which no sum has carried before, seen and disagreed by bin; and the running pair. A canary's integers: four counts.
+Real-valued metrics travel in thousandths.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
 from fedge.routing.confidence import TEMPERATURE_GRID
+from fedge.routing.grid import COARSE_STEP
 from fedge.routing.statement import SEEN_CAP
 
 THOUSANDTHS = 1000.0
@@ -63,7 +65,11 @@ class UpdateLayout:
 
 @dataclass(frozen=True, slots=True)
 class CountSums:
-    """Probes by confidence bin, int64 [G] each, and the running pair of the devices that reported."""
+    """Probes by confidence bin, int64, and the running pair of the devices that reported.
+
+    ``seen`` and ``disagreed``, [coarse] each, are over the coarse grid and carry the devices' noise; the new ones, [G] each
+    over the grid itself, and the pair are exact.
+    """
 
     seen: NDArray[np.int64]
     disagreed: NDArray[np.int64]
@@ -97,34 +103,53 @@ class CountSums:
 
 @dataclass(frozen=True, slots=True)
 class CountsLayout:
-    """Integer coordinates of a counts session over a grid of ``bins`` thresholds."""
+    """Integer coordinates of a counts session over a grid of ``bins`` thresholds.
+
+    ``lift`` keeps noisy coordinates above 0 (`fedge.routing.probe_noise.ProbeNoise.bound`).
+    """
 
     bins: int
+    lift: int = 0
 
     @property
     def integers(self) -> int:
         """How many there are."""
-        return 4 * self.bins + 2
+        return 2 * self.coarse_bins + 2 * self.bins + 2
+
+    @property
+    def coarse_bins(self) -> int:
+        """Bins of the coarse grid (`fedge.routing.grid.coarse_grid`)."""
+        return -(-self.bins // COARSE_STEP)
 
     def encode(
         self,
         *,
-        seen: NDArray[np.int64],
+        agreed: NDArray[np.int64],
         disagreed: NDArray[np.int64],
         new_seen: NDArray[np.int64],
         new_disagreed: NDArray[np.int64],
         running_seen: int,
         running_disagreed: int,
     ) -> NDArray[np.int64]:
-        """One device's coordinates, int64 [integers]."""
-        pair = np.array([running_seen, running_disagreed], dtype=np.int64)
-        return np.concatenate([seen, disagreed, new_seen, new_disagreed, pair])
+        """Return one device's coordinates, int64 [integers].
 
-    def decode(self, integers: NDArray[np.int64]) -> CountSums:
-        """The cohort's sums. Raises InputError for another number of coordinates."""
+        ``agreed`` and ``disagreed`` hold noise of at most ``lift`` in magnitude, by which they are lifted to stay above 0.
+        """
+        pair = np.array([running_seen, running_disagreed], dtype=np.int64)
+        return np.concatenate([agreed + self.lift, disagreed + self.lift, new_seen, new_disagreed, pair])
+
+    def decode(self, integers: NDArray[np.int64], *, devices: int) -> CountSums:
+        """Return the sums over ``devices`` devices. Raises InputError for another number of coordinates.
+
+        Noise may leave a sum below 0, which is cut off: every count that comes out is one that devices can have.
+        """
         _require_length(integers, self.integers)
-        bins = np.split(integers[: 4 * self.bins], 4)
-        return CountSums(bins[0], bins[1], bins[2], bins[3], int(integers[-2]), int(integers[-1]))
+        agreed, disagreed = np.split(integers[: 2 * self.coarse_bins], 2)
+        new_seen, new_disagreed = np.split(integers[2 * self.coarse_bins : -2], 2)
+        agreed = np.maximum(agreed - devices * self.lift, 0)
+        disagreed = np.maximum(disagreed - devices * self.lift, 0)
+        pair = int(integers[-2]), int(integers[-1])
+        return CountSums(agreed + disagreed, disagreed, new_seen, new_disagreed, *pair)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Pla
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
-from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult, purpose_name
+from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.suspicion import PooledTest, SuspicionPolicy, Verdict
 from fedge.randomness import derive
 from fedge.release import structure_sha256, weights_sha256
-from fedge.secagg import SessionAborted, SessionConfig, Stage
+from fedge.secagg import Purpose, SessionAborted, SessionConfig, Stage, Task
 from fedge.secagg.beacon import Draw
-from protos.fedge.rounds.v1 import rounds_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +43,12 @@ class Attempting:
         """Tell those who watch."""
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
-    def present(self, report: RoundReport) -> list[int]:
-        """Return the nodes that are connected and neither shut out by this round nor excluded as suspects."""
-        suspects = report.suspicion.excluded
-        nodes = (node for node in self.link.nodes() if node not in report.tally.excluded)
+    def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
+        """Return the connected nodes that may have something left for ``purpose``, without those that this round shut out and
+        those that are excluded as suspects.
+        """
+        tally, suspects = report.tally, report.suspicion.excluded
+        nodes = [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
         return [node for node in nodes if self.name_of(node) not in suspects]
 
     def name_of(self, node: int) -> str:
@@ -55,33 +56,33 @@ class Attempting:
         owner = None if self.owner is None else self.owner(node)
         return str(node) if owner is None else owner
 
-    def ordered(self, report: RoundReport, nodes: Sequence[int], purpose: "rounds_pb2.Purpose") -> list[int]:
+    def ordered(self, report: RoundReport, nodes: Sequence[int], purpose: Purpose) -> list[int]:
         """Return the nodes in the order of the period's draw."""
         return order_nodes(
             nodes,
             beacon=self._beacon(report),
             period=report.period,
-            purpose=purpose_name(purpose),
+            purpose=purpose,
             name_of=self.name_of,
         )
 
-    def everyone(self, report: RoundReport, purpose: "rounds_pb2.Purpose") -> list[list[int]]:
+    def everyone(self, report: RoundReport, purpose: Purpose) -> list[list[int]]:
         """Return all nodes in cohorts of about the usual size, or of the least one while a spoiled sum is unexplained."""
-        present = self.ordered(report, self.present(report), purpose)
-        is_testing = any(test.purpose == purpose_name(purpose) for test in report.suspicion.unexplained())
+        present = self.ordered(report, self.present(report, purpose), purpose)
+        is_testing = any(test.purpose == purpose for test in report.suspicion.unexplained())
         size = min(self.settings.cohort, least_cohort(self.settings.n_min)) if is_testing else self.settings.cohort
         cohorts = split_cohorts(present, size, limit=self.settings.cohort_max)
         self.note_draw(report, present, [len(cohort) for cohort in cohorts], purpose)
         return cohorts
 
     def note_draw(
-        self, report: RoundReport, nodes: Sequence[int], sizes: Sequence[int], purpose: "rounds_pb2.Purpose"
+        self, report: RoundReport, nodes: Sequence[int], sizes: Sequence[int], purpose: Purpose
     ) -> None:
         """Keep how the cohorts were drawn, for those who check it."""
         draw = Draw(
             beacon=self._beacon(report),
             period=report.period,
-            purpose=purpose_name(purpose),
+            purpose=purpose,
             members=tuple(sorted(map(self.name_of, nodes))),
             sizes=tuple(sizes),
         )
@@ -95,38 +96,44 @@ class Attempting:
         state: FederationState,
         report: RoundReport,
         *,
-        purpose: "rounds_pb2.Purpose",
+        purpose: Purpose,
         attempt: int,
         config: SessionConfig,
         nodes: list[int],
         canary: str = "",
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
-        plan = SessionPlan(
-            round_number=report.round_number,
-            attempt=attempt,
+        counts = purpose == "counts"
+        task = Task(
             purpose=purpose,
+            period=self.settings.calendar.period_at(self.clock()),
             release_id=state.release_id,
             weights_sha256=weights_sha256(state.head),
             structure_sha256=structure_sha256(state.head),
-            publication=state.publication,
+            canary_release_id=canary,
+            probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
+            probe_cap=self.settings.probe_cap if counts else 0,
+        )
+        plan = SessionPlan(
+            round_number=report.round_number,
+            attempt=attempt,
+            task=task,
             config=config,
             timeout_s=self.settings.phase_timeout_s,
-            canary=canary,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(place, "select", expected=len(self.present(report)), needed=config.n_min) as reported:
+        with self.progress.phase(place, "select", expected=len(self.present(report, purpose)), needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
-        result, reason, stage = None, "", ""
+        result, reason = None, ""
         try:
             result = self.sessions.run(plan, nodes, report.tally)
         except SessionAborted as error:
-            reason, stage = str(error), error.stage
+            reason = str(error)
             report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
             self._observe_abort(report, place, error)
         else:
-            self._observe(report, place, report.tally.delivered, Verdict.CLEAN)
+            self._observe(report, place, report.tally.survivors, Verdict.CLEAN)
             report.contributions.append(result.contribution)
         dropouts = dict(report.tally.dropouts[left_before:])
         ended = attempt_report(
@@ -138,7 +145,6 @@ class Attempting:
             finished=self.clock(),
             roster=report.tally.roster,
             dropouts=dropouts,
-            stage=stage,
         )
         report.sessions.append(ended)
         session = None if ended.session_id is None else ended.session_id.hex()
@@ -148,7 +154,7 @@ class Attempting:
     def _observe_abort(self, report: RoundReport, place: Place, error: SessionAborted) -> None:
         """Keep what an abort says about its members: who left in time is no liar, and who was never there is none either."""
         if error.is_spoiled:
-            self._observe(report, place, report.tally.delivered, Verdict.SUM)
+            self._observe(report, place, report.tally.survivors, Verdict.SUM)
         elif error.exclude and error.stage in (Stage.MASKING.value, Stage.UNMASKING.value):
             self._observe(report, place, error.exclude, Verdict.SHARES)
 

@@ -1,14 +1,15 @@
 """The certificate half of a round: probe counts of a cohort become a threshold and two statements about it.
 
-The threshold is the one that all probes give. The release's statement about it is valid where the probes newer than the last
-published threshold pass there as well, by themselves; else it is called empirical: older probes shaped the training through
-what was escalated.
+The threshold is the one that all probes give, on a coarse grid. The release's statement about it is valid where the new
+probes, which no sum has carried before, pass there as well, by themselves; else it is called empirical: older probes shaped
+the training through what was escalated.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedge.layouts import CountSums
 from fedge.routing.certificate import GridTest, grid_test, grid_test_at
+from fedge.routing.grid import COARSE_STEP, coarse_grid
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import CertificateStatement, statement
@@ -56,7 +57,8 @@ def _choose(counts: CountSums, tolerance: float, delta: float, grid: tuple[float
     """The outcome to publish, and whether it rests on new probes alone."""
     new = counts.new_seen, counts.new_disagreed
     fresh = grid_test(*new, max_risk=tolerance, delta=delta, grid=grid)
-    pooled = grid_test(counts.seen, counts.disagreed, max_risk=tolerance, delta=delta, grid=grid)
+    coarse = grid_test(counts.seen, counts.disagreed, max_risk=tolerance, delta=delta, grid=coarse_grid(grid))
+    pooled = coarse if coarse.index is None else replace(coarse, index=coarse.index * COARSE_STEP)
     if fresh.index is None:
         return pooled, False
     if pooled.index is None:  # the older probes speak against a model or a stream that is no more

@@ -30,8 +30,6 @@ class AttemptReport:
     dropouts: Mapping[str, str]
     session_id: bytes | None
     record: bytes | None
-    stage: str = ""
-    """The stage at which it was aborted."""
 
     @property
     def said(self) -> str:
@@ -51,7 +49,6 @@ def attempt_report(
     finished: float,
     roster: tuple[str, ...],
     dropouts: Mapping[str, str],
-    stage: str = "",
 ) -> AttemptReport:
     """The line of an attempt that ``asked`` so many devices; without a ``result`` it was aborted for ``reason``."""
     return AttemptReport(
@@ -67,7 +64,6 @@ def attempt_report(
         dropouts=dropouts,
         session_id=result.session_id if result else None,
         record=result.record if result else None,
-        stage=stage,
     )
 
 
@@ -110,7 +106,7 @@ class RoundReport:
 
     @property
     def period(self) -> int:
-        """The period in which every device contributes once."""
+        """The round's number: a period has one round, in which every device contributes once."""
         return self.round_number
 
     def condemn(self, attempts: Iterable[int], verdict: Verdict) -> None:

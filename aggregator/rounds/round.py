@@ -18,20 +18,16 @@ from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
-from aggregator.rounds.session import SessionResult, purpose_name
+from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.suspicion import Verdict
 from aggregator.rounds.training import apply_noisy_sum, apply_sum
 from fedge.errors import InputError
-from fedge.layouts import CountsLayout, CountSums, HealthSums
+from fedge.layouts import CountSums, HealthSums
 from fedge.release import CertificateDocument, flatten
-from fedge.secagg import SessionConfig, Stage
+from fedge.secagg import SessionConfig
 from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
-from protos.fedge.rounds.v1 import rounds_pb2
-
-ROSTER_STAGE = "roster"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRunner(Attempting):
@@ -116,22 +112,22 @@ class RoundRunner(Attempting):
         return outcome.state
 
     def _sum_updates(self, state: FederationState, report: RoundReport, config: SessionConfig) -> list[SessionResult]:
-        """Sum one cohort after another. No device is in two sums, and none that may have sent its update is asked again."""
+        """Sum one cohort after another. No device is in two sums, and none whose update has left it is asked again."""
         sizes = self._cohort_sizes(report, config)
         results: list[SessionResult] = []
         asked: set[int] = set()
         left: set[int] = set()
         for size in sizes:
             for _ in range(self.settings.max_attempts):
-                free = [node for node in self.present(report) if node not in asked]
-                if asked and len(free) < config.n_min:
-                    break
+                free = [node for node in self.present(report, "update") if node not in asked]
+                if report.attempts and len(free) < config.n_min:
+                    break  # the others' updates have left them, and are never sent again
                 report.attempts += 1
-                nodes = draw_cohort(self.ordered(report, free, rounds_pb2.PURPOSE_UPDATE), size, last=left)
+                nodes = draw_cohort(self.ordered(report, free, "update"), size, last=left)
                 result = self.session(
                     state,
                     report,
-                    purpose=rounds_pb2.PURPOSE_UPDATE,
+                    purpose="update",
                     attempt=report.attempts_before + report.attempts,
                     config=config,
                     nodes=nodes,
@@ -140,8 +136,6 @@ class RoundRunner(Attempting):
                     results.append(result)
                     asked.update(nodes)
                     break
-                if report.sessions[-1].stage not in (ROSTER_STAGE, Stage.SHARING.value):
-                    asked.update(nodes)  # their updates may have left them, and are never sent again
                 node_of = report.tally.node_of
                 left |= set(nodes) - set(node_of.values())
                 left |= {node_of[name] for name in report.sessions[-1].dropouts if name in node_of}
@@ -149,9 +143,9 @@ class RoundRunner(Attempting):
 
     def _cohort_sizes(self, report: RoundReport, config: SessionConfig) -> list[int]:
         """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, which the report then says."""
-        present = self.present(report)
+        present = self.present(report, "update")
         usual = cohort_sizes(self.settings.cohort, limit=config.cohort_max)
-        spoiled = [test for test in report.suspicion.unexplained() if test.purpose == purpose_name(rounds_pb2.PURPOSE_UPDATE)]
+        spoiled = [test for test in report.suspicion.unexplained() if test.purpose == "update"]
         if spoiled:
             sizes = least_cohort_sizes(
                 len(present), n_min=config.n_min, cohort=self.settings.cohort, limit=config.cohort_max
@@ -163,15 +157,16 @@ class RoundRunner(Attempting):
             self._pause(report, config.n_min, "for a private sum")
         else:
             sizes = usual
-        self.note_draw(report, present, sizes, rounds_pb2.PURPOSE_UPDATE)
+        self.note_draw(report, present, sizes, "update")
         return sizes
 
     def _pause(self, report: RoundReport, needed: int, what: str) -> None:
         report.outcome = "paused"
+        present = len(self.present(report, "update"))
         suspects = sorted(report.suspicion.posterior(self.suspicion).items(), key=lambda one: (-one[1], one[0]))[:3]
         named = ", ".join([*(f"{name} ({chance:.0%})" for name, chance in suspects), *sorted(report.suspicion.excluded)])
         text = (
-            f"updates are paused: {len(self.present(report))} devices are present that are not excluded, and {needed} are "
+            f"updates are paused: {present} devices are present that are not excluded, and {needed} are "
             f"needed {what} (rounds.n_min is {self.settings.n_min}). Enroll or connect more devices; inspect {named} and "
             "revoke what is hostile, or readmit excluded devices with `fedge rounds readmit`"
         )
@@ -201,22 +196,22 @@ class RoundRunner(Attempting):
 
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
-        layout = CountsLayout(len(self.settings.certificate.grid))
+        layout = self.settings.counts_layout
         config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
         counts: CountSums | None = None
         reported = 0
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts
-        for nodes in self.everyone(report, rounds_pb2.PURPOSE_COUNTS):
+        for nodes in self.everyone(report, "counts"):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
             result = self.session(
-                state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
+                state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes
             )
             if result is None:
                 continue
-            sums = layout.decode(result.decoded.integers)
+            sums = layout.decode(result.decoded.integers, devices=result.survivors)
             pooled = sums if counts is None else counts + sums
             try:
                 sums.check(devices=result.survivors)
@@ -256,7 +251,6 @@ class RoundRunner(Attempting):
         return replace(
             state,
             running=running,
-            publication=report.round_number if statement.threshold is not None else state.publication,
             threshold=statement.threshold,
             probe_rate=statement.probe_rate,
             certificate_state=statement.state,
@@ -271,11 +265,11 @@ class RoundRunner(Attempting):
         if not self.settings.usage_every or report.round_number % self.settings.usage_every:
             return
         config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
-        for nodes in self.everyone(report, rounds_pb2.PURPOSE_USAGE):
+        for nodes in self.everyone(report, "usage"):
             result = self.session(
                 state,
                 report,
-                purpose=rounds_pb2.PURPOSE_USAGE,
+                purpose="usage",
                 attempt=1 + max((session.attempt for session in report.sessions), default=report.attempts_before),
                 config=config,
                 nodes=nodes,

@@ -6,8 +6,13 @@ from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import cohort_sizes
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from fedge.layouts import UpdateLayout
+from fedge.calendar import DAILY, Calendar
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import SessionConfig, threshold
+
+PROBE_EPSILON = 2.0
+PROBE_CAP = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,17 @@ class RoundSettings:
     noise_multiplier: float = 0.0
     canary: CanaryPolicy | None = None
     usage_every: int = 0
+    calendar: Calendar = DAILY
+    """The periods of which devices spend each once."""
+    probe_epsilon: float = PROBE_EPSILON
+    """The noise on histograms of stored probes (`fedge.routing.probe_noise`)."""
+    probe_cap: int = PROBE_CAP
+    """B: most probes that a device counts for the first time in a period."""
+
+    @property
+    def counts_layout(self) -> CountsLayout:
+        """Return the layout of counts sessions."""
+        return CountsLayout(len(self.certificate.grid), lift=ProbeNoise(self.probe_epsilon, 1).bound)
 
     def update_session(self, reals: int, *, now: float) -> SessionConfig:
         """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the

@@ -223,7 +223,12 @@ class FleetPacer:
             now, online, needed = self._parts.clock(), self._roster.online(), settings.n_min
             if online > most:
                 most, grown = online, now
-            scheduled = not self._steering.holds and now >= self._begun + self._steering.period_s
+            calendar = settings.calendar
+            scheduled = not self._steering.holds and now >= max(
+                self._begun + self._steering.period_s,
+                # In a period that had its round devices have nothing left to contribute.
+                calendar.start_of(calendar.period_at(self._begun) + 1) if math.isfinite(self._begun) else -math.inf,
+            )
             due = scheduled or self._steering.asked
             gathered = online >= min(settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
             if due and online >= needed and gathered:

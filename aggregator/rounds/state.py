@@ -23,10 +23,7 @@ from fedge.secagg.beacon import GENESIS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FederationState:
-    """What round ``round_number + 1`` starts from.
-
-    ``publication`` counts the thresholds that were published so far: probes that came in after the last one are new to it.
-    """
+    """What round ``round_number + 1`` starts from."""
 
     round_number: int
     head: Weights
@@ -35,7 +32,6 @@ class FederationState:
     release_id: str
     version: int
     running: RunningBound
-    publication: int
     threshold: float | None
     probe_rate: float
     certificate_state: str
@@ -78,6 +74,7 @@ class FederationState:
         try:
             text, moments, tensors, *rest = parts
             head = json.loads(text)
+            head.pop("publication", None)  # states of protocol version 1 have it
             if "canary" in head:
                 watch, (before,) = head["canary"], rest
                 sums = HealthSums(**watch.pop("sums"))
@@ -110,7 +107,7 @@ class CanaryWatch:
 def _check(state: FederationState) -> None:
     """Raises ValueError where a field is not of the kind that a round leaves behind: better now than in mid-round."""
     for kinds, names in (
-        ((int,), ("round_number", "version", "publication")),
+        ((int,), ("round_number", "version")),
         ((float,), ("temperature", "probe_rate", "privacy_rho")),
         ((float, NoneType), ("threshold", "certificate_bound")),
         ((str,), ("release_id", "certificate_state")),
@@ -136,7 +133,6 @@ def initial_state(first: Release) -> FederationState:
         release_id=first.release_id,
         version=manifest.version,
         running=RunningBound(),
-        publication=0,
         threshold=None,
         probe_rate=probe_rate(0, False),
         certificate_state="none",

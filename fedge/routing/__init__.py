@@ -3,7 +3,7 @@
 from fedge.routing.certificate import GridTest, clopper_pearson_upper, grid_test, probes_needed
 from fedge.routing.confidence import TEMPERATURE_GRID, ConfidenceKind, best_temperature, confidence, nll_sums, softmax
 from fedge.routing.constraint import RuleCount, Violations, example_weights, violates
-from fedge.routing.grid import DEFAULT_GRID, bin_index, from_above, histogram
+from fedge.routing.grid import DEFAULT_GRID, bin_index, coarse_grid, from_above, histogram
 from fedge.routing.limits import AskingLimits, TokenBucket
 from fedge.routing.policy import Policy, Rule
 from fedge.routing.probes import is_probe, probe_rate, probe_weight
@@ -34,6 +34,7 @@ __all__ = [
     "bin_index",
     "certificate_state",
     "clopper_pearson_upper",
+    "coarse_grid",
     "confidence",
     "effective_risk",
     "example_weights",

@@ -11,7 +11,7 @@ from fedge.secagg.errors import MessageError
 from fedge.secagg.wire import check_id, check_size, parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
-SUITE = "cohort-secagg-v1"
+SUITE = "cohort-secagg-v2"
 NONCE_BYTES = 32
 
 CertificateVerifier = Callable[[bytes], tuple[str, Ed25519PublicKey]]

@@ -17,8 +17,8 @@ from fedge.secagg.errors import MessageError
 
 KEY_BYTES = 32
 _NONCE = bytes(12)
-_DERIVATION = b"fedge/sa/1/"
-_SIGNATURE = b"fedge/sa/1/sign/"
+_DERIVATION = b"fedge/sa/2/"
+_SIGNATURE = b"fedge/sa/2/sign/"
 _VERIFIED_LIMIT = 8_192
 _verified: set[bytes] = set()
 

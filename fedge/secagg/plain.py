@@ -25,7 +25,7 @@ from fedge.secagg.policy import DevicePolicy, accept_descriptor
 from fedge.secagg.record import Outcome, sign_record
 from fedge.secagg.server import open_session
 from fedge.secagg.server_state import ServerState, Stage
-from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session
+from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session, Task
 from fedge.secagg.wire import check_id, check_positions, check_size, parse, sha256, vector_from
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -125,9 +125,7 @@ def create_session(
     run: str,
     round: int,
     attempt: int,
-    release_id: str,
-    weights_sha256: str,
-    structure_sha256: str,
+    task: Task,
     verify_certificate: CertificateVerifier,
     now: float,
     entropy: Callable[[int], bytes],
@@ -147,9 +145,7 @@ def create_session(
         run=run,
         round=round,
         attempt=attempt,
-        release_id=release_id,
-        weights_sha256=weights_sha256,
-        structure_sha256=structure_sha256,
+        task=task,
         config=config,
         roster=tuple((device_id, sha256(bundle)) for device_id, bundle in taken.items()),
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
 from fedge.secagg.errors import MessageError, RefusedError, UnknownRoundKey, blaming
-from fedge.secagg.session import Descriptor, Session
+from fedge.secagg.session import Descriptor, Session, Task
 from fedge.secagg.wire import parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -29,10 +29,8 @@ class DevicePolicy:
     """The run whose descriptors it accepts."""
     last_accepted: tuple[int, int] | None
     """(round, attempt) of the last descriptor it accepted in this federation, from its durable store."""
-    release_id: str
-    """The release that it trained on: 64 hex digits, as the next two."""
-    weights_sha256: str
-    structure_sha256: str
+    task: Task
+    """What it checked in for, and computed its contribution from."""
     reals: int
     """Length of what it has to send."""
     integers: int
@@ -62,9 +60,10 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
     for name, found, wanted in (
         ("suite", descriptor.suite, suite),
         ("run", descriptor.run, policy.federation),
-        ("release", descriptor.release_id, policy.release_id),
-        ("weights hash", descriptor.weights_sha256, policy.weights_sha256),
-        ("structure hash", descriptor.structure_sha256, policy.structure_sha256),
+        *(
+            (f"task's {name}", getattr(descriptor.task, name), getattr(policy.task, name))
+            for name in Task.__dataclass_fields__
+        ),
         ("number of reals", config.reals, policy.reals),
         ("number of integers", config.integers, policy.integers),
         ("scale", config.scale, policy.scale),

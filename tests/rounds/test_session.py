@@ -87,7 +87,6 @@ class TinyDevice:
         self.spoil: dict[str, Spoiler] = {}
         self.lies: dict[str, int | np.ndarray] = {}
         self.usage_lies: dict[str, int] = {}
-        self.trips = False  # whether its updates count it wrongly
         self.last_accepted: tuple[int, int] | None = None
         self.state: secagg.DeviceState | None = None
         self.request = rounds_pb2.CheckInRequest()
@@ -95,7 +94,7 @@ class TinyDevice:
     def contribution(self) -> tuple[np.ndarray, np.ndarray]:
         if self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
-            return STEP * np.eye(DEVICES)[self.number % DEVICES], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
+            return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
         if self.request.purpose == rounds_pb2.PURPOSE_USAGE:
             return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
@@ -139,8 +138,6 @@ class TinyDevice:
         elif action == SHARES:
             assert self.state.session is not None
             encoded = secagg.encode(*self.contribution(), self.state.session.config, os.urandom(32))
-            if self.trips and self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
-                encoded[-1] = 0
             self.state, reply, vector = secagg.handle_shares(self.state, payload, encoded)
             return reply, None if vector is None else vector.tobytes()
         else:
@@ -175,16 +172,16 @@ def tiny_model() -> bytes:
 
 
 class World:
-    """Tiny devices (eight, if not told otherwise), a registry in a folder, and what runs their rounds.
+    """Eight tiny devices, a registry in a folder, and what runs their rounds.
 
     ``away`` holds (node, action, session group); an entry of None in a place means any. ``asked`` lists what was sent.
     """
 
-    def __init__(self, folder: Path, progress: ProgressLog | None = None, *, devices: int = DEVICES) -> None:
+    def __init__(self, folder: Path, progress: ProgressLog | None = None) -> None:
         self.clock = Clock()
         self.progress = progress or NoProgress()
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
-        self.devices = {FIRST_NODE + k: TinyDevice(k, self.clock, self.registry) for k in range(devices)}
+        self.devices = {FIRST_NODE + k: TinyDevice(k, self.clock, self.registry) for k in range(DEVICES)}
         self.away: set[tuple[int | None, str | None, str | None]] = set()
         self.asked: list[tuple[int, str, str]] = []
         self.agreement = 1.0
@@ -269,7 +266,6 @@ class World:
         max_attempts: int = 3,
         cohort: int = COHORT,
         cohort_max: int = 16,
-        n_min: int = 2,
         noise_multiplier: float = 0.0,
         attempts: AttemptLog | None = None,
         usage_every: int = 0,
@@ -278,7 +274,7 @@ class World:
         settings = RoundSettings(
             cohort=cohort,
             cohort_max=cohort_max,
-            n_min=n_min,
+            n_min=2,
             bits=32,
             clip_norm=CLIP,
             weight_cap=CAP,
@@ -298,7 +294,6 @@ class World:
             seed=b"r" * 32,
             clock=self.clock,
             progress=self.progress,
-            owner=lambda node: self.devices[node].name,
             maker=self.maker,
             release_key=RELEASE_KEY,
         )

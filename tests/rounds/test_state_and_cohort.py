@@ -31,7 +31,6 @@ def state() -> FederationState:
         release_id=RELEASE,
         version=7,
         running=RunningBound(100, 3),
-        publication=6,
         threshold=None,
         probe_rate=0.1,
         certificate_state="none",

@@ -1,13 +1,15 @@
-"""Rounds in which one device spoils sums: nobody is asked twice, later cohorts are redrawn, and the device is named.
+"""A device of 30 counts itself wrongly in every update, so that every sum with it is worthless and no device is named.
 
-The devices run the real protocol and report updates alone, each once a period; they have nothing to say for other sums.
+The rounds, the sessions and the protocol on both ends are the real ones; devices report updates alone, each once a period,
+without a model behind them. Version 1 repeated such a round to the end of its attempts, every round, and blamed nobody.
 """
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -23,10 +25,11 @@ from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver
 from aggregator.rounds.state import FederationState, initial_state
-from aggregator.rounds.suspicion import Verdict
+from benchmarks.attacks.result import AttackResult
 from fedge import secagg
 from fedge.calendar import DAY_S
 from fedge.layouts import UpdateLayout
+from fedge.randomness import root_seed
 from fedge.routing.confidence import TEMPERATURE_GRID
 from fedge.secagg import DevicePolicy, Task
 from protos.fedge.rounds.v1 import rounds_pb2
@@ -35,11 +38,13 @@ from sim.grid import InProcessGrid, Node, node_context
 NOW, RUN = 1_767_225_600.0, "test"
 FLEET, N_MIN, FIRST_NODE = 30, 11, 100
 CLIP, CAP, WEIGHTS = 1.0, 4, 8
+PATIENCE = 25
+"""Periods; one device of 30 is found in 8, and in 200 runs it never took 12 (docs/research/group-testing.md)."""
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
 RELEASE_KEY = Ed25519PrivateKey.from_private_bytes(b"\x02" * 32)
 
 
-def vouched(der: bytes) -> tuple[str, Ed25519PublicKey]:
+def _verify(der: bytes) -> tuple[str, Ed25519PublicKey]:
     name, _, key = der.partition(b"|")
     return name.decode(), Ed25519PublicKey.from_public_bytes(key)
 
@@ -73,6 +78,7 @@ class Device:
         self._accepted: tuple[int, int] | None = None
 
     def answer(self, action: str, payload: bytes) -> tuple[bytes, bytes | None]:
+        """Return the reply to one step, and the masked vector where it has one."""
         if action == CHECK_IN:
             return self._check_in(rounds_pb2.CheckInRequest.FromString(payload)), None
         assert self._state is not None and self._task is not None
@@ -94,6 +100,7 @@ class Device:
         return reply, None
 
     def app(self) -> ClientApp:
+        """Return the Flower app in front of it."""
         app = ClientApp()
         for step in (CHECK_IN, ROSTER, SHARES, CONSISTENCY, UNMASK):
             kind, _, action = step.partition(".")
@@ -113,7 +120,7 @@ class Device:
     def _policy(self, task: Task) -> DevicePolicy:
         return DevicePolicy(
             round_key=ROUND_KEY.public_key(),
-            verify_certificate=vouched,
+            verify_certificate=_verify,
             revoked=frozenset(),
             federation=RUN,
             last_accepted=self._accepted,
@@ -127,7 +134,7 @@ class Device:
             n_min=N_MIN,
         )
 
-    def _handler(self, action: str):
+    def _handler(self, action: str) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
             payload, vector = self.answer(action, message.content.config_records[PAYLOAD][PAYLOAD])
             content = RecordDict({PAYLOAD: ConfigRecord({PAYLOAD: payload})})
@@ -139,10 +146,14 @@ class Device:
 
 
 class Fleet:
-    """Devices, a registry in a folder, and what runs their rounds, one a day. ``away``: nodes that never answer."""
+    """Devices, a registry in a folder, and what runs their rounds, one a day. ``away``: nodes that never answer.
 
-    def __init__(self, folder: Path, devices: int = FLEET) -> None:
+    Cohorts are drawn from what the devices contribute; with a ``seed`` they come out the same in every run.
+    """
+
+    def __init__(self, folder: Path, devices: int = FLEET, *, seed: bytes = b"") -> None:
         self.clock = Clock()
+        self._seed = seed
         self.away: set[int] = set()
         self.devices = {FIRST_NODE + number: Device(number, self.clock) for number in range(devices)}
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
@@ -179,7 +190,7 @@ class Fleet:
             secagg,
             run=RUN,
             round_key=ROUND_KEY,
-            verify_certificate=vouched,
+            verify_certificate=_verify,
             clock=self.clock,
             entropy=os.urandom,
         )
@@ -200,7 +211,8 @@ class Fleet:
                 optimizer=ServerOptimizer(),
                 certificate=CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=DAY_S, grid=(0.5, 0.9)),
             ),
-            seed=b"r" * 32,
+            seed=self._seed,
+            repeatable_draws=bool(self._seed),
             clock=self.clock,
             owner=lambda node: self.devices[node].name,
             readmissions=self.readmissions,
@@ -216,12 +228,12 @@ class Fleet:
         return [device.sent.count(period) for device in self.devices.values()]
 
     def play_until_excluded(self) -> RoundReport:
-        """Play until somebody is excluded, for 25 periods at most."""
-        for _ in range(25):
+        """Play until somebody is excluded, for `PATIENCE` periods at most."""
+        for _ in range(PATIENCE):
             report = self.play()
             if self.state.suspicion.excluded:
-                return report
-        raise AssertionError("nobody was excluded in 25 periods")
+                break
+        return report
 
 
 def updates(report: RoundReport) -> list[tuple[str, int]]:
@@ -235,100 +247,26 @@ def _model() -> bytes:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
-
-@pytest.fixture
-def spoiled(tmp_path: Path) -> Fleet:
-    fleet = Fleet(tmp_path)
-    fleet.devices[FIRST_NODE + 7].trips = True
-    return fleet
-
-
-def test_an_honest_fleet_keeps_its_cohort_and_stores_no_evidence(fleet: Fleet) -> None:
-    for _ in range(2):
-        report = fleet.play()
-        assert report.survivors == FLEET and updates(report) == [("finished", FLEET)]
-    assert not fleet.state.suspicion.tests and not fleet.state.suspicion.excluded
-
-
-def test_a_spoiled_sum_is_not_asked_for_again_in_its_period(spoiled: Fleet) -> None:
-    report = spoiled.play()
-    assert report.outcome == "failed" and updates(report) == [("aborted", FLEET)]
-    assert spoiled.sent() == [1] * FLEET
-    [test] = spoiled.state.suspicion.tests
-    assert test.verdict is Verdict.SUM and len(test.members) == FLEET
-
-
-def test_devices_that_left_before_they_masked_anything_are_neither_evidence_nor_spent(fleet: Fleet) -> None:
-    fleet.away = set(list(fleet.devices)[:15])
-    report = fleet.play()
-    assert report.survivors == 15 and not fleet.state.suspicion.tests
-
-
-def test_the_next_period_splits_the_fleet_so_that_one_cohort_counts(spoiled: Fleet) -> None:
-    spoiled.play()
-    report = spoiled.play()
-    assert updates(report) == [("aborted", 15), ("finished", 15)]
-    assert report.survivors == 15 and spoiled.sent() == [1] * FLEET
-    assert sorted(report.draws[0].sizes) == [15, 15]
-
-
-def test_devices_can_check_afterwards_who_sat_with_whom(spoiled: Fleet) -> None:
-    spoiled.play()
-    report = spoiled.play()
-    [draw] = [draw for draw in report.draws if draw.purpose == "update"]
-    for session in (session for session in report.sessions if session.purpose == "update"):
-        for device in session.roster:
-            draw.check_roster(session.roster, own=device)
-
-
-def test_the_device_that_spoils_is_named_and_left_out_and_all_others_count_again(spoiled: Fleet) -> None:
-    report = spoiled.play_until_excluded()
-    assert spoiled.state.suspicion.excluded == {"device-7"}
-    assert any("device-7 is excluded" in note and "fedge rounds readmit device-7" in note for note in report.notes)
-    assert set(spoiled.sent()) == {1}
-    spoiled.state = FederationState.from_bytes(spoiled.state.to_bytes())  # the exclusion outlives the process
-    report = spoiled.play()
-    assert updates(report) == [("finished", FLEET - 1)] and spoiled.sent().count(0) == 1
-    assert not any("device-7" in session.roster for session in report.sessions)
-
-
-def test_a_device_that_an_operator_readmits_takes_part_again(spoiled: Fleet) -> None:
-    spoiled.play_until_excluded()
-    spoiled.devices[FIRST_NODE + 7].trips = False
-    spoiled.readmissions = {"device-7": 1}
-    assert updates(spoiled.play()) == [("finished", FLEET)]
-    assert not spoiled.state.suspicion.excluded and not spoiled.state.suspicion.unexplained()
-
-
-def test_a_fleet_that_is_too_small_to_tell_pauses_and_says_what_to_do(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, devices=N_MIN)
-    fleet.devices[FIRST_NODE + 3].trips = True
-    assert fleet.play().outcome == "failed"
-    report = fleet.play()
-    assert (report.outcome, report.attempts, updates(report)) == ("paused", 0, []) and set(fleet.sent()) == {0}
-    [note] = [note for note in report.notes if note.startswith("updates are paused")]
-    assert "11 devices are present that are not excluded, and 12 are needed" in note and "Enroll or connect more" in note
-
-
-def test_a_fleet_with_room_for_one_cohort_lets_others_rest_and_still_finds_the_device(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, devices=16)
-    fleet.devices[FIRST_NODE + 3].trips = True
-    fleet.play()
-    assert updates(fleet.play())[0][1] == 13 and sorted(fleet.sent()) == [0] * 3 + [1] * 13
-    fleet.play_until_excluded()
-    assert fleet.state.suspicion.excluded == {"device-3"}
-
-
-def test_the_beacon_moves_only_with_what_devices_contributed(fleet: Fleet) -> None:
-    before, fleet.away = fleet.state.beacon, set(fleet.devices)
-    fleet.play()
-    assert fleet.state.beacon == before
-    fleet.away = set()
-    report = fleet.play()
-    moved = fleet.state.beacon
-    assert moved != before and report.draws[0].beacon == before
-    assert fleet.play().draws[0].beacon == moved
+def blameless_abort(*, seed: int) -> AttackResult:
+    """Count itself wrongly in every update, so that each sum with the device is lost and nobody is named."""
+    with tempfile.TemporaryDirectory(prefix="fedge-attack-") as folder:
+        fleet = Fleet(Path(folder), seed=root_seed(seed))
+        hostile = fleet.devices[FIRST_NODE + seed % FLEET]
+        hostile.trips = True
+        periods, lost, least, most = 0, 0, FLEET, 0
+        while periods < PATIENCE and not fleet.state.suspicion.excluded:
+            report = fleet.play()
+            periods += 1
+            least = min([least, *(size for _, size in updates(report))])
+            most = max([most, *fleet.sent()])
+            lost += FLEET - report.survivors
+        named = fleet.state.suspicion.excluded == {hostile.name}
+        after = fleet.play()
+    held = named and least >= N_MIN and most <= 1 and after.survivors == FLEET - 1
+    excluded = ", ".join(sorted(fleet.state.suspicion.excluded)) or "nobody"
+    note = (
+        f"after {periods} periods {excluded} is excluded ({hostile.name} is hostile); smallest roster {least}, at most {most} "
+        f"update of a device in a period; {after.survivors} devices count again in the next round"
+    )
+    share = lost / (periods * FLEET)
+    return AttackResult("blameless_abort", held, "damage", share, "share of updates lost until the device is named", note)

@@ -64,7 +64,8 @@ CONDITIONS = (
 class Run:
     """One simulated fleet. ``found``: the period after which all hostile devices were excluded, None where that never was.
 
-    ``sessions`` and ``spoiled``: sums that were tried and lost up to then. ``false``: honest devices that were ever excluded.
+    ``sessions`` and ``spoiled``: sums that were tried and lost up to then. ``false``: honest devices ever excluded. ``framed``:
+    the period in which the one that was framed was excluded.
     """
 
     found: int | None
@@ -179,8 +180,8 @@ def main() -> None:
 def _show(one: Summary) -> None:
     print(
         f"{one.condition:36s} found {one.found}/{one.runs}, periods {one.periods:.1f} +- {one.periods_interval:.1f} "
-        f"(90 % within {one.periods_p90:.0f}), sessions {one.sessions:.1f}, spoiled {one.spoiled:.1f}, honest devices excluded: "
-        f"{one.false_devices} in {one.runs_with_false} runs (at most {one.runs_with_false_upper:.1%})",
+        f"(90 % within {one.periods_p90:.0f}), sessions {one.sessions:.1f}, spoiled {one.spoiled:.1f}, honest devices "
+        f"excluded: {one.false_devices} in {one.runs_with_false} runs (at most {one.runs_with_false_upper:.1%})",
         flush=True,
     )
 

@@ -6,8 +6,8 @@ The commands and the console act through this one place. Nothing here asks who i
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from aggregator.rounds.steering import check_cohort, check_period
 from aggregator.rounds.state import FederationState
+from aggregator.rounds.steering import check_cohort, check_period
 from aggregator.store import Controls, Database
 from fedge.errors import InputError
 

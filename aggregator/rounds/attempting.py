@@ -44,8 +44,9 @@ class Attempting:
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
-        """Return the connected nodes that may have something left for ``purpose``, without those that this round shut out and
-        those that are excluded as suspects.
+        """Return the connected nodes that may have something left for ``purpose``.
+
+        Those that this round shut out, and those that are excluded as suspects, are not among them.
         """
         tally, suspects = report.tally, report.suspicion.excluded
         nodes = [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
@@ -75,9 +76,7 @@ class Attempting:
         self.note_draw(report, present, [len(cohort) for cohort in cohorts], purpose)
         return cohorts
 
-    def note_draw(
-        self, report: RoundReport, nodes: Sequence[int], sizes: Sequence[int], purpose: Purpose
-    ) -> None:
+    def note_draw(self, report: RoundReport, nodes: Sequence[int], sizes: Sequence[int], purpose: Purpose) -> None:
         """Keep how the cohorts were drawn, for those who check it."""
         draw = Draw(
             beacon=self._beacon(report),
@@ -122,7 +121,9 @@ class Attempting:
             timeout_s=self.settings.phase_timeout_s,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(place, "select", expected=len(self.present(report, purpose)), needed=config.n_min) as reported:
+        with self.progress.phase(
+            place, "select", expected=len(self.present(report, purpose)), needed=config.n_min
+        ) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
         result, reason = None, ""

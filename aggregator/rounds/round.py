@@ -29,6 +29,7 @@ from fedge.secagg import SessionConfig
 from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRunner(Attempting):
     """Runs rounds over one link; everything it needs comes in."""
@@ -82,8 +83,8 @@ class RoundRunner(Attempting):
             if exclusion.device not in before:
                 text = (
                     f"{exclusion.device} is excluded from rounds up to period {exclusion.until}: it spoils sums with "
-                    f"probability {exclusion.posterior:.1%}, given who took part in which. Inspect it; revoke it if it is hostile, "
-                    f"or run `fedge rounds readmit {exclusion.device}`"
+                    f"probability {exclusion.posterior:.1%}, given who took part in which. Inspect it; revoke it if it is "
+                    f"hostile, or run `fedge rounds readmit {exclusion.device}`"
                 )
                 report.notes.append(text)
                 self.event(report, "device.excluded", text, device=exclusion.device, until=exclusion.until)
@@ -142,7 +143,7 @@ class RoundRunner(Attempting):
         return results
 
     def _cohort_sizes(self, report: RoundReport, config: SessionConfig) -> list[int]:
-        """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, which the report then says."""
+        """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, as the report then says."""
         present = self.present(report, "update")
         usual = cohort_sizes(self.settings.cohort, limit=config.cohort_max)
         spoiled = [test for test in report.suspicion.unexplained() if test.purpose == "update"]
@@ -206,9 +207,7 @@ class RoundRunner(Attempting):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
-            result = self.session(
-                state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes
-            )
+            result = self.session(state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes)
             if result is None:
                 continue
             sums = layout.decode(result.decoded.integers, devices=result.survivors)

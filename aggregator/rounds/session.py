@@ -73,8 +73,8 @@ class Tally:
     ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
     blames; the next attempt goes without them. ``idle``: nodes that had nothing to report to the last session.
     ``delivered``: purposes with nodes whose vector left for them in this round, in an aborted session too: those have
-    nothing left. ``survivors``: the devices whose vectors the last session summed, once that was known. ``node_of``: the nodes
-    of the devices that checked in to it.
+    nothing left. ``survivors``: the devices whose vectors the last session summed, once that was known. ``node_of``: the
+    nodes of the devices that checked in to it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)

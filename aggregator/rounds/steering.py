@@ -97,7 +97,11 @@ class Steering:
             self._say("rounds.cohort", text, next_round)
         for device in wish.readmissions:
             if wish.readmissions[device] != before.readmissions.get(device):
-                self._say("device.readmitted", f"from round {next_round} on, {device} takes part again, as {wish.by} said", next_round)
+                self._say(
+                    "device.readmitted",
+                    f"from round {next_round} on, {device} takes part again, as {wish.by} said",
+                    next_round,
+                )
         if wish.period_s != before.period_s:
             text = f"from round {next_round} on, a round begins every {self.period_s:g} s, as {wish.by} said"
             self._say("rounds.period", text, next_round)

@@ -144,7 +144,7 @@ class Suspicion:
     ) -> "Suspicion":
         """Add one session's evidence, and exclude the devices whose posterior reaches the policy's level.
 
-        A clean sum is evidence only while a spoiled one of the same purpose is remembered, so that an honest fleet stores none.
+        A clean sum is kept only while a spoiled one of the same purpose is remembered: an honest fleet stores nothing.
         """
         test = PooledTest(period=period, purpose=purpose, members=tuple(sorted(set(members))), verdict=verdict)
         if not test.members:
@@ -181,7 +181,8 @@ class Suspicion:
         return {
             "names": names,
             "tests": [
-                [test.period, test.purpose, test.verdict.value, [place[name] for name in test.members]] for test in self.tests
+                [test.period, test.purpose, test.verdict.value, [place[name] for name in test.members]]
+                for test in self.tests
             ],
             "exclusions": [_exclusion_values(exclusion) for exclusion in self.exclusions],
             "past": [_exclusion_values(exclusion) for exclusion in self.past],
@@ -206,9 +207,7 @@ class Suspicion:
         )
 
 
-def hostile_posterior(
-    tests: Sequence[PooledTest], excluded: frozenset[str], policy: SuspicionPolicy
-) -> dict[str, float]:
+def hostile_posterior(tests: Sequence[PooledTest], excluded: frozenset[str], policy: SuspicionPolicy) -> dict[str, float]:
     """Return P(device is hostile | tests) for every device that is not excluded and took part in a spoiled sum.
 
     Devices in ``excluded`` count as hostile. Exact over all sets of at most three further ones.
@@ -249,7 +248,10 @@ def _log_likelihoods(tests: Sequence[PooledTest], known: NDArray[np.int64], rate
 
 
 def _log_likelihood(tables: NDArray[np.float64], hostile: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Sum ``tables`` [rates, tests, counts] over the tests for each row of ``hostile`` [hypotheses, tests], as [rates, hypotheses]."""
+    """Return the sums of ``tables`` [rates, tests, counts] over the tests, for each row of ``hostile`` [hypotheses, tests].
+
+    The result is [rates, hypotheses].
+    """
     nobody = tables[:, :, 0]
     total: NDArray[np.float64] = nobody.sum(axis=1)[:, None]
     for count in range(1, tables.shape[2]):
@@ -260,7 +262,9 @@ def _log_likelihood(tables: NDArray[np.float64], hostile: NDArray[np.int8]) -> N
 @lru_cache(maxsize=8)
 def _sets(size: int) -> NDArray[np.int64]:
     """Return all sets of at most three of ``size`` devices as rows of places; ``size`` itself stands for nobody."""
-    rows = [(*chosen, *[size] * (SET_SIZE - len(chosen))) for k in range(SET_SIZE + 1) for chosen in combinations(range(size), k)]
+    rows = [
+        (*chosen, *[size] * (SET_SIZE - len(chosen))) for k in range(SET_SIZE + 1) for chosen in combinations(range(size), k)
+    ]
     return np.array(rows)
 
 

@@ -24,7 +24,7 @@ from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver
-from aggregator.rounds.state import FederationState, initial_state
+from aggregator.rounds.state import initial_state
 from benchmarks.attacks.result import AttackResult
 from fedge import secagg
 from fedge.calendar import DAY_S
@@ -265,8 +265,8 @@ def blameless_abort(*, seed: int) -> AttackResult:
     held = named and least >= N_MIN and most <= 1 and after.survivors == FLEET - 1
     excluded = ", ".join(sorted(fleet.state.suspicion.excluded)) or "nobody"
     note = (
-        f"after {periods} periods {excluded} is excluded ({hostile.name} is hostile); smallest roster {least}, at most {most} "
-        f"update of a device in a period; {after.survivors} devices count again in the next round"
+        f"after {periods} periods {excluded} is excluded ({hostile.name} is hostile); smallest roster {least}, at most "
+        f"{most} update of a device in a period; {after.survivors} devices count again in the next round"
     )
     share = lost / (periods * FLEET)
     return AttackResult("blameless_abort", held, "damage", share, "share of updates lost until the device is named", note)

@@ -64,7 +64,9 @@ class Draw:
         if mine is None:
             raise MessageError(f"{own} was drawn into no cohort of {self.purpose} in period {self.period}")
         if strangers := sorted(set(roster) - set(mine)):
-            raise MessageError(f"{', '.join(strangers)} sat beside {own} in period {self.period}, where the beacon put others")
+            raise MessageError(
+                f"{', '.join(strangers)} sat beside {own} in period {self.period}, where the beacon put others"
+            )
 
 
 def check_seeds(seeds: Sequence[bytes], committed: Sequence[bytes]) -> None:

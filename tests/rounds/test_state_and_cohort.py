@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, order_nodes, split_cohorts, least_cohort_sizes
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from fedge.errors import FedgeError, InputError

@@ -53,7 +53,7 @@ def show_suspects(database: "Database", *, json_output: bool) -> None:
             table.add_row(device, f"{chance:.1%}")
         console.print(table)
         console.print(
-            f"{len(open_tests)} spoiled sums are unexplained, the last in period {open_tests[-1].period}. "
-            "Cohorts are redrawn in each period until the device is found.",
+            f"{len(open_tests)} spoiled sum{'s are' if len(open_tests) > 1 else ' is'} unexplained, the last in round "
+            f"{open_tests[-1].period}. Cohorts are redrawn in each period until the device is found.",
             soft_wrap=True,
         )

@@ -64,8 +64,8 @@ CONDITIONS = (
 class Run:
     """One simulated fleet. ``found``: the period after which all hostile devices were excluded, None where that never was.
 
-    ``sessions`` and ``spoiled``: sums that were tried and lost up to then. ``false``: honest devices ever excluded. ``framed``:
-    the period in which the one that was framed was excluded.
+    ``sessions`` and ``spoiled``: sums that were tried and lost up to then. ``false``: honest devices ever excluded.
+    ``framed``: the period in which the one that was framed was excluded.
     """
 
     found: int | None

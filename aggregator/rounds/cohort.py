@@ -56,8 +56,8 @@ def least_cohort(n_min: int) -> int:
 def least_cohort_sizes(devices: int, *, n_min: int, cohort: int, limit: int) -> list[int]:
     """Return the sizes of a period's cohorts while a spoiled sum is unexplained; none where no two cohorts can differ.
 
-    Up to ``cohort`` of the ``devices`` take part, in as many cohorts as `least_cohort` allows. Where there is room for one only,
-    others rest in this period, so that later cohorts differ from it.
+    Up to ``cohort`` of the ``devices`` take part, in as many cohorts as `least_cohort` allows. Where there is room for one
+    only, others rest in this period, so that later cohorts differ from it.
     """
     least = least_cohort(n_min)
     count = max(1, min(devices, cohort) // least)

@@ -20,7 +20,7 @@ class RoundsSettings(Settings):
     period_s: float = Field(
         3600.0,
         ge=0,
-        description="Least time between the starts of two rounds, in seconds; a round waits for the calendar, too.",
+        description="Least time between two rounds' starts, in seconds; a round waits for the calendar, too.",
     )
     calendar_s: float = Field(
         86_400.0,

@@ -246,7 +246,7 @@ def _sums(
     rng: np.random.Generator,
     seed: bytes,
 ) -> tuple[CountSums | None, NDArray[np.bool_]]:
-    """Return what a round's cohorts sum to, and which probes are in it. Probes that left are no longer fresh, summed or not."""
+    """Return what a round's cohorts sum to, and which probes are in it. Probes that left are not fresh any more."""
     noise_seed = rng.bytes(32)
     total = None
     told = np.zeros(len(probes.item), dtype=bool)

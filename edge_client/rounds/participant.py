@@ -113,7 +113,7 @@ class Federation:
 
 @dataclass(slots=True)
 class _Open:
-    """The session at hand. ``contribution``: an update from the check-in on, anything else once the descriptor is accepted."""
+    """The session at hand. ``contribution``: an update from the check-in on, else from the descriptor on."""
 
     round_number: int
     attempt: int

@@ -38,8 +38,11 @@ class Limits:
 
 
 class DeviceStore:
-    """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``, ``installed``,
-    ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``, ``contributions``; counters by name are here."""
+    """Everything that a device remembers.
+
+    Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``, ``installed``, ``health``, ``answers``, ``outbox``,
+    ``waiting``, ``allowances``, ``contributions``; counters by name are here.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()

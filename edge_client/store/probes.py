@@ -87,7 +87,7 @@ class ProbeTable:
         return int(row[0]) if row else 0
 
     def select(self, *, fresh: int, max_scored: int) -> ProbeSelection:
-        """Return the oldest ``fresh`` probes that no vector has carried, and old ones scored less than ``max_scored`` times."""
+        """Return the ``fresh`` oldest uncarried probes, and the carried ones scored less than ``max_scored`` times."""
         new = self._database.rows(_SELECT + "WHERE spent = 0 ORDER BY id LIMIT ?", (fresh,))
         old = self._database.rows(_SELECT + "WHERE spent = 1 AND scored < ? ORDER BY id", (max_scored,))
         return ProbeSelection(tuple(map(_from_row, new)), tuple(map(_from_row, old)))

@@ -61,7 +61,7 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         ("suite", descriptor.suite, suite),
         ("run", descriptor.run, policy.federation),
         *(
-            (f"task's {name}", getattr(descriptor.task, name), getattr(policy.task, name))
+            (f"task.{name}", getattr(descriptor.task, name), getattr(policy.task, name))
             for name in Task.__dataclass_fields__
         ),
         ("number of reals", config.reals, policy.reals),

@@ -25,6 +25,7 @@ from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.workloads import load_workload
 from edge_client.flower.client_app import PAYLOAD, VECTOR
 from fedge import secagg
+from fedge.calendar import DAILY
 from fedge.identity import issue_certificate, new_certificate_authority, verify_certificate
 from fedge.layouts import UpdateLayout
 from fedge.randomness import derive, root_seed
@@ -39,8 +40,7 @@ from fedge.release import (
     write_release,
     write_safetensors,
 )
-from fedge.secagg import SessionConfig
-from protos.fedge.rounds.v1 import rounds_pb2
+from fedge.secagg import SessionConfig, Task
 from sim.grid import InProcessGrid, Node, node_context
 
 NOW = 1_767_225_600.0
@@ -267,11 +267,13 @@ def test_a_secure_aggregation_session_of_the_board_and_seven_x86_peers_gives_the
     plan = SessionPlan(
         round_number=1,
         attempt=1,
-        purpose=rounds_pb2.PURPOSE_UPDATE,
-        release_id=cohort.release.release_id,
-        weights_sha256=manifest.weights_sha256,
-        structure_sha256=manifest.structure_sha256,
-        publication=0,
+        task=Task(
+            purpose="update",
+            period=DAILY.period_at(NOW),
+            release_id=cohort.release.release_id,
+            weights_sha256=manifest.weights_sha256,
+            structure_sha256=manifest.structure_sha256,
+        ),
         config=config,
         timeout_s=300.0,
     )

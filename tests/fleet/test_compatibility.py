@@ -69,7 +69,7 @@ def test_a_newer_server_is_borne_one_step_and_not_two(federation, monkeypatch, s
     [
         pb.JoinResponse(federation="fedge"),
         pb.RenewResponse(server_time_s=1.0),
-        rounds_pb2.CheckInRequest(round=1, attempt=1, purpose=rounds_pb2.PURPOSE_UPDATE, release_id="a" * 64),
+        rounds_pb2.CheckInRequest(round=1, attempt=1, task=secagg_pb2.Task(purpose=secagg_pb2.PURPOSE_UPDATE)),
         rounds_pb2.CheckInResponse(device_id="kitchen", bundle=b"b"),
     ],
     ids=lambda message: message.DESCRIPTOR.name,
@@ -81,7 +81,7 @@ def test_a_field_of_a_version_to_come_changes_nothing_that_is_known(message):
 
 
 def test_what_an_older_end_does_not_say_has_a_meaning():
-    assert rounds_pb2.CheckInRequest().canary_release_id == ""  # no canary
+    assert not rounds_pb2.CheckInResponse().nothing_to_report  # something
     assert secagg_pb2.Configuration().noise_multiplier == 0.0  # no noise
     assert pb.Wish().protocol == 0  # the first protocol
     assert compatibility.FIRST == 1
@@ -95,7 +95,7 @@ def test_a_descriptor_without_the_field_for_noise_is_read_as_one_without_noise(d
 
 @pytest.fixture
 def descriptor_bytes() -> bytes:
-    from fedge.secagg import SUITE, SessionConfig
+    from fedge.secagg import SUITE, SessionConfig, Task
 
     config = SessionConfig(
         reals=3,
@@ -110,4 +110,5 @@ def descriptor_bytes() -> bytes:
     )
     roster = tuple((name, bytes(32)) for name in ("a", "b", "c"))
     digest = "0" * 64
-    return Descriptor(SUITE, "run", 1, 1, digest, digest, digest, config, roster, bytes(16)).to_bytes()
+    task = Task(purpose="update", period=1, release_id=digest, weights_sha256=digest, structure_sha256=digest)
+    return Descriptor(SUITE, "run", 1, 1, task, config, roster, bytes(16)).to_bytes()

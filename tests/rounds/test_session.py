@@ -23,18 +23,20 @@ from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner
-from aggregator.rounds.round_settings import RoundSettings
+from aggregator.rounds.round_settings import PROBE_EPSILON, RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.store import Database
 from fedge import secagg
+from fedge.calendar import DAILY
 from fedge.errors import VerificationError
 from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, keys, read_record
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, Task, keys, read_record
 from fedge.usage import Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2
@@ -43,6 +45,7 @@ from sim.grid import InProcessGrid, Node, node_context
 NOW = 1_767_225_600.0
 RUN = "test"
 GRID = (0.5, 0.9)
+LAYOUT = CountsLayout(len(GRID), lift=ProbeNoise(PROBE_EPSILON, 1).bound)
 FIRST_NODE, DEVICES, COHORT = 100, 8, 4  # of 4 devices 3 must stay to the end
 CAP, CLIP, STEP = 4, 1.0, 0.5
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -92,18 +95,18 @@ class TinyDevice:
         self.request = rounds_pb2.CheckInRequest()
 
     def contribution(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
+        purpose = Task.from_message(self.request.task).purpose
+        if purpose == "update":
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
             return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
-        if self.request.purpose == rounds_pb2.PURPOSE_USAGE:
+        if purpose == "usage":
             return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
-        counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
+        counts = {"agreed": np.array([150]), "disagreed": np.array([50]), "new_seen": seen, "new_disagreed": wrong}
         counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
-        return np.zeros(0), CountsLayout(2).encode(**counts)
+        return np.zeros(0), LAYOUT.encode(**counts)
 
     def policy(self) -> DevicePolicy:
-        manifest = self.registry.release(self.request.release_id).manifest
         reals, integers = self.contribution()
         return DevicePolicy(
             round_key=ROUND_KEY.public_key(),
@@ -111,9 +114,7 @@ class TinyDevice:
             revoked=frozenset(),
             federation=RUN,
             last_accepted=self.last_accepted,
-            release_id=self.request.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
+            task=Task.from_message(self.request.task),
             reals=len(reals),
             integers=len(integers),
             scale=CLIP,
@@ -250,11 +251,13 @@ class World:
         plan = SessionPlan(
             round_number=1,
             attempt=attempt,
-            purpose=rounds_pb2.PURPOSE_UPDATE,
-            release_id=self.state.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
-            publication=0,
+            task=Task(
+                purpose="update",
+                period=DAILY.period_at(self.clock()),
+                release_id=self.state.release_id,
+                weights_sha256=manifest.weights_sha256,
+                structure_sha256=manifest.structure_sha256,
+            ),
             config=self.config(),
             timeout_s=10.0,
         )

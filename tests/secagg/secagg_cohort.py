@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedge import secagg
 from fedge.errors import FedgeError, VerificationError
-from fedge.secagg import DevicePolicy, DeviceState, Outcome, SessionConfig, keys
+from fedge.secagg import DevicePolicy, DeviceState, Outcome, SessionConfig, Task, keys
 from fedge.secagg.wire import sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 NOW, DEADLINE, EXPIRES = 1_000.0, 2_000.0, 3_000.0
-RELEASE, WEIGHTS, STRUCTURE = "1" * 64, "2" * 64, "3" * 64
+TASK = Task(purpose="update", period=5, release_id="1" * 64, weights_sha256="2" * 64, structure_sha256="3" * 64)
 
 
 @cache
@@ -104,9 +104,7 @@ class Cohort:
             "revoked": frozenset(),
             "federation": "fleet",
             "last_accepted": None,
-            "release_id": RELEASE,
-            "weights_sha256": WEIGHTS,
-            "structure_sha256": STRUCTURE,
+            "task": TASK,
             "reals": self.config.reals,
             "integers": self.config.integers,
             "scale": self.config.scale,
@@ -140,9 +138,7 @@ class Cohort:
             "run": "fleet",
             "round": 7,
             "attempt": 1,
-            "release_id": RELEASE,
-            "weights_sha256": WEIGHTS,
-            "structure_sha256": STRUCTURE,
+            "task": TASK,
             "verify_certificate": verify_certificate,
             "now": NOW,
             "entropy": self.random.randbytes,

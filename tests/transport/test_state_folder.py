@@ -19,7 +19,6 @@ def state_of(round_number: int) -> FederationState:
         release_id="ab" * 32,
         version=round_number,
         running=RunningBound(),
-        publication=0,
         threshold=None,
         probe_rate=0.3,
         certificate_state="none",

@@ -97,7 +97,7 @@ def release_maker(
         labels=facts.labels,
         oos_label=facts.oos_label,
         features=model.features.to_mapping(),
-        step=model.step,
+        architecture=model.architecture,
         first_head=model.head,
         training={**model.training, **noise},
         threshold_grid=DEFAULT_GRID,

@@ -96,11 +96,12 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.releases.offering import tuf_repository
     from aggregator.releases.serving import add_releases
     from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
-    from aggregator.rounds.superlink.relay import Destination, RelayServicer, add_relay
+    from aggregator.rounds.superlink.relay import Destination, RelayBounds, RelayServicer, add_relay
 
     repository = tuf_repository(home, settings).public
     destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
-    relay = RelayServicer(destination, node_key=EnrolledNodes(Authority(home.authority), home).key)
+    nodes = EnrolledNodes(Authority(home.authority), home)
+    relay = RelayServicer(destination, node_key=nodes.key, bounds=RelayBounds.from_settings(settings.limits))
 
     async def run() -> None:
         services = (lambda server: add_releases(server, repository), add_relay(relay))
@@ -209,7 +210,7 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
-    from aggregator.central import ServerTls, serve
+    from aggregator.central import ServerOptions, ServerTls, serve
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.store import Database
@@ -226,10 +227,13 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
+    options = ServerOptions.from_settings(settings.limits)
 
     async def run(database: Database) -> None:
         address = f"{settings.host}:{settings.central_port}"
-        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked, traces=traces)
+        server = await serve(
+            service, address=address, tls=tls, options=options, is_revoked=is_revoked, traces=traces
+        )
         bill = asyncio.create_task(keep_bill(database))
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS{asks}"))
         bill.cancel()

@@ -56,11 +56,12 @@ class Timed:
             times.append(time.thread_time() - started)
         self.queries_s.append(statistics.median(times))
         examples = self.workload.test.take((self.workload.test.labels != (self.workload.oos_index or -1)).nonzero()[0])
-        embeddings = self.loaded.session.predict(list(examples.queries)[:EXAMPLES]).embedding
-        step, training = self.loader.step_session(self.loaded), self.loaded.release.manifest.training
+        manifest = self.loaded.release.manifest
+        architecture, training = manifest.trained(), manifest.training
+        embeddings = architecture.normalize(self.loaded.session.predict(list(examples.queries)[:EXAMPLES]).embedding)
         started = time.thread_time()
         update = train(
-            step,
+            architecture,
             self.loaded.release.weights(),
             embeddings,
             examples.labels[:EXAMPLES],

@@ -26,9 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
 from edge_client.releases.inference import InferenceSession
 from edge_client.store import restore
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.errors import InputError
 from fedge.randomness import derive, generator, root_seed
 from fedge.release import load_private_key, read_release

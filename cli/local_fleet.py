@@ -42,6 +42,8 @@ CALENDAR_S = 10.0
 """A day of the calendar, compressed for a demonstration."""
 FIRST_API_PORT = 8760
 MOST_DEVICES = 64
+SMALL_FLEET = 16
+"""Devices below which a sum needs 8 of them, or all."""
 
 Stage = Callable[[str], None]
 
@@ -224,6 +226,8 @@ def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage, 
             "fleet": f"127.0.0.1:{settings.fleet_port}",
             "central": f"127.0.0.1:{settings.central_port}",
             "api.port": _free_port(ours, taken),
+            # Where a sum needs nearly every device, none may stay at home for the shape of its update: a demonstration.
+            **({"training.max_example_share": 1.0} if len(homes) < SMALL_FLEET else {}),
             **({} if policy is None else {"policy": str(policy)}),
         }
         _rewrite(home.settings_file, values)

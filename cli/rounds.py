@@ -37,10 +37,10 @@ def group() -> None:
 @app.command("list")
 def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """One line a round: state, cohort, survivors, release, seconds by phase."""
-    from rich.console import Console
     from rich.table import Table
 
     from aggregator.store.views import round_entry
+    from cli.console import PlainConsole
     from cli.rounds_shown import date
 
     with _open(run, home) as database:
@@ -59,7 +59,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
             f"{sum(entry['seconds'].values()):.1f}",
             (entry["release"] or "-")[:12],
         )
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
     if run is None and _is_demo(home):
         console.print("A demonstration: fewer than 8 devices have to add up, so these sums are not private.", soft_wrap=True)

@@ -124,6 +124,7 @@ class FleetPart:
                 seed=derive(own_secret(process.home.secret), "training"),
                 clock=process.clock,
                 entropy=os.urandom,
+                training_policy=process.settings.training.policy(),
             )
             post = through_door(self._door)
             if process.settings.node.mode == "supernode":

@@ -30,6 +30,7 @@ from edge_client.readiness import notify
 from edge_client.releases.loading import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces, ReleaseSource
 from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.trial import LoadingTrial
 from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.retention import forget_before, tidy
 from edge_client.running import RunningAgent, forget, only_one
@@ -107,7 +108,7 @@ class AgentProcess:
             plugs.source(home, settings),
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
-            loader=ReleaseLoader(self.trust.release_key),
+            loader=ReleaseLoader(self.trust.release_key, trial=LoadingTrial()),
             watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
         self.traces = open_traces(settings.traces_endpoint, service="fedge-device")

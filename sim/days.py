@@ -102,6 +102,7 @@ class Days:
         self._observer = observer
         self._alter = alter
         self._watch = watch
+        self._honest = frozenset(fleet.honest)
         self._sessions = SessionCache()
         self._asked: list[Asked] = []
         self._seconds: dict[str, float] = {}
@@ -123,7 +124,8 @@ class Days:
         self._strong.precompute([one.query for queries in traffic for one in queries])
         self._seconds = {"central": time.perf_counter() - started}
         started = time.perf_counter()
-        self._asked = self._fleet.live_one_day(round_number, traffic)
+        asked = self._fleet.live_one_day(round_number, traffic)
+        self._asked = [one for one in asked if one.device in self._honest]
         self._seconds["queries"] = time.perf_counter() - started
         self._observer.stage(f"round {round_number}: training and secure aggregation")
         return True
@@ -140,11 +142,11 @@ class Days:
         self._source.refresh()
         self._fleet.take_up()
         violations = self._test.violations(self.answers, self._policy)
-        totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
+        totals = devices_totals(self._fleet.devices[number].store for number in self._fleet.honest) + round_totals(
             report.tally,
             self._book,
             self._profile,
-            devices=len(self._fleet.devices),
+            devices=len(self._honest),
             seconds=DAY,
             at=self._clock(),
         )
@@ -178,8 +180,8 @@ class Days:
         return break_even_round(cost, _cumulative([entry["usd_total"]["all_cloud"] for entry in self.rounds]))
 
     def _count(self, traffic: Traffic) -> None:
-        for queries in traffic:
-            np.add.at(self.asked_labels, [one.label for one in queries], 1)
+        for number in self._fleet.honest:
+            np.add.at(self.asked_labels, [one.label for one in traffic[number]], 1)
 
     def _entry(
         self,

@@ -7,9 +7,9 @@ what a device does is `edge_client`, what a round does is `aggregator.rounds`, w
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,12 +27,14 @@ from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.replacing import replace_base
 from aggregator.rounds.round import RoundRunner
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState, initial_state
 from aggregator.store import Database
 from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.answering.energy import EnergyMeter
+from edge_client.releases.watch import WatchRules
 from edge_client.store import DeviceStore
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
@@ -62,6 +64,32 @@ from sim.summary import write as write_summary
 
 # The aggregator's own database of the run: `fedge rounds list --run OUT` reads it.
 DATABASE = "aggregator.sqlite"
+# How long devices' certificates outlast the run: an experiment upon a finished run lets days pass, too.
+SPARE_DAYS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayedRun:
+    """A run whose rounds are over, with its devices and its aggregator's parts still alive: for experiments upon it."""
+
+    days: Days
+    fleet: Fleet
+    registry: ReleaseRegistry
+    keys: AggregatorKeys
+    authority: Ed25519PublicKey
+    clock: SimulatedClock
+    settings: RoundSettings
+
+    @property
+    def release(self) -> Release:
+        """The release that devices end on."""
+        active = self.registry.active()
+        assert active is not None
+        return self.registry.release(active)
+
+
+Aftermath = Callable[[PlayedRun], None]
+"""Is called once the last round is over, before the summary is written."""
 
 
 def simulate(
@@ -73,11 +101,14 @@ def simulate(
     alter: Alter = unaltered,
     watch: Watch | None = None,
     new_base: bool = False,
+    health_window: WatchRules | None = None,
+    aftermath: Aftermath | None = None,
 ) -> dict[str, Any]:
     """Run the loop, write everything into ``config.out``, and return the summary.
 
     ``preparation`` lets several runs share data and models; ``alter`` and ``watch`` are for experiments. ``new_base``, with
-    ``resume``: the device model of ``preparation`` replaces the one that the run was interrupted with.
+    ``resume``: the device model of ``preparation`` replaces the one that the run was interrupted with. ``health_window``
+    lets devices judge and count each release as real ones do; ``aftermath`` gets the finished run.
     Raises InputError for parameters, files and checkpoints that cannot be used. An interruption leaves the last finished
     round's checkpoint behind.
     """
@@ -100,7 +131,12 @@ def simulate(
         alter=alter,
         watch=watch,
         new_base=new_base,
-    ) as (days, release, stores):
+        health_window=health_window,
+    ) as played:
+        days, release = played.days, played.release
+        stores = [played.fleet.devices[number].store for number in played.fleet.honest]
+        if aftermath is not None:
+            aftermath(played)
         # A resumed run that had nothing left to play measures its release here.
         answers = days.answers or days.measured(release, days.rounds[-1]["threshold"])
         summary = _summary(config, prepared, days, book, answers)
@@ -123,8 +159,9 @@ def _simulation(
     alter: Alter,
     watch: Watch | None,
     new_base: bool,
-) -> Iterator[tuple[Days, Release, list[DeviceStore]]]:
-    """The finished run: every round played, with the release that devices end on and what is on their disks."""
+    health_window: WatchRules | None,
+) -> Iterator[PlayedRun]:
+    """Play every round and yield the finished run."""
     seed = root_seed(config.seed)
     clock = SimulatedClock() if stored is None else SimulatedClock(stored.clock)
     queries = config.queries_per_round or prepared.workload.queries_per_round
@@ -149,12 +186,14 @@ def _simulation(
                 devices=config.devices,
                 alpha=config.alpha,
                 queries=queries,
-                lifetime_s=(config.rounds + 2) * DAY,
+                lifetime_s=(config.rounds + SPARE_DAYS) * DAY,
                 n_min=settings.n_min,
                 corrections=CORRECTIONS,
                 policy=policy,
                 meter=EnergyMeter(book, profile),
                 roles=roles,
+                health_window=health_window,
+                hostile=config.hostile,
             ),
             prepared.workload,
             keys=keys,
@@ -212,9 +251,15 @@ def _simulation(
 
         grid = InProcessGrid(fleet.nodes(), absent=Dropouts(config.dropout, derive(seed, "availability")).absent)
         build_server_app(runner, state, days)(grid, node_context(SERVER_NODE))
-        active = registry.active()
-        assert active is not None
-        yield days, registry.release(active), [device.store for device in fleet.devices]
+        yield PlayedRun(
+            days=days,
+            fleet=fleet,
+            registry=registry,
+            keys=keys,
+            authority=authority.public_key(),
+            clock=clock,
+            settings=settings,
+        )
 
 
 def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock) -> FederationState:
@@ -254,6 +299,7 @@ def _summary(
         "secagg": config.secagg_label,
         "seed": config.seed,
         "version": version("fedge"),
+        "hostile": dict(config.hostile),
         "parameters": parameters,
         "central_model": prepared.strong.name,
         "price_book": book.version,

@@ -103,12 +103,15 @@ class Attempting:
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
         counts = purpose == "counts"
+        manifest = self.registry.release(state.release_id).manifest
         task = Task(
             purpose=purpose,
             period=self.settings.calendar.period_at(self.clock()),
             release_id=state.release_id,
             weights_sha256=weights_sha256(state.head),
             structure_sha256=structure_sha256(state.head),
+            architecture=manifest.architecture_text,
+            encoder_sha256=manifest.encoder_sha256,
             canary_release_id=canary,
             probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
             probe_cap=self.settings.probe_cap if counts else 0,
@@ -121,9 +124,8 @@ class Attempting:
             timeout_s=self.settings.phase_timeout_s,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
-        with self.progress.phase(
-            place, "select", expected=len(self.present(report, purpose)), needed=config.n_min
-        ) as reported:
+        present = len(self.present(report, purpose))
+        with self.progress.phase(place, "select", expected=present, needed=config.n_min) as reported:
             self.attempts.begin(report.round_number, attempt)
             reported(len(nodes))
         result, reason = None, ""

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedge.architectures import Architecture
 from fedge.errors import FedgeError
 from fedge.release import (
     INFER,
-    STEP,
     WEIGHTS,
     Manifest,
     Release,
     SelfTest,
     Weights,
+    encoder_sha256,
     file_hashes,
     sign_release,
     structure_sha256,
@@ -29,7 +29,6 @@ from fedge.release import (
 from fedge.routing.confidence import ConfidenceKind
 
 MIN_AGREEMENT = 0.985
-SELF_TEST_TOLERANCE = 1e-3
 
 
 class QualityGateFailed(FedgeError):  # noqa: N818 - an outcome of a round
@@ -53,7 +52,7 @@ class ReleaseMaker:
     labels: tuple[str, ...]
     oos_label: str | None
     features: Mapping[str, Any]
-    step: bytes
+    architecture: Architecture
     first_head: Weights
     training: Mapping[str, float | str]
     threshold_grid: tuple[float, ...]
@@ -65,15 +64,12 @@ class ReleaseMaker:
     def is_base_of(self, release: Release) -> bool:
         """Whether ``release`` is this device model with some head: rounds on another would train heads that fit none.
 
-        The same head answers the release's self-test alike on the same encoder only.
+        Its manifest names the frozen base by hash, and verified releases have the base that they name.
         """
-        head = release.weights()
-        if structure_sha256(head) != structure_sha256(self.first_head):
+        manifest = release.manifest
+        if manifest.trained() != self.architecture:
             return False
-        mine, theirs = self.export(head).self_test, release.manifest.self_test
-        if mine["queries"] != theirs["queries"]:
-            return False
-        return bool(np.allclose(mine["logits"], theirs["logits"], atol=SELF_TEST_TOLERANCE))
+        return manifest.encoder_sha256 == encoder_sha256(self.export(release.weights()).infer)
 
     def make(self, head: Weights, *, version: int, temperature: float, parent: str | None) -> Release:
         """A signed release around ``head``. Raises QualityGateFailed."""
@@ -83,7 +79,7 @@ class ReleaseMaker:
                 f"the int8 model agrees with float32 on {export.agreement:.1%} of held-out queries; "
                 f"{MIN_AGREEMENT:.1%} are required"
             )
-        files = {INFER: export.infer, STEP: self.step, WEIGHTS: write_safetensors(head)}
+        files = {INFER: export.infer, WEIGHTS: write_safetensors(head)}
         manifest = Manifest(
             version=version,
             workload=self.workload,
@@ -91,6 +87,8 @@ class ReleaseMaker:
             oos_label=self.oos_label,
             features=self.features,
             files=file_hashes(files),
+            architecture=self.architecture.to_mapping(),
+            encoder_sha256=encoder_sha256(export.infer),
             weights_sha256=weights_sha256(head),
             structure_sha256=structure_sha256(head),
             threshold_grid=self.threshold_grid,

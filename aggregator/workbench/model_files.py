@@ -13,11 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.errors import InputError
 from fedge.release import Weights
 from fedge.routing.confidence import softmax
 
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 EMBEDDING, LOGITS = "embedding", "logits"
 FACTOR_LIMIT = 63
 """Largest integer in a quantized factor of a product: 7 bits (see `quantize`)."""

@@ -49,6 +49,7 @@ TRAINING: Mapping[str, float | str] = {
     "batch_size": 16,
     "epochs": 3,
     "clip_norm": 2.0,
+    "example_clip_norm": 16.0,
     "weight_cap": 100,
     "l2": 2e-3,
     "label_smoothing": 0.0,

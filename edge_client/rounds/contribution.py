@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.releases.loading import LoadedRelease, ReleaseLoader
+from edge_client.releases.loading import LoadedRelease
 from edge_client.rounds.learner import prepare_update, train, training_from_mapping
 from edge_client.rounds.probe_counts import count_probes
-from edge_client.store import DeviceStore, HealthCounts, ProbeSelection
+from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
 from fedge.errors import FedgeError
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator
 from fedge.routing import Policy
-from fedge.routing.confidence import nll_sums
+from fedge.routing.confidence import nll_sums, softmax
 from fedge.routing.constraint import example_weights
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.usage import Usage
@@ -46,6 +46,10 @@ class Contribution:
     probes: ProbeSelection | None = None
     health: HealthCounts | None = None
     usage: Usage | None = None
+    fit: Fit | None = None
+    """How the base did on the examples before training; noted once the masked vector has left."""
+    largest_share: float = 0.0
+    """The largest share of one example in the update."""
     steps: int = 0
     scored: int = 0
 
@@ -55,10 +59,10 @@ NO_REALS = np.zeros(0, np.float32)
 
 def make_update(
     store: DeviceStore,
-    loader: ReleaseLoader,
     base: LoadedRelease,
     *,
     seed: bytes,
+    now: float = 0.0,
     again: bool = False,
     policy: Policy = _NO_RULES,
 ) -> Contribution:
@@ -67,17 +71,21 @@ def make_update(
     ``again``: an update on this release has left the device before. It must never be masked again, so a tenth of the
     examples, drawn anew, stays out: neither the update nor its weight is the one that left.
 
+    The base gives embeddings alone: they are normalized here, and head, loss and gradient are the device's own code. So no
+    encoder makes an example count for more than another. Raises InputError for an encoder whose embeddings do not fit.
+
     The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
     Raises NothingToReport where there is nothing to train on.
     """
     manifest = base.release.manifest
-    training = training_from_mapping(manifest.training)
+    architecture, training, head = manifest.trained(), training_from_mapping(manifest.training), base.release.weights()
     index = {label: i for i, label in enumerate(manifest.labels)}
     examples = [example for example in store.memory.all() if example.label in index]
     if again and examples:
         left_out = generator(seed, "left out").choice(len(examples), max(1, len(examples) // 10), replace=False)
         examples = [example for number, example in enumerate(examples) if number not in set(left_out.tolist())]
-    predictions = base.session.predict([example.query for example in examples])
+    embeddings = architecture.normalize(base.session.predict([example.query for example in examples]).embedding)
+    logits = architecture.logits(head, embeddings)
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)
     # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart. The
@@ -87,9 +95,9 @@ def make_update(
         raise NothingToReport("nothing to train on is remembered")
     weights = example_weights(policy, manifest.labels)
     update = train(
-        loader.step_session(base),
-        base.release.weights(),
-        predictions.embedding[inside],
+        architecture,
+        head,
+        embeddings[inside],
         labels[inside],
         training=training,
         seed=seed,
@@ -105,7 +113,7 @@ def make_update(
             weight=min(update.examples, training.weight_cap),
             examples=update.examples,
             loss_sum=update.loss_sum,
-            nll=nll_sums(predictions.logits[fresh], labels[fresh]),
+            nll=nll_sums(logits[fresh], labels[fresh]),
         )
     return Contribution(
         reals=prepared.vector,
@@ -113,7 +121,16 @@ def make_update(
         trained_on=tuple(example.content_hash for example in examples),
         steps=update.steps,
         scored=len(examples),
+        fit=_fit(manifest.encoder_sha256, logits[inside], labels[inside], at=now),
+        largest_share=update.largest_share,
     )
+
+
+def _fit(encoder_sha256: str, logits: NDArray[np.float32], labels: NDArray[np.int64], *, at: float) -> Fit | None:
+    if not len(labels):
+        return None
+    right = softmax(logits)[np.arange(len(labels)), labels]
+    return Fit(encoder_sha256, len(labels), float((1 - right).sum()), at)
 
 
 def make_counts(

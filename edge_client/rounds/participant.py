@@ -26,8 +26,11 @@ from edge_client.rounds.contribution import (
     make_update,
     make_usage,
 )
+from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
 from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.refusal import SessionRefused
+from edge_client.rounds.training_checks import check_release, check_update
+from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import ContributionEntry, DeviceStore
 from fedge import logs
@@ -36,6 +39,7 @@ from fedge.costs import Kind
 from fedge.identity import DeviceIdentity
 from fedge.layouts import CountsLayout, HealthLayout
 from fedge.randomness import derive
+from fedge.release import Manifest
 from fedge.routing import Policy
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import (
@@ -45,11 +49,9 @@ from fedge.secagg import (
     MessageError,
     RefusedError,
     Session,
-    SessionConfig,
     Task,
     UnknownRoundKey,
     Vector,
-    encode,
     expire,
     threshold,
 )
@@ -145,6 +147,8 @@ class Participant:
         clock: Clock,
         entropy: Callable[[int], bytes],
         repeatable_noise: bool = False,
+        encoder: ContributionEncoder = encode_contribution,
+        training_policy: TrainingPolicy | None = None,
     ) -> None:
         self._identity = identity
         self._federation = federation
@@ -157,6 +161,8 @@ class Participant:
         self._clock = clock
         self._entropy = entropy
         self._repeatable_noise = repeatable_noise
+        self._encode = encoder
+        self._training_policy = training_policy or TrainingPolicy()
         self._open: _Open | None = None
 
     def take_identity(self, identity: DeviceIdentity) -> None:
@@ -222,7 +228,8 @@ class Participant:
         if state.session is None:
             raise SessionRefused("shares came before a roster")
         contribution = self._contribution(opened, state.session)
-        encoded = encode(contribution.reals, contribution.integers, *self._randomness(state.session, opened.noise_salt))
+        rounding, noise = self._randomness(state.session, opened.noise_salt)
+        encoded = self._encode(contribution, opened.release, state.session, rounding_seed=rounding, noise_seed=noise)
         after, reply, vector = self._roles.handle_shares(state, payload, encoded)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened, contribution, cohort=state.session.n)
@@ -246,8 +253,8 @@ class Participant:
         _log.info("the session has ended")
         return reply
 
-    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[SessionConfig, bytes, bytes]:
-        """The session's configuration, and the seeds of rounding (the same in every run, masked or not) and of noise.
+    def _randomness(self, session: Session, noise_salt: bytes) -> tuple[bytes, bytes]:
+        """The seeds of rounding (the same in every run, masked or not) and of noise.
 
         Both hang on the descriptor's round and attempt, of which this device accepts each pair once. Noise hangs on the
         check-in's salt as well: a database that was put back, or a federation founded anew under the same name, would bring
@@ -255,7 +262,7 @@ class Participant:
         """
         descriptor = session.descriptor
         rounding = derive(self._seed, "rounding", descriptor.round, descriptor.attempt)
-        return session.config, rounding, self._noise_seed("noise", session, noise_salt)
+        return rounding, self._noise_seed("noise", session, noise_salt)
 
     def _noise_seed(self, label: str, session: Session, noise_salt: bytes) -> bytes:
         descriptor = session.descriptor
@@ -266,13 +273,15 @@ class Participant:
         if self._store.contributions.spent(task.purpose, since=self._federation.calendar.start_of(task.period)):
             raise NothingToReport(f"{task.purpose} of period {task.period} has left this device")
         self._require_news(task, now=now)
+        if task.purpose == "update" and not self._releases.is_desired(task.release_id):
+            # Counts are about a candidate that is offered; only what came by this device's own channel is trained on.
+            raise SessionRefused(
+                f"release {task.release_id[:12]} is not the one that this device is to run: it trains on no other"
+            )
         release, downloaded = self._releases.obtain(task.release_id)
-        manifest = release.release.manifest
-        hashes = (manifest.weights_sha256, manifest.structure_sha256)
-        if (task.weights_sha256, task.structure_sha256) != hashes:
-            raise RefusedError(f"release {task.release_id[:12]} has other weights than the task names")
+        _check_named(task, release.release.manifest)
         with self._meter.watch() as watched:
-            update = self._update(round_number, attempt, task, release) if task.purpose == "update" else None
+            update = self._update(round_number, attempt, task, release, now=now) if task.purpose == "update" else None
         self._store.ledger.append(
             [
                 *self._meter.transfer({Kind.DOWNLINK_RELEASES: downloaded}, at=now),
@@ -294,11 +303,12 @@ class Participant:
         if task.purpose == "usage":
             make_usage(self._usage(now))
 
-    def _update(self, round_number: int, attempt: int, task: Task, release: LoadedRelease) -> Contribution:
+    def _update(self, round_number: int, attempt: int, task: Task, release: LoadedRelease, *, now: float) -> Contribution:
+        check_release(self._training_policy, release.release.manifest, self._store, now=now)
         update = make_update(
             self._store,
-            self._releases.loader,
             release,
+            now=now,
             seed=derive(self._seed, "training", round_number, attempt),
             again=self._store.sessions.is_spent(_mark("update", task.release_id)),
             policy=self._policy,
@@ -306,6 +316,7 @@ class Participant:
         # A few examples can be left out in a few ways only.
         if not update.reals.any() or self._store.sessions.is_spent(_fingerprint(update)):
             raise NothingToReport("the update is empty, or has left this device before")
+        check_update(self._training_policy, update, self._store)
         return update
 
     def _contribution(self, opened: _Open, session: Session) -> Contribution:
@@ -390,6 +401,8 @@ class Participant:
                 if not store.sessions.spend_update(_fingerprint(contribution)):
                     raise SessionRefused("this update has left the device once and is never masked again")
                 store.memory.mark_used(contribution.trained_on)
+            if contribution.fit is not None:
+                store.training.set_last_fit(contribution.fit)
             if contribution.probes is not None:
                 store.probes.mark_sent(contribution.probes)
             if contribution.health is not None:
@@ -428,6 +441,18 @@ def _read_request(payload: bytes) -> tuple[int, int, Task]:
         return request.round, request.attempt, Task.from_message(request.task)
     except (DecodeError, MessageError) as error:
         raise SessionRefused(f"the check-in of {len(payload)} bytes cannot be read: {error}") from None
+
+
+def _check_named(task: Task, manifest: Manifest) -> None:
+    """Raise RefusedError unless the task names the release's weights, architecture and base as its manifest does."""
+    for name, named, found in (
+        ("weights", task.weights_sha256, manifest.weights_sha256),
+        ("structure", task.structure_sha256, manifest.structure_sha256),
+        ("architecture", task.architecture, manifest.architecture_text),
+        ("encoder", task.encoder_sha256, manifest.encoder_sha256),
+    ):
+        if named != found:
+            raise RefusedError(f"release {task.release_id[:12]} has another {name} than the task names: {named[:200]!r}")
 
 
 def _bind(opened: _Open) -> None:

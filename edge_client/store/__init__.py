@@ -11,15 +11,18 @@ from edge_client.store.memory import LabelledQuery, Memory
 from edge_client.store.outbox import OpenQuestion, Outbox
 from edge_client.store.probes import Probe, ProbeSelection, ProbeTable
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import Base, Fit, TrainingTable
 from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",
+    "Base",
     "ContributionEntry",
     "ContributionTable",
     "ContributionTotals",
     "DeviceStore",
     "FateTable",
+    "Fit",
     "HealthCounts",
     "HealthTable",
     "Installed",
@@ -37,6 +40,7 @@ __all__ = [
     "QueuedAnswer",
     "ReleaseHealth",
     "SessionTable",
+    "TrainingTable",
     "Waiting",
     "open_file",
     "open_memory",

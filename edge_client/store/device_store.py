@@ -22,6 +22,7 @@ from edge_client.store.outbox import Outbox
 from edge_client.store.probes import ProbeTable
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import TrainingTable
 from edge_client.store.waiting import Waiting
 from fedge.errors import InputError
 
@@ -41,7 +42,7 @@ class DeviceStore:
     """Everything that a device remembers.
 
     Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``, ``installed``, ``health``, ``answers``, ``outbox``,
-    ``waiting``, ``allowances``, ``contributions``; counters by name are here.
+    ``waiting``, ``allowances``, ``contributions``, ``training``; counters by name are here.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
@@ -60,6 +61,7 @@ class DeviceStore:
         self.waiting = Waiting(database)
         self.allowances = Allowances(database)
         self.contributions = ContributionTable(database)
+        self.training = TrainingTable(database)
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""

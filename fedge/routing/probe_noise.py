@@ -9,7 +9,8 @@ Claim: with h honest survivors, a histogram with one probe more and the same wit
 each other in probability, for every set of sums. Proof sketch: a probe counts as agreed or as disagreed in one bin, so it
 changes one coordinate by 1; P(N = k) is proportional to alpha^|k|, so shifting it by 1 changes no probability by more than
 1 / alpha; what the other devices add is independent of the probe. The truncation of each share costs less than 2^-60. The
-claim is about one probe, not about one device, and the losses of several sums add up: a device lets each probe into `max_rescores` of them.
+claim is about one probe, not about one device, and the losses of several sums add up: a device lets each probe into
+`max_rescores` of them.
 
 Sources: Ghosh, Roughgarden and Sundararajan 2009 (geometric mechanism); Shi et al. 2011 and Goryczka and Xiong 2017 (its
 distribution over parties).

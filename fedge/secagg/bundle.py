@@ -77,8 +77,8 @@ def read_bundle(data: bytes, *, verify_certificate: CertificateVerifier, now: fl
     keys.verify(identity_key, "bundle", signed.bundle, signed.signature)
     if not bundle.expires > now:
         raise MessageError(f"the bundle expired at {bundle.expires}, now is {now}")
-    check_size("the mask key", bundle.mask_key, 32)
-    check_size("the channel key", bundle.channel_key, 32)
+    keys.check_public_key("the mask key", bundle.mask_key)
+    keys.check_public_key("the channel key", bundle.channel_key)
     return Member(device_id, identity_key, bundle.mask_key, bundle.channel_key, bundle.seed_sha256)
 
 

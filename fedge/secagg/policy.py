@@ -47,6 +47,8 @@ class DevicePolicy:
     """The least noise that it puts up with: a descriptor cannot talk it out of differential privacy."""
     max_session_s: float = 24 * 3600.0
     """How far ahead a deadline may lie: so long secrets may have to be kept."""
+    max_round_jump: int = 1_000_000
+    """How far a round may lie above the last accepted one: a number near the limit would shut the device out for good."""
     revocations_issued: float | None = None
     """Unix time of the revocation list behind ``revoked``; None where the caller answers for its age."""
     max_revocation_age_s: float = 7 * 24 * 3600.0
@@ -75,6 +77,10 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
     this = (descriptor.round, descriptor.attempt)
     if policy.last_accepted is not None and this <= policy.last_accepted:
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
+    if policy.last_accepted is not None and descriptor.round > policy.last_accepted[0] + policy.max_round_jump:
+        raise RefusedError(
+            f"round {descriptor.round} is more than {policy.max_round_jump} above the last one, {policy.last_accepted[0]}"
+        )
     if config.bits not in policy.bits:
         raise RefusedError(f"{config.bits} bits: this device accepts {sorted(policy.bits)}")
     if config.noise_multiplier < policy.noise_multiplier:

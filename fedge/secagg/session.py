@@ -20,6 +20,10 @@ from protos.fedge.secagg.v1 import secagg_pb2 as pb
 DESCRIPTOR_NONCE_BYTES = 16
 PERIOD_LIMIT = 1 << 48
 """No calendar counts so many periods; what a store keeps of them stays far inside 64 signed bits."""
+ROUND_LIMIT, ATTEMPT_LIMIT = 2**31, 2**16
+"""No federation counts so many: every store holds the numbers below, and a device that accepted one can go on from it."""
+ARCHITECTURE_LIMIT = 1024
+"""Characters of an architecture's name and sizes."""
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 Purpose = Literal["update", "counts", "health", "usage"]
@@ -43,6 +47,10 @@ class Task:
     """The signed release that the work refers to: 64 hex digits, as the next two."""
     weights_sha256: str
     structure_sha256: str
+    architecture: str = ""
+    """What is trained, as the release's manifest names it in canonical JSON."""
+    encoder_sha256: str = ""
+    """The frozen base under it: 64 hex digits."""
     canary_release_id: str = ""
     """The release whose health is summed, for the purpose ``health``; empty otherwise."""
     probe_epsilon: float = 0.0
@@ -58,6 +66,8 @@ class Task:
             release_id=self.release_id,
             weights_sha256=self.weights_sha256,
             structure_sha256=self.structure_sha256,
+            architecture=self.architecture,
+            encoder_sha256=self.encoder_sha256,
             canary_release_id=self.canary_release_id,
             probe_epsilon=self.probe_epsilon,
             probe_cap=self.probe_cap,
@@ -74,6 +84,10 @@ class Task:
         for value in (message.release_id, message.weights_sha256, message.structure_sha256):
             if not _HEX.fullmatch(value):
                 raise MessageError(f"{value!r} is not a hash of 64 lower-case hex digits")
+        if message.encoder_sha256 and not _HEX.fullmatch(message.encoder_sha256):
+            raise MessageError(f"{message.encoder_sha256!r} is not a hash of 64 lower-case hex digits")
+        if len(message.architecture) > ARCHITECTURE_LIMIT:
+            raise MessageError(f"an architecture of {len(message.architecture)} characters, at most {ARCHITECTURE_LIMIT}")
         canary = message.canary_release_id
         if (purposes[0] == "health") != bool(canary) or (canary and not _HEX.fullmatch(canary)):
             raise MessageError(f"a session of purpose {purposes[0]} cannot name the canary release {canary!r}")
@@ -90,6 +104,8 @@ class Task:
             release_id=message.release_id,
             weights_sha256=message.weights_sha256,
             structure_sha256=message.structure_sha256,
+            architecture=message.architecture,
+            encoder_sha256=message.encoder_sha256,
             canary_release_id=canary,
             probe_epsilon=message.probe_epsilon,
             probe_cap=message.probe_cap,
@@ -142,6 +158,8 @@ class Descriptor:
     def from_bytes(cls, data: bytes) -> "Descriptor":
         """Raises MessageError for a descriptor that contradicts itself or the protocol."""
         message = parse(pb.Descriptor, data)
+        if message.round >= ROUND_LIMIT or message.attempt >= ATTEMPT_LIMIT:
+            raise MessageError(f"(round, attempt) {(message.round, message.attempt)} is beyond every federation's count")
         stated = message.configuration
         try:
             config = SessionConfig(

@@ -24,6 +24,7 @@ from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.contribution import make_update
 from edge_client.rounds.participant import SLOT, Federation, Participant
 from edge_client.rounds.refusal import SessionRefused
+from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import ContributionEntry, LabelledQuery, Probe, restore
 from fedge import logs, secagg
 from fedge.calendar import DAILY, DAY_S, Calendar
@@ -72,6 +73,8 @@ def task_of(release: Release, *, purpose: Purpose = "update", now: float = NOW, 
         "release_id": release.release_id,
         "weights_sha256": release.manifest.weights_sha256,
         "structure_sha256": release.manifest.structure_sha256,
+        "architecture": release.manifest.architecture_text,
+        "encoder_sha256": release.manifest.encoder_sha256,
         "probe_epsilon": EPSILON if counts else 0.0,
         "probe_cap": PROBE_CAP if counts else 0,
     }
@@ -88,6 +91,9 @@ def seed_of(name: str) -> bytes:
 
 class Party:
     """Some devices, their aggregator's side of the protocol, and the release that they train on."""
+
+    training_policy = TrainingPolicy(max_example_share=math.inf)
+    """One example may be all of an update: these devices have as few."""
 
     def __init__(self, make_bench: Callable[..., Any], release: Release, *, devices: int) -> None:
         self.release = release
@@ -138,6 +144,7 @@ class Party:
             clock=self.clock,
             entropy=os.urandom,
             repeatable_noise=repeatable_noise,
+            training_policy=self.training_policy,
         )
 
     def put_back(self, name: str, dumped: bytes, *, repeatable_noise: bool) -> None:
@@ -316,8 +323,7 @@ def party(make_party) -> Party:
 
 def trained(release: Release, release_math, examples: list[LabelledQuery]) -> np.ndarray:
     """Full-batch softmax regression in float64, its update clipped and weighed: what the device must add to the sum."""
-    encoder = release_encoder(release_math)
-    embedding = np.array([encoder(example.query) for example in examples])
+    embedding = release_embeddings(release_math, examples)
     target = np.eye(2)[[("left", "right").index(example.label) for example in examples]]
     start = {name: array.astype(np.float64) for name, array in release.weights().items()}
     weights = dict(start)
@@ -333,10 +339,11 @@ def trained(release: Release, release_math, examples: list[LabelledQuery]) -> np
     return delta * min(1.0, CLIP / np.linalg.norm(delta)) * min(len(examples), CAP) / CAP
 
 
-def release_encoder(release_math) -> Callable[[np.ndarray], np.ndarray]:
-    """The tiny release's encoder, read off its numpy twin with the identity as head."""
+def release_embeddings(release_math, examples: list[LabelledQuery]) -> np.ndarray:
+    """The tiny release's encoder, read off its numpy twin with the identity as head; each row scaled to the norm sqrt(3)."""
     head = {"head.weight": np.eye(3, dtype=np.float32), "head.bias": np.zeros(3, dtype=np.float32)}
-    return lambda query: release_math(np.asarray(query)[None], head)[0].astype(np.float64)
+    rows = release_math(np.array([example.query for example in examples]), head).astype(np.float64)
+    return rows * math.sqrt(3) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 # What a session gives.
@@ -358,7 +365,7 @@ def test_the_sum_is_that_of_the_encoded_updates_to_the_last_bit(party):
     for name in party.names:
         releases, seed = party.benches[name].manager, seed_of(name)
         base, _ = releases.obtain(party.release.release_id)
-        own = make_update(party.stores[name], releases.loader, base, seed=derive(seed, "training", 1, 1))
+        own = make_update(party.stores[name], base, seed=derive(seed, "training", 1, 1))
         vectors.append(secagg.encode(own.reals, own.integers, config, derive(seed, "rounding", 1, 1)))
     decoded = party.run()
     expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
@@ -464,7 +471,8 @@ def test_out_of_scope_answers_are_left_out_of_an_update_but_judged_for_the_tempe
     assert (sums.weight, sums.examples) == (4, 4)
     assert decoded.reals == pytest.approx(sum(trained(party.release, release_math, e) for e in in_scope), abs=1e-6)
     remembered = [example for name in party.names for example in party.stores[name].memory.all()]
-    logits = release_math(np.array([example.query for example in remembered]), party.release.weights())
+    head = party.release.weights()
+    logits = release_embeddings(release_math, remembered) @ head["head.weight"] + head["head.bias"]
     labels = np.array([("left", "right").index(example.label) for example in remembered], dtype=np.int64)
     assert sums.nll == pytest.approx(nll_sums(logits, labels), abs=4 * 5.1e-4)
     assert party.used("device-1") == [1, 1]  # both were seen: neither is fresh for the next temperature
@@ -481,7 +489,7 @@ def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party)
     assert UpdateLayout().decode(party.run().integers).nll.all()
     releases = party.benches["device-4"].manager
     base, _ = releases.obtain(party.release.release_id)
-    again = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
+    again = make_update(party.stores["device-4"], base, seed=b"x" * 32)
     sums = UpdateLayout().decode(again.integers)
     assert sums.examples == 4 and not sums.nll.any()
 
@@ -492,13 +500,13 @@ def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_change
     text = '[labels.left]\nrule = "always-central"\n[training]\nconstraint_weight = '
 
     def made(policy: str = ""):
-        return make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32, policy=Policy.from_toml(policy))
+        return make_update(party.stores["device-4"], base, seed=b"x" * 32, policy=Policy.from_toml(policy))
 
     free, off, on, more = made(), made(text + "0"), made(text + "1"), made(text + "9")
     assert free.reals.tobytes() == off.reals.tobytes() and free.integers.tolist() == off.integers.tolist()
     assert on.reals.tobytes() == made(text + "1").reals.tobytes()
     assert len({update.reals.tobytes() for update in (free, on, more)}) == 3
-    without = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
+    without = make_update(party.stores["device-4"], base, seed=b"x" * 32)
     assert without.reals.tobytes() == free.reals.tobytes()
     sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
     assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
@@ -969,6 +977,7 @@ def test_a_device_whose_session_expired_takes_part_in_the_next(party):
 
 def test_a_release_other_than_the_one_asked_for_is_refused(party, make_release):
     other = make_release(scale=3.0, version=2)
+    party.source.publish(other)
     fetch = party.source.fetch
     party.source.fetch = lambda release_id, have: fetch(party.release.release_id, have)
     with pytest.raises(VerificationError, match=r"asked for release [0-9a-f]{12}, was sent [0-9a-f]{12}"):
@@ -1147,3 +1156,41 @@ def test_a_rule_of_the_device_is_one_line_in_its_log_and_stays_there(caplog):
         assert participant_socket._receive(ours) == (participant_socket.REFUSAL, b"the device refused: RefusedError")
     found = [(said in record.getMessage(), record.exc_info) for record in caplog.records]
     assert found == [(True, None), (True, None)]
+
+
+def test_a_device_trains_on_the_release_of_its_own_channel_only(party, make_release):
+    """A twin that is offered, and that a check-in names, gets counts but no update."""
+    twin = make_release(scale=3.0, version=2)
+    party.source.releases[twin.release_id] = twin
+    participant = party.participants["device-1"]
+    with pytest.raises(SessionRefused, match=rf"release {twin.release_id[:12]} is not the one that this device is to run"):
+        participant.check_in(request_of(task_of(twin)))
+    participant.check_in(request_of(task_of(twin, purpose="counts")))
+    party.source.publish(twin)
+    participant.check_in(request_of(task_of(twin), attempt=2))
+
+
+def test_one_example_makes_no_update_that_leaves(party):
+    party.training_policy = TrainingPolicy()
+    party.restart("device-1")  # has a single example
+    with pytest.raises(SessionRefused, match="by its own rules"):
+        party.participants["device-1"].check_in(request_of(party.task("update")))
+
+
+def test_what_a_release_did_here_is_noted_once_its_update_has_left(party):
+    assert party.stores["device-1"].training.last_fit() is None
+    party.run()
+    fit = party.stores["device-4"].training.last_fit()
+    assert (fit.encoder_sha256, fit.examples) == (party.release.manifest.encoder_sha256, 4)
+    assert 0 < fit.missed < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("architecture", '{"name":"dense-head-v9"}'), ("architecture", ""), ("encoder_sha256", "00" * 32)],
+)
+def test_a_task_that_names_another_architecture_or_base_is_refused(party, name, value):
+    for purpose in ("update", "counts"):
+        task = replace(party.task(purpose), **{name: value})
+        with pytest.raises(RefusedError, match=rf"another {name.removesuffix('_sha256')} than the task names"):
+            party.participants["device-4"].check_in(request_of(task))

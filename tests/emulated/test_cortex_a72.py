@@ -32,6 +32,7 @@ from fedge.randomness import derive, root_seed
 from fedge.release import (
     Manifest,
     Release,
+    encoder_sha256,
     file_hashes,
     flatten,
     sign_release,
@@ -126,10 +127,10 @@ def board() -> Board:
 
 
 def make_release(workload: Any) -> Release:
-    """A real release of the workload: encoder quantized as QDQ int8, a head that was trained, a training step."""
+    """A real release of the workload: encoder quantized as QDQ int8, a head that was trained."""
     model = build_device_model(workload, root_seed(3), warm_start=True)
     files = quantized(model, model.head)
-    contents = {"infer.onnx": files.infer, "step.onnx": model.step, "weights.safetensors": write_safetensors(model.head)}
+    contents = {"infer.onnx": files.infer, "weights.safetensors": write_safetensors(model.head)}
     manifest = Manifest(
         version=1,
         workload=workload.name,
@@ -137,6 +138,8 @@ def make_release(workload: Any) -> Release:
         oos_label=None,
         features=model.features.to_mapping(),
         files=file_hashes(contents),
+        architecture=model.architecture.to_mapping(),
+        encoder_sha256=encoder_sha256(files.infer),
         weights_sha256=weights_sha256(model.head),
         structure_sha256=structure_sha256(model.head),
         threshold_grid=(0.5, 0.9),
@@ -273,6 +276,8 @@ def test_a_secure_aggregation_session_of_the_board_and_seven_x86_peers_gives_the
             release_id=cohort.release.release_id,
             weights_sha256=manifest.weights_sha256,
             structure_sha256=manifest.structure_sha256,
+            architecture=manifest.architecture_text,
+            encoder_sha256=manifest.encoder_sha256,
         ),
         config=config,
         timeout_s=300.0,

@@ -34,13 +34,19 @@ def test_two_steps_apart_is_refused_with_the_end_to_update(theirs, ours, said):
         check_protocol(theirs, ours=ours, who="the device")
 
 
-@pytest.mark.parametrize("spoken", [0, PROTOCOL + 1])
+@pytest.mark.parametrize("spoken", [PROTOCOL - 1, PROTOCOL + 1])
 def test_a_device_one_step_away_joins_and_renews_at_a_real_door(federation, monkeypatch, spoken):
     monkeypatch.setattr(devices, "PROTOCOL", spoken)
     home = federation.enroll("kitchen")
     before = home.tls_certificate.read_bytes()
     renew(federation, home)
     assert home.tls_certificate.read_bytes() != before
+
+
+def test_a_device_of_secure_aggregation_version_1_is_refused_when_it_joins(federation, monkeypatch):
+    monkeypatch.setattr(devices, "PROTOCOL", 0)  # it says no number
+    with pytest.raises(EnrollmentFailed, match="speaks protocol 1, this end 3"):
+        federation.enroll("kitchen")
 
 
 def test_a_device_two_steps_newer_is_told_so_when_it_joins_and_when_it_renews(federation, monkeypatch):

@@ -30,6 +30,7 @@ from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.store import Database
 from fedge import secagg
+from fedge.architectures import DenseHead
 from fedge.calendar import DAILY
 from fedge.errors import VerificationError
 from fedge.layouts import CountsLayout, UpdateLayout
@@ -167,8 +168,10 @@ class TinyDevice:
 
 
 def tiny_model() -> bytes:
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("pixels", "logits")]
-    graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["logits"])], "g", value[:1], value[1:])
+    names = ("pixels", "logits", "embedding")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in names]
+    nodes = [helper.make_node("Identity", ["pixels"], [name]) for name in names[1:]]
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 
@@ -206,9 +209,16 @@ class World:
             labels=("a", "b"),
             oos_label=None,
             features={"kind": "pixels", "size": 2},
-            step=model,
+            architecture=DenseHead(3, 2),
             first_head=head,
-            training={"learning_rate": 0.1, "batch_size": 4, "epochs": 1, "clip_norm": CLIP, "weight_cap": CAP},
+            training={
+                "learning_rate": 0.1,
+                "batch_size": 4,
+                "epochs": 1,
+                "clip_norm": CLIP,
+                "example_clip_norm": CLIP,
+                "weight_cap": CAP,
+            },
             threshold_grid=GRID,
             confidence="max_probability",
             price_book="test",

@@ -38,7 +38,9 @@ def test_a_share_stays_within_the_bound_and_comes_from_the_seed_alone(epsilon, p
     assert shares.tolist() == drawn(noise, count).tolist()
 
 
-@pytest.mark.parametrize(("epsilon", "parties", "remedy"), [(0.0, 3, "choose 0.05"), (21.0, 3, "choose"), (1.0, 0, "at least 1")])
+@pytest.mark.parametrize(
+    ("epsilon", "parties", "remedy"), [(0.0, 3, "choose 0.05"), (21.0, 3, "choose"), (1.0, 0, "at least 1")]
+)
 def test_noise_that_cannot_be_is_refused(epsilon, parties, remedy):
     with pytest.raises(InputError, match=remedy):
         ProbeNoise(epsilon, parties)

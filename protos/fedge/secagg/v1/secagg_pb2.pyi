@@ -99,7 +99,7 @@ class RosterEntry(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("purpose", "period", "release_id", "weights_sha256", "structure_sha256", "canary_release_id", "probe_epsilon", "probe_cap")
+    __slots__ = ("purpose", "period", "release_id", "weights_sha256", "structure_sha256", "canary_release_id", "probe_epsilon", "probe_cap", "architecture", "encoder_sha256")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,8 @@ class Task(_message.Message):
     CANARY_RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     PROBE_EPSILON_FIELD_NUMBER: _ClassVar[int]
     PROBE_CAP_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
     purpose: Purpose
     period: int
     release_id: str
@@ -116,7 +118,9 @@ class Task(_message.Message):
     canary_release_id: str
     probe_epsilon: float
     probe_cap: int
-    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., period: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., canary_release_id: _Optional[str] = ..., probe_epsilon: _Optional[float] = ..., probe_cap: _Optional[int] = ...) -> None: ...
+    architecture: str
+    encoder_sha256: str
+    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., period: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., canary_release_id: _Optional[str] = ..., probe_epsilon: _Optional[float] = ..., probe_cap: _Optional[int] = ..., architecture: _Optional[str] = ..., encoder_sha256: _Optional[str] = ...) -> None: ...
 
 class Descriptor(_message.Message):
     __slots__ = ("suite", "run", "round", "attempt", "task", "configuration", "roster", "nonce")

@@ -27,6 +27,7 @@ from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNM
 from aggregator.rounds.state import initial_state
 from benchmarks.attacks.result import AttackResult
 from fedge import secagg
+from fedge.architectures import DenseHead
 from fedge.calendar import DAY_S
 from fedge.layouts import UpdateLayout
 from fedge.randomness import root_seed
@@ -168,9 +169,16 @@ class Fleet:
             labels=("a", "b"),
             oos_label=None,
             features={"kind": "pixels", "size": 2},
-            step=model,
+            architecture=DenseHead(3, 2),
             first_head=head,
-            training={"learning_rate": 0.1, "batch_size": 4, "epochs": 1, "clip_norm": CLIP, "weight_cap": CAP},
+            training={
+                "learning_rate": 0.1,
+                "batch_size": 4,
+                "epochs": 1,
+                "clip_norm": CLIP,
+                "example_clip_norm": CLIP,
+                "weight_cap": CAP,
+            },
             threshold_grid=(0.5, 0.9),
             confidence="max_probability",
             price_book="test",
@@ -242,8 +250,10 @@ def updates(report: RoundReport) -> list[tuple[str, int]]:
 
 
 def _model() -> bytes:
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("pixels", "logits")]
-    graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["logits"])], "g", value[:1], value[1:])
+    names = ("pixels", "logits", "embedding")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in names]
+    nodes = [helper.make_node("Identity", ["pixels"], [name]) for name in names[1:]]
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 

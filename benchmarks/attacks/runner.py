@@ -29,6 +29,7 @@ QUICK: tuple[Attack, ...] = (
     drain_then_sum,
     lonely_window,
     idle_cohort,
+    blameless_abort,
 )
 """Some seconds each, and all of them held: CI plays these."""
 ATTACKS: tuple[Attack, ...] = (

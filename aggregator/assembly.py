@@ -12,7 +12,7 @@ from aggregator.central import AsksUpstream, CentralService, Limits, Pricing
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
-from aggregator.rounds.publish import Export, ReleaseMaker
+from aggregator.rounds.publish import Export, HeldOut, ReleaseMaker
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
 from aggregator.workbench.device_model import DeviceModel, quantized
@@ -90,7 +90,7 @@ def release_maker(
         files = quantized(model, head)
         queries = [query if isinstance(query, str) else [float(x) for x in query] for query in model.self_test_queries]
         self_test = SelfTest(queries=queries, logits=files.self_test_logits)  # type: ignore[typeddict-item]
-        return Export(files.infer, files.agreement, self_test)
+        return Export(files.infer, files.agreement, self_test, HeldOut(files.right, files.held_out))
 
     return ReleaseMaker(
         workload=facts.name,

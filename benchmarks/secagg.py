@@ -21,6 +21,7 @@ from fedge import secagg
 from fedge.identity import certificates, issue_certificate, new_certificate_authority
 from fedge.secagg import DevicePolicy, DeviceState, ServerState, SessionConfig, Task, Vector, keys
 from fedge.secagg.masks import apply_masks
+from fedge.secagg.rotation import rotated_scale
 
 CASES: tuple[tuple[int, int], ...] = ((32, 100_000), (100, 1_000_000))
 DROPOUTS: tuple[float, ...] = (0.0, 0.01, 0.1)
@@ -47,8 +48,8 @@ class Cohort:
         }
         self.round_key = Ed25519PrivateKey.generate()
         self.config = SessionConfig(
-            reals=m - 1, integers=0, bits=bits, cohort_max=n, scale=1.0, clip_norm=1.0, weight_cap=10, n_min=8,
-            deadline=NOW + 600,
+            reals=m - 1, integers=0, bits=bits, cohort_max=n, scale=rotated_scale(1.0, m - 1),
+            clip_norm=1.0, weight_cap=10, n_min=8, deadline=NOW + 600,
         )  # fmt: skip
         self.vector = secagg.encode(np.zeros(m - 1), np.zeros(0, dtype=int), self.config, bytes(32))
         self.states: dict[str, DeviceState] = {}
@@ -57,7 +58,7 @@ class Cohort:
         return DevicePolicy(
             round_key=self.round_key.public_key(), verify_certificate=self.verify, revoked=frozenset(), federation="bench",
             last_accepted=None, task=TASK,
-            reals=self.config.reals, integers=0, scale=1.0, clip_norm=1.0, weight_cap=10, now=NOW,
+            reals=self.config.reals, integers=0, clip_norm=1.0, weight_cap=10, now=NOW,
         )  # fmt: skip
 
     def verify(self, der: bytes) -> tuple[str, Ed25519PublicKey]:

@@ -1,11 +1,14 @@
 """Which integer coordinate of a secure sum means what: agreed here once for devices and aggregator.
 
-An update's integers: weight, examples, training loss, and one negative log-likelihood a temperature of the grid. A
-certificate's integers: stored probes that agreed and disagreed with central by confidence bin, with noise; new probes,
-which no sum has carried before, seen and disagreed by bin; and the running pair. A canary's integers: four counts.
-Real-valued metrics travel in thousandths.
+An update's integers: weight, examples, training loss, one negative log-likelihood a temperature of the grid, and two one-hot
+ladders: in which bucket the update's norm and the device's number of examples lie (secure bit counts, after Andrew et al.
+2021, "Differentially Private Learning with Adaptive Clipping"). A certificate's integers: stored probes that agreed and
+disagreed with central by confidence bin, with noise; new probes, which no sum has carried before, seen and disagreed by bin;
+and the running pair. A canary's integers: four counts. Real-valued metrics travel in thousandths.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,18 +26,33 @@ LOSS_CAP = 16_000.0
 PROBES_CAP = 1 << 16
 # Most queries, and most failures, that a device reports at once of a release on the canary; the rest waits for the next sum.
 HEALTH_CAP = 1_000_000
+# Rungs of the ladders, about sqrt(2) apart. Bucket k holds what lies from rung k - 1 up to below rung k.
+NORM_RUNGS: tuple[float, ...] = tuple(2.0 ** (k / 2) for k in range(-16, 13))
+EXAMPLE_RUNGS: tuple[int, ...] = tuple(sorted({round(2.0 ** (k / 2)) for k in range(25)}))
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateSums:
     """The decoded metrics of a cohort: total weight (in units of the weight cap's examples), examples, summed loss,
-    summed NLL.
+    summed NLL, and devices by bucket of their norm and of their number of examples.
     """
 
     weight: int
     examples: int
     loss_sum: float
     nll: NDArray[np.float64]
+    norms: NDArray[np.int64]
+    example_counts: NDArray[np.int64]
+
+    def __add__(self, other: "UpdateSums") -> "UpdateSums":
+        return UpdateSums(
+            self.weight + other.weight,
+            self.examples + other.examples,
+            self.loss_sum + other.loss_sum,
+            self.nll + other.nll,
+            self.norms + other.norms,
+            self.example_counts + other.example_counts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +62,32 @@ class UpdateLayout:
     @property
     def integers(self) -> int:
         """How many there are."""
-        return 3 + len(TEMPERATURE_GRID)
+        return 3 + len(TEMPERATURE_GRID) + len(NORM_RUNGS) + 1 + len(EXAMPLE_RUNGS) + 1
 
-    def encode(self, *, weight: int, examples: int, loss_sum: float, nll: ArrayLike) -> NDArray[np.int64]:
-        """One device's coordinates, int64 [integers]; losses above `LOSS_CAP` count as the cap."""
+    def encode(self, *, weight: int, examples: int, loss_sum: float, nll: ArrayLike, norm: float) -> NDArray[np.int64]:
+        """Return one device's coordinates, int64 [integers]; losses above `LOSS_CAP` count as the cap.
+
+        ``norm``: of the update before it is clipped. A device without examples stands on no ladder.
+        """
         losses = np.concatenate([[loss_sum], np.asarray(nll, dtype=np.float64)])
         scaled = np.rint(np.clip(losses, 0.0, LOSS_CAP) * THOUSANDTHS).astype(np.int64)
-        return np.concatenate([np.array([weight, examples], dtype=np.int64), scaled])
+        ladders = [_one_hot(norm, NORM_RUNGS), _one_hot(examples, EXAMPLE_RUNGS)]
+        if not examples:
+            ladders = [np.zeros_like(ladder) for ladder in ladders]
+        return np.concatenate([np.array([weight, examples], dtype=np.int64), scaled, *ladders])
 
     def decode(self, integers: NDArray[np.int64]) -> UpdateSums:
         """The cohort's sums. Raises InputError for another number of coordinates."""
         _require_length(integers, self.integers)
+        ends = np.cumsum([2, 1, len(TEMPERATURE_GRID), len(NORM_RUNGS) + 1])
+        counts, loss, nll, norms, example_counts = np.split(integers, ends)
         return UpdateSums(
-            int(integers[0]),
-            int(integers[1]),
-            float(integers[2]) / THOUSANDTHS,
-            integers[3:].astype(np.float64) / THOUSANDTHS,
+            int(counts[0]),
+            int(counts[1]),
+            float(loss[0]) / THOUSANDTHS,
+            nll.astype(np.float64) / THOUSANDTHS,
+            norms,
+            example_counts,
         )
 
 
@@ -187,6 +215,13 @@ class HealthLayout:
         """The cohort's sums. Raises InputError for another number of coordinates."""
         _require_length(integers, self.integers)
         return HealthSums(*(int(value) for value in integers))
+
+
+def _one_hot(value: float, rungs: Sequence[float]) -> NDArray[np.int64]:
+    """Return a 1 in the bucket of ``value``, int64 [len(rungs) + 1]."""
+    buckets = np.zeros(len(rungs) + 1, dtype=np.int64)
+    buckets[bisect_right(rungs, value)] = 1
+    return buckets
 
 
 def _require_length(integers: NDArray[np.int64], expected: int) -> None:

@@ -7,6 +7,7 @@ another one. What each kind does stands in `LIES`; a device may tell several lie
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from fedge.layouts import CountsLayout
 from fedge.randomness import generator
 from fedge.release import Weights, flatten
 from fedge.secagg import Purpose, Session, SessionConfig, Vector
+from fedge.secagg.rotation import rotate
 
 BEYOND_MEASURE = 1e6
 """What a device that scales its update multiplies it by; the encoding's bounds are reached long before."""
@@ -165,6 +167,7 @@ class HostileEncoder:
             purpose=session.descriptor.task.purpose,
             weights=release.release.weights(),
             bins=len(release.release.manifest.threshold_grid),
+            into_session=partial(rotate, seed=session.rotation_seed),
         )
         for lie in self.lies:
             lie(encoded)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from aggregator.rounds.interfaces import Place
+from aggregator.rounds.robust_sum import SumCheck
 from aggregator.rounds.session import SessionResult, Tally
 from aggregator.rounds.suspicion import PooledTest, Suspicion, Verdict
 from fedge.release import CertificateDocument, Release
@@ -85,6 +86,8 @@ class RoundReport:
     training_loss: float | None = None
     noise_to_signal: float | None = None
     privacy_rho: float = 0.0
+    sum_checks: tuple[SumCheck, ...] = ()
+    """The verdict on each cohort's sum of updates."""
     canary: Mapping[str, str | int] | None = None
     """What the sums said of the release on the canary, and what was decided; None where there was none."""
     tally: Tally = field(default_factory=Tally)

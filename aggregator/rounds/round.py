@@ -4,6 +4,7 @@ Reads like the design: cohort, training, aggregation, publishing, certificate. I
 it keeps the state that it returns, so that a crash loses at most the round at hand.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -16,18 +17,22 @@ from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_siz
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
-from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
+from aggregator.rounds.publish import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
+from aggregator.rounds.robust_sum import CohortSum
 from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.suspicion import Verdict
-from aggregator.rounds.training import apply_noisy_sum, apply_sum
+from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
 from fedge.layouts import CountSums, HealthSums
 from fedge.release import CertificateDocument, flatten
 from fedge.secagg import SessionConfig
 from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
+
+VERDICTS: Mapping[str, Verdict] = {"range": Verdict.SUM, "norm": Verdict.NORM, "accuracy": Verdict.ACCURACY}
+"""What a check of a cohort's sum (`aggregator.rounds.robust_sum.SumCheck.kind`) is as evidence about its members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ class RoundRunner(Attempting):
                 self.event(report, "device.excluded", text, device=exclusion.device, until=exclusion.until)
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
-        config = self.settings.update_session(len(flatten(state.head)), now=self.clock())
+        config = self.settings.update_session(len(flatten(state.head)), state.history, now=self.clock())
         results = self._sum_updates(state, report, config)
         if config.noise_multiplier:
             # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone;
@@ -102,12 +107,26 @@ class RoundRunner(Attempting):
             return None
         report.cohort = sum(result.cohort for result in results)
         report.survivors = sum(result.survivors for result in results)
-        decoded = reduce(add, (result.decoded for result in results))
         optimizer = self.settings.optimizer
         if config.noise_multiplier:
+            decoded = reduce(add, (result.decoded for result in results))
             report.noise_to_signal = noise_to_signal(config, report.survivors)
             return apply_noisy_sum(state, decoded, survivors=report.survivors, optimizer=optimizer)
-        outcome = apply_sum(state, decoded, optimizer=optimizer, weight_cap=self.settings.weight_cap)
+        cohorts = [
+            CohortSum(
+                decoded=result.decoded, survivors=result.survivors, config=config, rotation_seed=result.rotation_seed
+            )
+            for result in results
+        ]
+        outcome = apply_sums(
+            state, cohorts, optimizer=optimizer, evaluate=lambda head: self.maker.export(head).held_out
+        )
+        report.sum_checks = outcome.checks
+        report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
+        summed = [one.attempt for one in report.sessions if one.purpose == "update" and one.outcome == "finished"]
+        for attempt, check in zip(summed, outcome.checks, strict=True):
+            if check.suspicious:
+                report.condemn([attempt], VERDICTS[check.kind])
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
         return outcome.state
@@ -180,9 +199,15 @@ class RoundRunner(Attempting):
             try:
                 with self.progress.phase(place, "evaluate", expected=0, needed=0):
                     release = self.maker.make(
-                        moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                        moved.head,
+                        version=state.version + 1,
+                        temperature=moved.temperature,
+                        parent=state.release_id,
+                        best_accuracy=state.best_accuracy,
                     )
             except QualityGateFailed as error:
+                # Head, optimizer and history of sums stay those of ``state``: whatever spoiled the release goes with it.
+                report.sum_checks = tuple(check.suspect("accuracy", str(error)) for check in report.sum_checks)
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
                 self.event(report, "release.refused", str(error))
@@ -193,7 +218,13 @@ class RoundRunner(Attempting):
             report, "release.published", f"release {release.release_id[:12]} is published", release=release.release_id
         )
         report.release_id, report.release = release.release_id, release
-        return replace(moved, release_id=release.release_id, version=release.manifest.version)
+        accuracies = [a for a in (state.best_accuracy, release.manifest.metrics.get(HELD_OUT_ACCURACY)) if a is not None]
+        return replace(
+            moved,
+            release_id=release.release_id,
+            version=release.manifest.version,
+            best_accuracy=max(accuracies, default=None),
+        )
 
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""

@@ -36,6 +36,7 @@ from fedge.secagg import (
     Task,
     decode,
 )
+from fedge.secagg.rotation import rotation_seed
 from protos.fedge.rounds.v1 import rounds_pb2
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class SessionResult:
     record: bytes
     contribution: bytes
     """What the session adds to the beacon of the next period."""
+    rotation_seed: bytes
+    """Of the rotation of this session's updates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,8 +270,15 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
+        rotation = rotation_seed(plan.task.release_id, plan.round_number, plan.attempt)
         return SessionResult(
-            decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record, outcome.contribution
+            decoded,
+            len(roster),
+            len(outcome.survivors),
+            state.session_id,
+            outcome.record,
+            outcome.contribution,
+            rotation,
         )
 
     @contextmanager

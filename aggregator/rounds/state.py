@@ -10,6 +10,7 @@ from types import NoneType
 
 import numpy as np
 
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState, init
 from aggregator.rounds.suspicion import Suspicion
 from fedge.errors import InputError
@@ -39,6 +40,10 @@ class FederationState:
     privacy_rho: float = 0.0
     """Zero-concentrated privacy loss of all sums of updates so far, where updates carried noise."""
     canary: "CanaryWatch | None" = None
+    history: SumHistory
+    """What accepted sums of updates were like: it bounds the next ones."""
+    best_accuracy: float | None = None
+    """The best accuracy on the server's held-out queries of a release that was accepted; None before the first."""
     suspicion: Suspicion = field(default_factory=Suspicion)
     """The evidence about who spoiled sums, and the devices that it excludes."""
     beacon: bytes = GENESIS
@@ -49,13 +54,14 @@ class FederationState:
         head = {
             field.name: getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("head", "optimizer", "running", "canary", "suspicion", "beacon")
+            if field.name not in ("head", "optimizer", "running", "canary", "history", "suspicion", "beacon")
         }
         head |= {"suspicion": self.suspicion.to_json(), "beacon": self.beacon.hex()}
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
         head["running"] = asdict(self.running)
+        head["history"] = asdict(self.history)
         text = json.dumps(head, sort_keys=True).encode()
         moments = np.stack([self.optimizer.first, self.optimizer.second]).astype("<f8").tobytes()
         tensors = write_safetensors(self.head)
@@ -85,6 +91,8 @@ class FederationState:
             if "suspicion" in head:  # a state of before it was kept has neither
                 head["suspicion"] = Suspicion.from_json(head["suspicion"])
                 head["beacon"] = bytes.fromhex(head["beacon"])
+            history = head.pop("history")
+            head["history"] = SumHistory(**history | {"mean_norms": tuple(history["mean_norms"])})
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)
             _check(state)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -109,7 +117,7 @@ def _check(state: FederationState) -> None:
     for kinds, names in (
         ((int,), ("round_number", "version")),
         ((float,), ("temperature", "probe_rate", "privacy_rho")),
-        ((float, NoneType), ("threshold", "certificate_bound")),
+        ((float, NoneType), ("threshold", "certificate_bound", "best_accuracy")),
         ((str,), ("release_id", "certificate_state")),
     ):
         for name in names:
@@ -117,6 +125,7 @@ def _check(state: FederationState) -> None:
                 raise ValueError(f"{name} is {getattr(state, name)!r}")
     if type(state.running.seen) is not int or type(state.running.disagreed) is not int:
         raise ValueError(f"running is {state.running}")
+    state.history.check()
     if len(state.optimizer.first) != len(flatten(state.head)):
         raise ValueError(f"{len(state.optimizer.first)} moments stand beside {len(flatten(state.head))} weights")
 
@@ -137,4 +146,8 @@ def initial_state(first: Release) -> FederationState:
         probe_rate=probe_rate(0, False),
         certificate_state="none",
         certificate_bound=None,
+        best_accuracy=manifest.metrics.get("held_out_accuracy"),
+        history=SumHistory.begin(
+            clip_norm=float(manifest.training["clip_norm"]), weight_cap=int(manifest.training["weight_cap"])
+        ),
     )

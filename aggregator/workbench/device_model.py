@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import EMBEDDING, LOGITS, agreement, run_model, with_head
+from aggregator.workbench.model_files import (
+    EMBEDDING,
+    LOGITS,
+    agreement_of,
+    answers,
+    run_model,
+    with_head,
+)
 from aggregator.workbench.quantize import quantize_encoder
 from aggregator.workbench.recipes import recipe_for
 from aggregator.workbench.workloads.base import Split, Workload
@@ -54,12 +61,15 @@ class Quantized:
     """A round's files. ``infer``: int8, what devices get; ``infer_fp32``: what it was made from.
 
     ``agreement``: share of held-out server queries with the same answer from both (`model_files.agreement`), for the gate.
+    ``right`` of ``held_out`` such queries the int8 file answers with their label.
     ``self_test_logits``: of the int8 file for the model's ``self_test_queries``, one row [C] each.
     """
 
     infer: bytes
     infer_fp32: bytes
     agreement: float
+    right: int
+    held_out: int
     self_test_logits: list[list[float]]
 
 
@@ -122,10 +132,13 @@ def quantized(model: DeviceModel, head: Weights) -> Quantized:
     """The files of a release with this head. No torch and no calibration: the int8 encoder is the same in every round."""
     infer, infer_fp32 = with_head(model.infer_int8, head), with_head(model.infer, head)
     self_test = run_model(infer, model.features.encode(list(model.self_test_queries)), [LOGITS])[LOGITS]
+    answered = answers(infer, model.holdout)
     return Quantized(
         infer=infer,
         infer_fp32=infer_fp32,
-        agreement=agreement(infer, infer_fp32, model.holdout),
+        agreement=agreement_of(answered, infer_fp32, model.holdout),
+        right=int((answered == model.holdout_labels).sum()),
+        held_out=len(answered),
         self_test_logits=[[float(value) for value in row] for row in self_test],
     )
 

@@ -33,12 +33,13 @@ from fedge.layouts import UpdateLayout
 from fedge.randomness import root_seed
 from fedge.routing.confidence import TEMPERATURE_GRID
 from fedge.secagg import DevicePolicy, Task
+from fedge.secagg.rotation import rotate
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
 
 NOW, RUN = 1_767_225_600.0, "test"
 FLEET, N_MIN, FIRST_NODE = 30, 11, 100
-CLIP, CAP, WEIGHTS = 1.0, 4, 8
+CLIP, CAP, WEIGHTS, STEP = 1.0, 4, 8, 0.5
 PATIENCE = 25
 """Periods; one device of 30 is found in 8, and in 200 runs it never took 12 (docs/research/group-testing.md)."""
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -73,7 +74,7 @@ class Device:
         """The periods in which its update has left."""
         self._clock = clock
         self._key = Ed25519PrivateKey.from_private_bytes(bytes([100 + number]) * 32)
-        self._update = np.eye(WEIGHTS)[number % WEIGHTS] / 2
+        self._update = STEP * np.eye(WEIGHTS)[number % WEIGHTS]
         self._task: Task | None = None
         self._state: secagg.DeviceState | None = None
         self._accepted: tuple[int, int] | None = None
@@ -89,8 +90,12 @@ class Device:
             return reply, None
         if action == SHARES:
             assert self._state.session is not None
-            metrics = UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=[4.0] * len(TEMPERATURE_GRID))
-            encoded = secagg.encode(self._update, metrics, self._state.session.config, os.urandom(32))
+            session = self._state.session
+            metrics = UpdateLayout().encode(
+                weight=session.config.weight_cap, examples=5, loss_sum=2.5, nll=[4.0] * len(TEMPERATURE_GRID), norm=STEP
+            )
+            update = self._update * min(1.0, session.config.clip_norm / STEP)
+            encoded = secagg.encode(rotate(update, session.rotation_seed), metrics, session.config, os.urandom(32))
             if self.trips:
                 encoded[-1] = 0
             self.sent.append(self._task.period)
@@ -128,7 +133,6 @@ class Device:
             task=task,
             reals=WEIGHTS,
             integers=UpdateLayout().integers,
-            scale=CLIP,
             clip_norm=CLIP,
             weight_cap=CAP,
             now=self._clock(),

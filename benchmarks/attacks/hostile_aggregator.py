@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from aggregator.rounds.link import DeviceLink, Reply
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK
 from edge_client.releases.loading import LoadedRelease
 from edge_client.releases.watch import WatchRules
@@ -213,7 +214,8 @@ class HostileAggregator:
     def _config(self, task: Task) -> SessionConfig:
         settings, now = self.run.settings, self.run.clock()
         if task.purpose == "update":
-            return settings.update_session(len(flatten(self.release.weights())), now=now)
+            history = SumHistory.begin(clip_norm=settings.clip_norm, weight_cap=settings.weight_cap)
+            return settings.update_session(len(flatten(self.release.weights())), history, now=now)
         integers = {
             "counts": settings.counts_layout.integers,
             "health": HealthLayout().integers,

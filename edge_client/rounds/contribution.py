@@ -9,12 +9,13 @@ device's numbers would stand alone.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.releases.loading import LoadedRelease
-from edge_client.rounds.learner import prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train, training_from_mapping
 from edge_client.rounds.probe_counts import count_probes
 from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
 from fedge.errors import FedgeError
@@ -24,9 +25,21 @@ from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums, softmax
 from fedge.routing.constraint import example_weights
 from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import SessionConfig
+from fedge.secagg.rotation import padded_length, rotate
 from fedge.usage import Usage
 
 _NO_RULES = Policy.default()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMetrics:
+    """Examples trained on, their summed loss, the NLL of fresh answers by temperature, and whether updates carry noise."""
+
+    examples: int
+    loss_sum: float
+    nll: NDArray[np.float64]
+    noise: bool
 
 
 class NothingToReport(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault
@@ -36,6 +49,9 @@ class NothingToReport(FedgeError):  # noqa: N818 - an answer to the aggregator, 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
     """``reals`` float32 [r], ``integers`` int64 [i], and what is spent once the masked vector has left.
+
+    An update's reals are its change as trained; what is sent of it follows from the session's clip norm and weight cap
+    (`coordinates`).
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """
@@ -52,6 +68,40 @@ class Contribution:
     """The largest share of one example in the update."""
     steps: int = 0
     scored: int = 0
+    metrics: UpdateMetrics | None = None
+    """What an update reports beside its change; None for the other kinds."""
+
+    @property
+    def coordinates_sent(self) -> tuple[int, int]:
+        """How many reals and integers the vector has in a session."""
+        if self.metrics is None:
+            return len(self.reals), len(self.integers)
+        if self.metrics.noise:
+            return len(self.reals), 0
+        return padded_length(len(self.reals)), UpdateLayout().integers
+
+    def coordinates(self, config: SessionConfig, rotation: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the reals and integers of the vector as the accepted descriptor wants them.
+
+        An update is clipped to the session's C, weighted under its W and rotated by the seed ``rotation``. With noise every
+        device weighs the same, nothing else is reported, and the vector stays unrotated.
+        """
+        metrics = self.metrics
+        if metrics is None:
+            return self.reals, self.integers
+        update = Update(self.reals, metrics.examples, metrics.loss_sum, self.steps)
+        if metrics.noise:
+            # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
+            return prepare_update(update, clip_norm=config.clip_norm, weight_cap=1).vector, np.zeros(0, np.int64)
+        prepared = prepare_update(update, clip_norm=config.clip_norm, weight_cap=config.weight_cap)
+        integers = UpdateLayout().encode(
+            weight=min(metrics.examples, config.weight_cap),
+            examples=metrics.examples,
+            loss_sum=metrics.loss_sum,
+            nll=metrics.nll,
+            norm=prepared.norm,
+        )
+        return rotate(prepared.vector, rotation), integers
 
 
 NO_REALS = np.zeros(0, np.float32)
@@ -103,26 +153,20 @@ def make_update(
         seed=seed,
         sample_weights=None if weights is None else weights[labels[inside]],
     )
-    if training.noise_multiplier:
-        # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=1)
-        integers = np.zeros(0, np.int64)
-    else:
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
-        integers = UpdateLayout().encode(
-            weight=min(update.examples, training.weight_cap),
-            examples=update.examples,
-            loss_sum=update.loss_sum,
-            nll=nll_sums(logits[fresh], labels[fresh]),
-        )
     return Contribution(
-        reals=prepared.vector,
-        integers=integers,
+        reals=update.delta,
+        integers=np.zeros(0, np.int64),
         trained_on=tuple(example.content_hash for example in examples),
         steps=update.steps,
         scored=len(examples),
         fit=_fit(manifest.encoder_sha256, logits[inside], labels[inside], at=now),
         largest_share=update.largest_share,
+        metrics=UpdateMetrics(
+            update.examples,
+            update.loss_sum,
+            nll_sums(logits[fresh], labels[fresh]),
+            noise=training.noise_multiplier > 0,
+        ),
     )
 
 

@@ -27,4 +27,5 @@ def encode_contribution(
 ) -> Vector:
     """Encode what the device has to say, as `fedge.secagg.codec` does."""
     del release
-    return encode(contribution.reals, contribution.integers, session.config, rounding_seed, noise_seed)
+    reals, integers = contribution.coordinates(session.config, session.rotation_seed)
+    return encode(reals, integers, session.config, rounding_seed, noise_seed)

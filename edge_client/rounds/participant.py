@@ -360,7 +360,6 @@ class Participant:
             task=opened.task,
             reals=reals,
             integers=integers,
-            scale=training.clip_norm,
             clip_norm=training.clip_norm,
             weight_cap=training.weight_cap,
             now=self._clock(),
@@ -372,7 +371,7 @@ class Participant:
     def _sizes(opened: _Open) -> tuple[int, int]:
         """Return how many reals and integers the contribution has."""
         if opened.contribution is not None:
-            return len(opened.contribution.reals), len(opened.contribution.integers)
+            return opened.contribution.coordinates_sent
         bins = len(opened.release.release.manifest.threshold_grid)
         integers = {"counts": CountsLayout(bins).integers, "health": HealthLayout().integers, "usage": len(NAMES)}
         return 0, integers[opened.task.purpose]

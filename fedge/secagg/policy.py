@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
+from fedge.secagg.config import SessionConfig
 from fedge.secagg.errors import MessageError, RefusedError, UnknownRoundKey, blaming
 from fedge.secagg.session import Descriptor, Session, Task
 from fedge.secagg.wire import parse, sha256
@@ -34,9 +35,8 @@ class DevicePolicy:
     reals: int
     """Length of what it has to send."""
     integers: int
-    scale: float
-    """c, C and W as its release gives them: its update was made with these."""
     clip_norm: float
+    """The largest C and W that it accepts, as its release gives them: clipping harder tells less."""
     weight_cap: int
     now: float
     """Unix time in seconds."""
@@ -68,12 +68,10 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         ),
         ("number of reals", config.reals, policy.reals),
         ("number of integers", config.integers, policy.integers),
-        ("scale", config.scale, policy.scale),
-        ("clip norm", config.clip_norm, policy.clip_norm),
-        ("weight cap", config.weight_cap, policy.weight_cap),
     ):
         if found != wanted:
             raise RefusedError(f"the descriptor's {name} is {found!r}, this device's is {wanted!r}")
+    _check_vectors(config, policy)
     this = (descriptor.round, descriptor.attempt)
     if policy.last_accepted is not None and this <= policy.last_accepted:
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
@@ -95,6 +93,18 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError("the bundle of this device does not stand in the roster once and unaltered")
     if revoked := [name for name, _ in descriptor.roster if name in policy.revoked]:
         raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
+
+
+def _check_vectors(config: SessionConfig, policy: DevicePolicy) -> None:
+    """Raise RefusedError for vectors that would tell or weigh more than the device accepts."""
+    for name, stated, largest in (
+        ("clip norm", config.clip_norm, policy.clip_norm),
+        ("weight cap", config.weight_cap, policy.weight_cap),
+    ):
+        if stated > largest:
+            raise RefusedError(f"the descriptor's {name} is {stated!r}, above this device's {largest!r}")
+    if config.scale != config.rotated_scale:
+        raise RefusedError(f"the descriptor's scale is {config.scale!r}, its clip norm needs {config.rotated_scale!r}")
 
 
 def accept_descriptor(

@@ -14,6 +14,7 @@ from fedge.errors import InputError
 from fedge.secagg.bundle import Member
 from fedge.secagg.config import SessionConfig, threshold
 from fedge.secagg.errors import MessageError
+from fedge.secagg.rotation import rotation_seed
 from fedge.secagg.wire import check_id, check_size, parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -223,6 +224,11 @@ class Session:
     def config(self) -> SessionConfig:
         """What the vectors look like."""
         return self.descriptor.config
+
+    @property
+    def rotation_seed(self) -> bytes:
+        """The public seed of the rotation of this session's updates."""
+        return rotation_seed(self.descriptor.task.release_id, self.descriptor.round, self.descriptor.attempt)
 
     @property
     def n(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aggregator.rounds.interfaces import NoProgress
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.steering import Steering
@@ -53,6 +54,7 @@ def keep(database: Database, suspicion: Suspicion) -> None:
         probe_rate=0.1,
         certificate_state="none",
         certificate_bound=None,
+        history=SumHistory.begin(clip_norm=1.0, weight_cap=4),
         suspicion=suspicion,
     )
     database.save_round(RoundRow(round=1, state="finished", started=1.0, finished=2.0), state.to_bytes())

@@ -38,6 +38,7 @@ from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, Task, keys, read_record
+from fedge.secagg.rotation import rotate, rotate_back
 from fedge.usage import Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2
@@ -99,7 +100,14 @@ class TinyDevice:
         purpose = Task.from_message(self.request.task).purpose
         if purpose == "update":
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
-            return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
+            session = None if self.state is None else self.state.session
+            cap = CAP if session is None else session.config.weight_cap
+            integers = UpdateLayout().encode(weight=cap, examples=5, loss_sum=2.5, nll=nll, norm=STEP)
+            update = STEP * np.eye(DEVICES)[self.number]
+            if session is None:
+                return update, integers
+            clipped = update * min(1.0, session.config.clip_norm / STEP)
+            return rotate(clipped, session.rotation_seed), integers
         if purpose == "usage":
             return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
@@ -118,7 +126,6 @@ class TinyDevice:
             task=Task.from_message(self.request.task),
             reals=len(reals),
             integers=len(integers),
-            scale=CLIP,
             clip_norm=CLIP,
             weight_cap=CAP,
             now=self.clock(),
@@ -271,7 +278,8 @@ class World:
             config=self.config(),
             timeout_s=10.0,
         )
-        return self.driver.run(plan, list(nodes), tally).decoded
+        result = self.driver.run(plan, list(nodes), tally)
+        return replace(result.decoded, reals=rotate_back(result.decoded.reals, result.rotation_seed, DEVICES))
 
     def round(
         self,

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from fedge.errors import FedgeError, InputError
-from fedge.layouts import CountsLayout, CountSums, UpdateLayout
+from fedge.layouts import EXAMPLE_RUNGS, NORM_RUNGS, CountsLayout, CountSums, UpdateLayout
 from fedge.release import flatten
 from fedge.routing import RunningBound
 from fedge.routing.confidence import TEMPERATURE_GRID
@@ -35,6 +36,10 @@ def state() -> FederationState:
         probe_rate=0.1,
         certificate_state="none",
         certificate_bound=0.09,
+        history=SumHistory(
+            first_clip_norm=2.0, largest_weight_cap=100, clip_norm=0.5, weight_cap=32, mean_norms=(0.125, 1 / 3)
+        ),
+        best_accuracy=0.9,
     )
 
 
@@ -44,6 +49,7 @@ def test_the_state_survives_being_stored_to_the_last_bit() -> None:
     assert after.to_bytes() == before.to_bytes()
     assert (flatten(after.head) == flatten(before.head)).all()
     assert (after.optimizer.second == before.optimizer.second).all()
+    assert after.history == before.history and after.best_accuracy == 0.9
     assert after.running == before.running and after.threshold is None
 
 
@@ -70,6 +76,11 @@ def test_cohorts_are_as_few_and_as_equal_as_they_can_be(devices: int, limit: int
         ("release_id", 5),
         ("optimizer", OptimizerState(np.zeros(5), np.zeros(5))),
         ("running", RunningBound(100.0, 3.0)),
+        ("best_accuracy", 1),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=float("nan"))),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=0.0)),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=1.0, weight_cap=101)),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=1.0, mean_norms=(-1.0,))),
     ],
 )
 def test_a_state_that_no_round_leaves_behind_is_refused_before_the_next_one(field: str, value: object) -> None:
@@ -208,14 +219,31 @@ def test_a_bad_record_tightens_the_next_threshold() -> None:
 @given(st.integers(0, 100), st.integers(0, 5000), st.floats(0, 1e4), st.lists(st.floats(0, 1e4), min_size=24, max_size=24))
 def test_an_updates_metrics_come_back_to_a_thousandth(weight: int, examples: int, loss: float, nll: list[float]) -> None:
     layout = UpdateLayout()
-    decoded = layout.decode(layout.encode(weight=weight, examples=examples, loss_sum=loss, nll=nll))
+    decoded = layout.decode(layout.encode(weight=weight, examples=examples, loss_sum=loss, nll=nll, norm=0.3))
     assert (decoded.weight, decoded.examples) == (weight, examples)
     assert decoded.loss_sum == pytest.approx(loss, abs=5.1e-4)
     assert decoded.nll.tolist() == pytest.approx(nll, abs=5.1e-4)
 
 
+@pytest.mark.parametrize(
+    ("norm", "examples", "norm_bucket", "example_bucket"),
+    [(0.0, 1, 0, 1), (2.0**-8, 2, 1, 2), (0.3, 5, 13, 4), (1e9, 10**6, len(NORM_RUNGS), len(EXAMPLE_RUNGS))],
+)
+def test_a_device_stands_once_on_each_ladder(norm: float, examples: int, norm_bucket: int, example_bucket: int) -> None:
+    layout = UpdateLayout()
+    sums = layout.decode(layout.encode(weight=1, examples=examples, loss_sum=0, nll=np.zeros(24), norm=norm))
+    assert np.flatnonzero(sums.norms).tolist() == [norm_bucket] and sums.norms.sum() == 1
+    assert np.flatnonzero(sums.example_counts).tolist() == [example_bucket] and sums.example_counts.sum() == 1
+
+
+def test_a_device_without_examples_stands_on_no_ladder() -> None:
+    layout = UpdateLayout()
+    encoded = layout.encode(weight=0, examples=0, loss_sum=0.0, nll=np.zeros(24), norm=0.0)
+    assert not encoded.any()
+
+
 def test_layouts_refuse_a_sum_of_another_length() -> None:
-    assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID)
+    assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID) + len(NORM_RUNGS) + len(EXAMPLE_RUNGS) + 2
     for layout in (UpdateLayout(), CountsLayout(4)):
         with pytest.raises(InputError):
             layout.decode(np.zeros(layout.integers + 1, dtype=np.int64))

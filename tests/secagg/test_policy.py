@@ -89,9 +89,9 @@ def test_the_cohort_as_it_stands_is_accepted(cohort):
             "9" * 64,
             f"the descriptor's task.structure_sha256 is '{'9' * 64}', this device's is '{'3' * 64}'",
         ),
-        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, this device's is 1.0"),
-        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, this device's is 1.0"),
-        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, this device's is 10"),
+        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, its clip norm needs 1.0"),
+        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, above this device's 1.0"),
+        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, above this device's 10"),
         ("configuration.deadline", NOW, "the deadline 1000.0 is not within 86400.0 s from 1000.0"),
         ("configuration.deadline", NOW + 86401, "the deadline 87401.0 is not within 86400.0 s from 1000.0"),
     ],
@@ -394,3 +394,8 @@ def test_a_bundle_holds_public_values_only():
     assert body.channel_key == keys.public_key_of(secrets.channel_key)
     assert body.seed_sha256 == sha256(secrets.seed)
     assert body.expires == EXPIRES and len(body.nonce) == 32
+
+
+def test_a_round_far_above_the_last_one_is_refused(cohort):
+    refuses(cohort, RefusedError, "round 7 is more than 3 above the last one, 3", last_accepted=(3, 1), max_round_jump=3)
+    cohort.roster_reply(FIRST, cohort.messages[FIRST], last_accepted=(4, 1), max_round_jump=3)

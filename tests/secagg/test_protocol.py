@@ -58,7 +58,6 @@ def test_five_devices_one_drops_at_each_late_stage_and_the_server_learns_their_s
         task=TASK,
         reals=2,
         integers=1,
-        scale=1.0,
         clip_norm=1.0,
         weight_cap=100,
         now=NOW,

@@ -125,7 +125,7 @@ class RoundRunner(Attempting):
         report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
         summed = [one.attempt for one in report.sessions if one.purpose == "update" and one.outcome == "finished"]
         for attempt, check in zip(summed, outcome.checks, strict=True):
-            if check.suspicious:
+            if check.kind is not None:
                 report.condemn([attempt], VERDICTS[check.kind])
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples

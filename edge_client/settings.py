@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_client.rounds.training_policy import TrainingPolicy
+from edge_client.training_policy import TrainingPolicy
 from fedge.settings import Settings, read_settings
 
 _TRAINING = TrainingPolicy()

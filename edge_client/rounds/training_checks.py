@@ -5,11 +5,11 @@ The reasons that speak of the device's own data stay in its log: what leaves are
 
 import logging
 
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.contribution import Contribution
 from edge_client.rounds.learner import training_from_mapping
-from edge_client.rounds.refusal import SessionRefused
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore
+from edge_client.training_policy import TrainingPolicy
 from fedge.architectures import SHARE_SLACK
 from fedge.release import Manifest
 

@@ -20,12 +20,12 @@ from edge_client.answering.energy import EnergyMeter
 from edge_client.flower import client_app, participant_socket
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.contribution import make_update
 from edge_client.rounds.participant import SLOT, Federation, Participant
-from edge_client.rounds.refusal import SessionRefused
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import ContributionEntry, LabelledQuery, Probe, restore
+from edge_client.training_policy import TrainingPolicy
 from fedge import logs, secagg
 from fedge.calendar import DAILY, DAY_S, Calendar
 from fedge.costs import Kind, PriceBook, load_profiles

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_client.rounds.refusal import SessionRefused
+from edge_client.refusal import SessionRefused
 
 if TYPE_CHECKING:
     from edge_client.rounds.learner import Training

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.releases.loading import LoadedRelease
-from edge_client.rounds.learner import Update, prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train
 from edge_client.rounds.probe_counts import count_probes
 from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
+from edge_client.training_policy import training_from_mapping
 from fedge.errors import FedgeError
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator

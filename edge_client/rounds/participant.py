@@ -28,11 +28,10 @@ from edge_client.rounds.contribution import (
     make_usage,
 )
 from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
-from edge_client.rounds.learner import Training, training_from_mapping
 from edge_client.rounds.training_checks import check_release, check_update
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import ContributionEntry, DeviceStore
-from edge_client.training_policy import TrainingPolicy
+from edge_client.training_policy import Training, TrainingPolicy, training_from_mapping
 from fedge import logs
 from fedge.calendar import DAILY, Calendar
 from fedge.costs import Kind

@@ -7,9 +7,8 @@ import logging
 
 from edge_client.refusal import SessionRefused
 from edge_client.rounds.contribution import Contribution
-from edge_client.rounds.learner import training_from_mapping
 from edge_client.store import DeviceStore
-from edge_client.training_policy import TrainingPolicy
+from edge_client.training_policy import TrainingPolicy, training_from_mapping
 from fedge.architectures import SHARE_SLACK
 from fedge.release import Manifest
 

@@ -7,11 +7,10 @@ import pytest
 
 from edge_client.refusal import SessionRefused
 from edge_client.rounds.contribution import Contribution
-from edge_client.rounds.learner import training_from_mapping
 from edge_client.rounds.training_checks import UpdateWithheld, check_release, check_update
 from edge_client.settings import TrainingSettings
 from edge_client.store import Fit, open_memory, restore
-from edge_client.training_policy import TrainingPolicy
+from edge_client.training_policy import TrainingPolicy, training_from_mapping
 from fedge.architectures import DenseHead
 
 DAY_S = 86_400.0

@@ -68,10 +68,14 @@ class Attempting:
         )
 
     def everyone(self, report: RoundReport, purpose: Purpose) -> list[list[int]]:
-        """Return all nodes in cohorts of about the usual size, or of the least one while a spoiled sum is unexplained."""
+        """Return all nodes in cohorts of about the usual size, or of the least one while a spoiled sum is unexplained.
+
+        Few devices have a canary: cohorts about its health are as large as they may be, so that enough of these meet.
+        """
         present = self.ordered(report, self.present(report, purpose), purpose)
         is_testing = any(test.purpose == purpose for test in report.suspicion.unexplained())
-        size = min(self.settings.cohort, least_cohort(self.settings.n_min)) if is_testing else self.settings.cohort
+        usual = self.settings.cohort_max if purpose == "health" else self.settings.cohort
+        size = min(usual, least_cohort(self.settings.n_min)) if is_testing else usual
         cohorts = split_cohorts(present, size, limit=self.settings.cohort_max)
         self.note_draw(report, present, [len(cohort) for cohort in cohorts], purpose)
         return cohorts

@@ -50,11 +50,11 @@ def test_the_roster_is_ordered_by_the_bytes_of_the_names():
         (lambda b: setattr(b, "expires", NOW - 1), "the bundle expired at 999.0, now is 1000.0"),
         (
             lambda b: setattr(b, "mask_key", bytes(32)),
-            "an X25519 public key is of small order or not 32 bytes long",
+            "the mask key is a point of small order",
         ),
         (
             lambda b: setattr(b, "channel_key", b"\1" + bytes(31)),
-            "an X25519 public key is of small order or not 32 bytes long",
+            "the channel key is a point of small order",
         ),
         (lambda b: setattr(b, "mask_key", b.channel_key), "a name or key stands twice in the cohort"),
     ],

@@ -8,16 +8,17 @@ from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.central import AsksUpstream, CentralService, Limits, Pricing
+from aggregator.central import AsksUpstream, CentralService, CountsProbes, Limits, Pricing
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
-from aggregator.rounds.publish import Export, ReleaseMaker
+from aggregator.rounds.publish import Export, HeldOut, ReleaseMaker
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import Kind, ServerOptimizer
 from aggregator.workbench.device_model import DeviceModel, quantized
 from aggregator.workbench.strong import StrongModel
 from aggregator.workbench.workloads import WorkloadFacts
+from fedge.calendar import DAILY, Calendar
 from fedge.costs import PriceBook
 from fedge.errors import InputError
 from fedge.release import SelfTest, Weights
@@ -45,6 +46,7 @@ def round_settings(
     bits: int = RING_BITS,
     noise_multiplier: float = 0.0,
     usage_every: int = 0,
+    calendar: Calendar = DAILY,
 ) -> RoundSettings:
     """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
@@ -69,6 +71,7 @@ def round_settings(
         canary=canary,
         noise_multiplier=noise_multiplier,
         usage_every=usage_every,
+        calendar=calendar,
     )
 
 
@@ -87,14 +90,14 @@ def release_maker(
         files = quantized(model, head)
         queries = [query if isinstance(query, str) else [float(x) for x in query] for query in model.self_test_queries]
         self_test = SelfTest(queries=queries, logits=files.self_test_logits)  # type: ignore[typeddict-item]
-        return Export(files.infer, files.agreement, self_test)
+        return Export(files.infer, files.agreement, self_test, HeldOut(files.right, files.held_out))
 
     return ReleaseMaker(
         workload=facts.name,
         labels=facts.labels,
         oos_label=facts.oos_label,
         features=model.features.to_mapping(),
-        step=model.step,
+        architecture=model.architecture,
         first_head=model.head,
         training={**model.training, **noise},
         threshold_grid=DEFAULT_GRID,
@@ -113,8 +116,12 @@ def central_service(
     *,
     traces: Traces | None = None,
     upstream: AsksUpstream | None = None,
+    probes: CountsProbes | None = None,
 ) -> CentralService:
-    """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one."""
+    """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one.
+
+    ``probes`` counts the probes that it answers.
+    """
     return CentralService(
         model=strong,
         model_name=strong.name,
@@ -124,6 +131,7 @@ def central_service(
         clock=clock,
         traces=traces,
         upstream=upstream,
+        probes=probes,
     )
 
 

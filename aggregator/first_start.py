@@ -12,6 +12,7 @@ from aggregator.assembly import release_maker
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
+from aggregator.fleet.rotation import set_calendar
 from aggregator.releases.offering import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome, ServerSettings
@@ -85,6 +86,7 @@ def _make_keys(home: ServerHome, settings: ServerSettings, outcome: Outcome) -> 
         round_key=keys.round.public_key(),
         now=time.time(),
     )
+    set_calendar(authority, settings.rounds.calendar_s)
     publish(authority, home, settings.names, now=time.time())
     outcome.note("enrolment authority", made=not there)
     repository = tuf_repository(home, settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aggregator.signals import until_stopped
 from fedge.errors import InputError
+from fedge.request_deadline import REQUEST_TIMEOUT_S, with_deadline
 
 GRACE_S = 2
 LOOK_S = 60.0
@@ -64,12 +65,15 @@ def serve_http(
     ready: Callable[[], None],
     tls: TlsFiles | None = None,
     look_s: float = LOOK_S,
+    request_timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT, and return then. ``ready`` is called once it answers.
 
-    Plain HTTP without ``tls``; its files are looked at every ``look_s`` seconds.
+    Plain HTTP without ``tls``; its files are looked at every ``look_s`` seconds. A request that has not arrived as a whole
+    after ``request_timeout_s`` is cut off.
     """
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     shown = None if tls is None else _Shown(tls)
     context = None if shown is None else shown.context
@@ -93,6 +97,7 @@ def serve_http(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,  # a reader of the stream of events never leaves by itself
+        http=with_deadline(AutoHTTPProtocol, request_timeout_s),
         ws="none",
         ssl_context_factory=None if context is None else lambda *_: context,
     )

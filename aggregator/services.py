@@ -19,6 +19,7 @@ from fedge import logs
 from fedge.errors import FedgeError, InputError
 
 if TYPE_CHECKING:
+    from aggregator.central import ProbeCounts
     from aggregator.releases.tuf_repository import TufRepository
 
 _log = logging.getLogger(__name__)
@@ -62,10 +63,11 @@ def database_url(home: ServerHome, settings: ServerSettings) -> str:
 
 
 def secagg_label(settings: ServerSettings) -> bool | str:
-    """What every page and summary says: "demo" where so few devices may be summed that the sum hides nothing."""
+    """Return what pages and summaries say: "demo" where sums hide nothing, since they are over too few or come too often."""
     from aggregator.rounds.cohort import COHORT_FLOOR
 
-    return "demo" if settings.rounds.n_min < COHORT_FLOOR else True
+    rounds = settings.rounds
+    return "demo" if rounds.n_min < COHORT_FLOOR or rounds.calendar_s < SHORTEST_PRIVATE_PERIOD_S else True
 
 
 def console_url(settings: ServerSettings, port: int) -> str:
@@ -74,6 +76,10 @@ def console_url(settings: ServerSettings, port: int) -> str:
     host = console.names[0] if console.names else console.host
     shown = f"[{host}]" if ":" in host else host
     return f"{'http' if console.tls_certificate is None else 'https'}://{shown}:{port}/"
+
+
+SHORTEST_PRIVATE_PERIOD_S = 3600.0
+"""What devices ask of a calendar by default (`min_period_s` in device.toml)."""
 
 
 def _superlink(home: ServerHome, settings: ServerSettings) -> None:
@@ -91,11 +97,12 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.releases.offering import tuf_repository
     from aggregator.releases.serving import add_releases
     from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
-    from aggregator.rounds.superlink.relay import Destination, RelayServicer, add_relay
+    from aggregator.rounds.superlink.relay import Destination, RelayBounds, RelayServicer, add_relay
 
     repository = tuf_repository(home, settings).public
     destination = Destination(superlink_address(home), prepare_superlink(home).certificate)
-    relay = RelayServicer(destination, node_key=EnrolledNodes(Authority(home.authority), home).key)
+    nodes = EnrolledNodes(Authority(home.authority), home)
+    relay = RelayServicer(destination, node_key=nodes.key, bounds=RelayBounds.from_settings(settings.limits))
 
     async def run() -> None:
         services = (lambda server: add_releases(server, repository), add_relay(relay))
@@ -109,6 +116,7 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
 
 def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
+    from aggregator.central import TotalsClient
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.fleet.nodes import PublishedNodes
     from aggregator.fleet.published import PublishedRevocations
@@ -119,6 +127,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.rounds.service import RoundsParts, run_rounds
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_device_model, load_facts
+    from fedge.calendar import Calendar
     from fedge.costs import PriceBook
     from fedge.errors import VerificationError
     from fedge.identity import TrustRoot
@@ -151,6 +160,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
             usage_every=wanted.usage_every,
+            calendar=Calendar(TrustRoot.from_bytes(home.trust.read_bytes()).period_s),
         ),
         release_key=keys.release,
         round_key=keys.round,
@@ -159,6 +169,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,
+        totals=TotalsClient(home.totals_socket),
     )
     for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())
@@ -202,7 +213,7 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 def _central(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.accounting import charge_served
     from aggregator.assembly import central_service
-    from aggregator.central import ServerTls, serve
+    from aggregator.central import ServerOptions, ServerTls, serve, serve_totals
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.store import Database
@@ -214,15 +225,20 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     traces = open_traces(settings.traces_endpoint, service="fedge-central")
     facts = load_facts(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
-    strong = load_strong_model(home.models)
-    service = central_service(strong, facts, book, time.time, traces=traces, upstream=upstream)
+    counts = _probe_counts(home, settings, book.central_price_usd)
+    service = central_service(
+        load_strong_model(home.models), facts, book, time.time, traces=traces, upstream=upstream, probes=counts
+    )
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
+    options = ServerOptions.from_settings(settings.limits)
 
     async def run(database: Database) -> None:
         address = f"{settings.host}:{settings.central_port}"
-        server = await serve(service, address=address, tls=tls, is_revoked=is_revoked, traces=traces)
+        server = await serve(
+            service, address=address, tls=tls, options=options, is_revoked=is_revoked, traces=traces
+        )
         bill = asyncio.create_task(keep_bill(database))
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS{asks}"))
         bill.cancel()
@@ -246,13 +262,38 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
             except FedgeError as error:
                 _log.error("central's answers are missing from the ledger: %s", error)
 
-    with Database.open(database_url(home, settings)) as database:
+    with Database.open(database_url(home, settings)) as database, serve_totals(counts, home.totals_socket):
         try:
             asyncio.run(run(database))
         finally:
             if upstream is not None:
                 upstream.close()
         book_served(database)
+
+
+def _probe_counts(home: ServerHome, settings: ServerSettings, central_price_usd: float) -> "ProbeCounts":
+    """Return central's counts of probes, held against what the trust root says at the time."""
+    from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
+    from aggregator.releases.registry import ReleaseRegistry
+    from fedge.calendar import Calendar
+    from fedge.identity import TrustRoot
+    from fedge.routing import Policy
+
+    def trust() -> TrustRoot:
+        return TrustRoot.from_bytes(home.trust.read_bytes())
+
+    registry = ReleaseRegistry(home.registry, trust().release_key)
+    return ProbeCounts(
+        home.probe_counts,
+        ReleaseScores(registry, policy=Policy.default(), central_price_usd=central_price_usd),
+        TotalsPolicy(
+            round_key=lambda: trust().round_key,
+            federation=settings.federation,
+            n_min=settings.rounds.n_min,
+            calendar=Calendar(trust().period_s),
+            is_demo=secagg_label(settings) == "demo",
+        ),
+    )
 
 
 def _console(home: ServerHome, settings: ServerSettings) -> None:

@@ -17,7 +17,18 @@ class RoundsSettings(Settings):
     n_min: int = Field(
         11, ge=2, le=128, description="The least devices whose sum is taken. Below 8 sums are a demonstration."
     )
-    period_s: float = Field(3600.0, ge=0, description="Time from one round's start to the next one's, in seconds.")
+    period_s: float = Field(
+        3600.0,
+        ge=0,
+        description="Least time between the starts of two rounds, in seconds; they wait for the calendar, too.",
+    )
+    calendar_s: float = Field(
+        86_400.0,
+        ge=1,
+        le=31 * 86_400,
+        description="Length of a period of the calendar, in seconds: in each, a device contributes once to each sum. "
+        "Signed into the trust root by fedge server init; devices refuse what is below their min_period_s.",
+    )
     phase_timeout_s: float = Field(
         30.0, gt=0, description="How long a step of a session waits for the last device, seconds."
     )
@@ -62,6 +73,35 @@ class OidcSettings(Settings):
     operators: tuple[str, ...] = Field((), description="Values of that claim that make an operator.")
     viewers: tuple[str, ...] = Field((), description="Values of that claim that make a viewer.")
     label: str = Field("single sign-on", description="What the login page calls the provider.")
+
+
+class LimitsSettings(Settings):
+    """How much of what all devices share one device may hold; over a limit it is told to try again later."""
+
+    central_calls_per_device: int = Field(
+        64, ge=1, le=10_000, description="Calls of one device under way at central at once."
+    )
+    central_calls: int = Field(
+        1024, ge=1, le=100_000, description="Calls under way at central at once; a device's only call is let in beyond."
+    )
+    gateway_calls_per_device: int = Field(
+        16, ge=2, le=10_000, description="Calls of one device under way at the gateway (the fleet port) at once."
+    )
+    gateway_calls: int = Field(
+        1024, ge=1, le=100_000, description="Calls under way at the gateway at once; a device's only call is let in beyond."
+    )
+    upload_mib_per_device: int = Field(
+        16, ge=16, le=1024, description="MiB of one device's updates on their way through the gateway at once."
+    )
+    upload_mib: int = Field(
+        128, ge=16, le=65_536, description="MiB of all devices' updates on their way through the gateway at once; more wait."
+    )
+    uploads: int = Field(
+        32, ge=1, le=1024, description="Updates on their way through the gateway at once; more wait, devices in turn."
+    )
+    streams_per_connection: int = Field(
+        100, ge=1, le=10_000, description="Calls on one connection (`max_concurrent_streams`) at central and gateway."
+    )
 
 
 class ConsoleSettings(Settings):
@@ -162,6 +202,9 @@ class ServerSettings(Settings):
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people, or JSON objects for machines.")
     rounds: RoundsSettings = Field(RoundsSettings(), description="When rounds run, and with whom.")
     releases: ReleasesSettings = Field(ReleasesSettings(), description="How releases reach the fleet.")
+    limits: LimitsSettings = Field(
+        LimitsSettings(), description="How much of what all devices share one device may hold at once."
+    )
     upstream: UpstreamSettings = Field(
         UpstreamSettings(), description="A language model that central asks: off until `url` and `model` are set."
     )
@@ -238,6 +281,16 @@ class ServerHome:
     def revocations(self) -> Path:
         """Who is revoked, signed by the authority: read by every part that serves devices."""
         return self.folder / "revocations"
+
+    @property
+    def probe_counts(self) -> Path:
+        """What central counted of probes, by device: for central alone."""
+        return self.folder / "probe_counts.sqlite"
+
+    @property
+    def totals_socket(self) -> Path:
+        """Where central gives the rounds totals of its probe counts."""
+        return self.folder / "totals.sock"
 
     @property
     def upstream_figures(self) -> Path:

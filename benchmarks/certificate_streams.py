@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import COHORT_MAX, split_cohorts
+from aggregator.rounds.cohort import COHORT_MAX, order_nodes, split_cohorts
+from aggregator.rounds.round_settings import PROBE_EPSILON
 from benchmarks.certificate_recording import Recording
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums
@@ -29,10 +30,13 @@ from fedge.routing import (
     RunningBound,
     certificate_state,
     clopper_pearson_upper,
+    coarse_grid,
     histogram,
     is_probe,
     probe_rate,
 )
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import threshold as least_survivors
 
 DAY_S = 86_400.0
 COHORT = 32
@@ -112,10 +116,10 @@ class _Probes:
 
     device: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     item: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    publication: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     phase: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     disagreed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    pending: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    local: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    fresh: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     risk: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     weight: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     summed: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
@@ -142,7 +146,7 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
     )
     probes, running = _Probes(), RunningBound()
     live, threshold, rate = recording.release(1), None, probe_rate(0, threshold_published=False)
-    publication = known = local = disagreed = asked = 0
+    local = disagreed = asked = 0
     for number in range(1, condition.rounds + 1):
         phase = int(condition.shift_after is not None and number > condition.shift_after * condition.rounds)
         queries = max(1, round(condition.probes / condition.rounds / rate))
@@ -158,24 +162,24 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
         probes.add(
             device=device[probe],
             item=drawn,
-            publication=known * count,
             phase=phase * count,
             disagreed=recording.disagreed[live, drawn],
-            pending=stays[drawn],
+            local=stays[drawn],
+            fresh=np.ones(len(drawn), dtype=bool),
             risk=np.full(len(drawn), _risk(recording, live, stays, weights[phase]) or 0.0),
             weight=running.weight * count,
             summed=np.zeros(len(drawn), dtype=bool),
         )
         candidate = recording.release(number)
-        counts, told = _sums(recording, candidate, condition, probes, publication, number, rng=rng, seed=root)
+        fresh = probes.fresh.copy()
+        counts, told = _sums(recording, candidate, condition, probes, number, rng=rng, seed=root)
         if counts is None:
             continue  # as a real round: what devices have goes on
         statement, running = issue(
             counts, running, policy, release_id=f"{number:064x}", round_number=number, now=number * DAY_S
         )
-        tested = told & ((probes.publication >= publication) | (statement.release_statement != "valid"))
-        live, threshold, rate, known = candidate, statement.threshold, statement.probe_rate, number
-        publication = publication if threshold is None else number
+        tested = told & (fresh | (statement.release_statement != "valid"))
+        live, threshold, rate = candidate, statement.threshold, statement.probe_rate
         keeps = recording.local(live, threshold)
         shares = np.bincount(probes.phase[tested], minlength=len(weights)) / max(1, tested.sum())
         mixed = sum((share * weight for share, weight in zip(shares, weights, strict=True)), np.zeros(recording.queries))
@@ -194,7 +198,7 @@ def peeking(
     """`certify` with a bound that is wrong on purpose: Clopper-Pearson, valid for one look, looked at in every round."""
     statement, running = certify(counts, past, policy, **about)
     bound = clopper_pearson_upper(running.disagreed, running.seen, 1 - policy.confidence) if running.seen else None
-    state = certificate_state(statement.threshold, bound, policy.max_risk)
+    state = certificate_state(statement.threshold, bound, policy.max_risk, statement.cross_checked)
     return replace(statement, running_bound=bound, state=state), running
 
 
@@ -237,36 +241,45 @@ def _sums(
     release: int,
     condition: Condition,
     probes: _Probes,
-    publication: int,
     number: int,
     *,
     rng: np.random.Generator,
     seed: bytes,
 ) -> tuple[CountSums | None, NDArray[np.bool_]]:
-    """What a round's cohorts sum to, and which probes are in it. Marks pairs that left as spent, summed or not."""
-    layout, total = CountsLayout(len(DEFAULT_GRID)), None
+    """Return what a round's cohorts sum to, and which probes are in it. Probes that left are not fresh any more."""
+    noise_seed = rng.bytes(32)
+    total = None
     told = np.zeros(len(probes.item), dtype=bool)
     away = rng.random(condition.devices) < condition.absent
     count = partial(histogram, grid=DEFAULT_GRID)
-    for nodes in split_cohorts(range(condition.devices), COHORT, limit=COHORT_MAX, seed=seed, round_number=number):
+    ordered = order_nodes(range(condition.devices), beacon=seed, period=number, purpose="counts")
+    for cohort, nodes in enumerate(split_cohorts(ordered, COHORT, limit=COHORT_MAX)):
         there = np.array([node for node in nodes if not away[node]], dtype=np.int64)
+        there = there[np.isin(there, probes.device[probes.fresh])]  # a device without a fresh probe stays out
         mine = np.isin(probes.device, there)
-        item, pairs = probes.item[mine], mine & probes.pending
+        item, pairs, new = probes.item[mine], mine & probes.fresh & probes.local, probes.fresh[mine]
         sure, wrong, may = (of[release, item] for of in (recording.confidence, recording.disagreed, recording.eligible))
-        seen, disagreed = count(sure, wrong, eligible=may)
-        new_seen, new_disagreed = count(sure, wrong, eligible=may & (probes.publication[mine] >= publication))
+        seen, disagreed = histogram(sure, wrong, eligible=may, grid=coarse_grid(DEFAULT_GRID))
+        new_seen, new_disagreed = count(sure, wrong, eligible=may & new)
+        noise = ProbeNoise(PROBE_EPSILON, least_survivors(max(1, len(there))))
+        layout = CountsLayout(len(DEFAULT_GRID), lift=noise.bound)
+        shares = sum(
+            (noise.sample(derive(noise_seed, cohort, int(node)), 2 * layout.coarse_bins) for node in there),
+            np.zeros(2 * layout.coarse_bins, dtype=np.int64),
+        )
+        lifted = (len(there) - 1) * layout.lift  # by the other devices, whose counts are in the sums already
         integers = layout.encode(
-            seen=seen,
-            disagreed=disagreed,
+            agreed=seen - disagreed + shares[: layout.coarse_bins] + lifted,
+            disagreed=disagreed + shares[layout.coarse_bins :] + lifted,
             new_seen=new_seen,
             new_disagreed=new_disagreed,
             running_seen=int(pairs.sum()),
             running_disagreed=int((pairs & probes.disagreed).sum()),
         )
-        probes.pending = probes.pending & ~mine
+        probes.fresh = probes.fresh & ~mine
         if not len(there) or rng.random() < condition.lost:
             continue
-        sums = layout.decode(integers)
+        sums = layout.decode(integers, devices=len(there))
         sums.check(devices=len(there))
         total = sums if total is None else total + sums
         told |= mine

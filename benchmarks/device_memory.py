@@ -35,9 +35,11 @@ def release_folder(folder: Path) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from onnx import TensorProto, helper, numpy_helper
 
+    from fedge.architectures import DenseHead
     from fedge.features import TextFeatures
     from fedge.release import (
         Manifest,
+        encoder_sha256,
         file_hashes,
         sign_release,
         structure_sha256,
@@ -48,6 +50,7 @@ def release_folder(folder: Path) -> bytes:
 
     rng = np.random.default_rng(1)
     weights = {"head.weight": rng.normal(size=(WIDTH, len(LABELS))).astype(np.float32)}
+    weights["head.bias"] = np.zeros(len(LABELS), np.float32)
     constants = {
         "table": rng.integers(-127, 128, (BUCKETS + 1, WIDTH)).astype(np.int8),
         "scale": np.array(0.01, np.float32),
@@ -78,14 +81,7 @@ def release_folder(folder: Path) -> bytes:
         [("logits", TensorProto.FLOAT, ["n", len(LABELS)]), ("embedding", TensorProto.FLOAT, ["n", WIDTH])],
         constants,
     )
-    # Never run here: a release merely has to hold one.
-    step = model(
-        [helper.make_node("ReduceSum", ["label_weight"], ["loss"], keepdims=0)],
-        [("label_weight", TensorProto.FLOAT, [1])],
-        [("loss", TensorProto.FLOAT, [])],
-        (),
-    )
-    files = {"infer.onnx": infer, "step.onnx": step, "weights.safetensors": write_safetensors(weights)}
+    files = {"infer.onnx": infer, "weights.safetensors": write_safetensors(weights)}
     manifest = Manifest(
         version=1,
         workload="bench",
@@ -93,6 +89,8 @@ def release_folder(folder: Path) -> bytes:
         oos_label=None,
         features=TextFeatures(buckets=BUCKETS).to_mapping(),
         files=file_hashes(files),
+        architecture=DenseHead(WIDTH, len(LABELS)).to_mapping(),
+        encoder_sha256=encoder_sha256(infer),
         weights_sha256=weights_sha256(weights),
         structure_sha256=structure_sha256(weights),
         threshold_grid=(0.5,),
@@ -102,7 +100,14 @@ def release_folder(folder: Path) -> bytes:
         self_test={"queries": [], "logits": []},
         metrics={},
         parent=None,
-        training={"learning_rate": 0.1, "batch_size": 16, "epochs": 1, "clip_norm": 1.0, "weight_cap": 64},
+        training={
+            "learning_rate": 0.1,
+            "batch_size": 16,
+            "epochs": 1,
+            "clip_norm": 1.0,
+            "example_clip_norm": 8.0,
+            "weight_cap": 64,
+        },
     )
     key = Ed25519PrivateKey.generate()
     write_release(folder, sign_release(manifest, files, key))

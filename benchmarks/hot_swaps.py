@@ -33,11 +33,13 @@ from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
 from edge_client.releases.shelf import FolderShelf
 from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.store import open_file
+from fedge.architectures import DenseHead
 from fedge.costs import PriceBook, load_profiles
 from fedge.features import PixelFeatures
 from fedge.release import (
     Manifest,
     Release,
+    encoder_sha256,
     file_hashes,
     sign_release,
     structure_sha256,
@@ -63,9 +65,9 @@ class Workshop:
     def make(self, version: int) -> None:
         """A new release, offered from now on."""
         head = self._random.normal(size=(PIXELS, LABELS)).astype(np.float32)
-        weights = {"head.weight": head}
+        weights = {"head.weight": head, "head.bias": np.zeros(LABELS, np.float32)}
         model = _model(head)
-        files = {"infer.onnx": model, "step.onnx": model, "weights.safetensors": write_safetensors(weights)}
+        files = {"infer.onnx": model, "weights.safetensors": write_safetensors(weights)}
         queries = self._random.random((4, PIXELS), dtype=np.float32)
         manifest = Manifest(
             version=version,
@@ -74,6 +76,8 @@ class Workshop:
             oos_label=None,
             features=PixelFeatures(PIXELS).to_mapping(),
             files=file_hashes(files),
+            architecture=DenseHead(PIXELS, LABELS).to_mapping(),
+            encoder_sha256=encoder_sha256(model),
             weights_sha256=weights_sha256(weights),
             structure_sha256=structure_sha256(weights),
             threshold_grid=(0.5, 0.9),
@@ -83,7 +87,14 @@ class Workshop:
             self_test={"queries": queries.tolist(), "logits": (queries @ head).tolist()},
             metrics={},
             parent=None,
-            training={"learning_rate": 0.1, "batch_size": 4, "epochs": 1, "clip_norm": 1.0, "weight_cap": 4},
+            training={
+                "learning_rate": 0.1,
+                "batch_size": 4,
+                "epochs": 1,
+                "clip_norm": 1.0,
+                "example_clip_norm": 8.0,
+                "weight_cap": 4,
+            },
         )
         release = sign_release(manifest, files, self.key)
         self.heads[release.release_id] = head

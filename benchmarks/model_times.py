@@ -18,7 +18,8 @@ from aggregator.workbench.preparation import prepared_workload
 from aggregator.workbench.workloads import Workload, WorkloadFacts
 from edge_client.answering.opinions import opinions
 from edge_client.releases.loading import LoadedRelease, ReleaseLoader
-from edge_client.rounds.learner import train, training_from_mapping
+from edge_client.rounds.learner import train
+from edge_client.training_policy import training_from_mapping
 from fedge.costs import PriceBook
 
 TURNS = 15
@@ -56,11 +57,12 @@ class Timed:
             times.append(time.thread_time() - started)
         self.queries_s.append(statistics.median(times))
         examples = self.workload.test.take((self.workload.test.labels != (self.workload.oos_index or -1)).nonzero()[0])
-        embeddings = self.loaded.session.predict(list(examples.queries)[:EXAMPLES]).embedding
-        step, training = self.loader.step_session(self.loaded), self.loaded.release.manifest.training
+        manifest = self.loaded.release.manifest
+        architecture, training = manifest.trained(), manifest.training
+        embeddings = architecture.normalize(self.loaded.session.predict(list(examples.queries)[:EXAMPLES]).embedding)
         started = time.thread_time()
         update = train(
-            step,
+            architecture,
             self.loaded.release.weights(),
             embeddings,
             examples.labels[:EXAMPLES],

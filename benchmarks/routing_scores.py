@@ -26,9 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
 from edge_client.releases.inference import InferenceSession
 from edge_client.store import restore
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.errors import InputError
 from fedge.randomness import derive, generator, root_seed
 from fedge.release import load_private_key, read_release
@@ -112,8 +112,8 @@ def scaled(rows: Floats, mean: Floats, deviation: Floats) -> Floats:
 def federated_sum(means: Sequence[Floats], examples: Sequence[int], *, most: int, bound: float, seed: bytes) -> Floats:
     """The sum over all examples of what each device sends as its mean, as secure aggregation's code carries it."""
     config = SessionConfig(
-        reals=len(means[0]), integers=0, bits=32, cohort_max=128, scale=bound, clip_norm=bound, weight_cap=most, n_min=2,
-        deadline=1.0,
+        reals=len(means[0]), integers=0, bits=32, cohort_max=128, scale=bound,
+        clip_norm=bound * len(means[0]) ** 0.5, weight_cap=most, n_min=2, deadline=1.0,
     )  # fmt: skip
     if not 2 <= len(means) <= config.cohort_max:
         raise InputError(f"{len(means)} devices have labels: a learned router is trained in one cohort of 2 to 128")

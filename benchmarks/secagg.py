@@ -19,8 +19,9 @@ from benchmarks import secagg_peers as peers
 from benchmarks.results import Result, cpu_median, wall_median
 from fedge import secagg
 from fedge.identity import certificates, issue_certificate, new_certificate_authority
-from fedge.secagg import DevicePolicy, DeviceState, ServerState, SessionConfig, Vector, keys
+from fedge.secagg import DevicePolicy, DeviceState, ServerState, SessionConfig, Task, Vector, keys
 from fedge.secagg.masks import apply_masks
+from fedge.secagg.rotation import rotated_scale
 
 CASES: tuple[tuple[int, int], ...] = ((32, 100_000), (100, 1_000_000))
 DROPOUTS: tuple[float, ...] = (0.0, 0.01, 0.1)
@@ -29,6 +30,7 @@ CLINC150_VECTOR = 20_000
 """Coordinates of an update on clinc150, rounded: what `bytes.update` of a run comes to for each device."""
 PER_CALL = "time of one call times the number of calls"
 NOW = 1_000_000.0
+TASK = Task(purpose="update", period=1, release_id="1" * 64, weights_sha256="2" * 64, structure_sha256="3" * 64)
 
 
 class Cohort:
@@ -46,8 +48,8 @@ class Cohort:
         }
         self.round_key = Ed25519PrivateKey.generate()
         self.config = SessionConfig(
-            reals=m - 1, integers=0, bits=bits, cohort_max=n, scale=1.0, clip_norm=1.0, weight_cap=10, n_min=8,
-            deadline=NOW + 600,
+            reals=m - 1, integers=0, bits=bits, cohort_max=n, scale=rotated_scale(1.0, m - 1),
+            clip_norm=1.0, weight_cap=10, n_min=8, deadline=NOW + 600,
         )  # fmt: skip
         self.vector = secagg.encode(np.zeros(m - 1), np.zeros(0, dtype=int), self.config, bytes(32))
         self.states: dict[str, DeviceState] = {}
@@ -55,8 +57,8 @@ class Cohort:
     def policy(self) -> DevicePolicy:
         return DevicePolicy(
             round_key=self.round_key.public_key(), verify_certificate=self.verify, revoked=frozenset(), federation="bench",
-            last_accepted=None, release_id="1" * 64, weights_sha256="2" * 64, structure_sha256="3" * 64,
-            reals=self.config.reals, integers=0, scale=1.0, clip_norm=1.0, weight_cap=10, now=NOW,
+            last_accepted=None, task=TASK,
+            reals=self.config.reals, integers=0, clip_norm=1.0, weight_cap=10, now=NOW,
         )  # fmt: skip
 
     def verify(self, der: bytes) -> tuple[str, Ed25519PublicKey]:
@@ -72,8 +74,8 @@ class Cohort:
         for name in self.names:
             self.states[name], bundles[name] = self.check_in(name)
         return secagg.create_session(
-            self.config, bundles, round_key=self.round_key, run="bench", round=1, attempt=1, release_id="1" * 64,
-            weights_sha256="2" * 64, structure_sha256="3" * 64, verify_certificate=self.verify, now=NOW, entropy=os.urandom,
+            self.config, bundles, round_key=self.round_key, run="bench", round=1, attempt=1, task=TASK,
+            verify_certificate=self.verify, now=NOW, entropy=os.urandom,
         )  # fmt: skip
 
     def share(self, server: ServerState, roster: dict[str, bytes]) -> dict[str, bytes]:

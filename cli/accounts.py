@@ -62,8 +62,9 @@ def add(
 @app.command("list")
 def list_accounts(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """Every account: its role, where it comes from, and whether it is on."""
-    from rich.console import Console
     from rich.table import Table
+
+    from cli.console import PlainConsole
 
     with _accounts(home) as (accounts, _):
         entries = accounts.entries()
@@ -76,7 +77,7 @@ def list_accounts(home: ServerHomeOption = None, json_output: JsonOption = False
         state = "off" if entry["disabled"] else "on"
         table.add_row(str(entry["account"]), str(entry["role"]), str(entry["login"]), state, made)
     nobody = "There is no account: fedge server accounts add NAME --role operator makes one."
-    Console(highlight=False).print(table if entries else nobody)
+    PlainConsole().print(table if entries else nobody)
 
 
 @app.command()

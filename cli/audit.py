@@ -19,9 +19,9 @@ def audit(
     json_output: JsonOption = False,
 ) -> None:
     """What operators did, newest first. With --verify, exit code 1 where a row does not follow from the one before it."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from cli.console import PlainConsole
 
     with open_server(home) as (_, database):
         rows = database.audit.latest(count) if count else []
@@ -40,9 +40,9 @@ def audit(
             target = row.target[:12] if len(row.target) == 64 else row.target
             reason = str(row.detail.get("error", row.reason))
             table.add_row(
-                *(escape(cell) for cell in (f"{row.number} {row.action}", target, row.actor, at, reason, row.hash[:8]))
+                f"{row.number} {row.action}", target, row.actor, at, reason, row.hash[:8]
             )
-        console = Console(highlight=False)
+        console = PlainConsole()
         console.print(table if rows else "No act is shown.")
         if found is not None and found.broken_at is None:
             console.print(f"The chain of {found.number} rows holds; the last hash is {found.hash}", soft_wrap=True)

@@ -10,6 +10,7 @@ from fedge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from benchmarks.attacks.result import AttackResult
     from benchmarks.results import Result
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -66,17 +67,54 @@ def fallback(
     _show(benchmark(stage=_progress(), calls=calls), json_output=json_output)
 
 
-def _progress() -> "Callable[[str], None]":
-    from rich.console import Console
+@app.command()
+def attacks(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Play this attack alone; may be given again. Default: all.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Play those that take seconds, as CI does.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="One seed gives one fleet, its data and its attackers.")] = 1,
+    json_output: JsonOption = False,
+) -> None:
+    """Attacks on this code, by a hostile aggregator over real devices, by a lying device and by a greedy member.
 
-    return Console(stderr=True, highlight=False).print
+    Each is played, not assumed: devices, protocol and sums are the real ones, in a simulated fleet. It is held where nothing
+    leaks beyond what docs/security.md states; the number is what leaked (a share of the victim's numbers or examples, a
+    cosine with its update) or what broke (points of accuracy, certificates, refused calls). All of them take some minutes;
+    progress goes to standard error.
+    """
+    from benchmarks.attacks.runner import QUICK, choose_attacks, play
+
+    chosen = choose_attacks(only or [attack.__name__ for attack in QUICK] if quick or only else [])
+    results = play(chosen, seed=seed, stage=_progress())
+    if json_output:
+        print(json.dumps({"seed": seed, "results": [result.to_json() for result in results]}))
+        return
+    _show_attacks(results)
 
 
-def _show(results: "list[Result]", *, json_output: bool) -> None:
+def _show_attacks(results: "list[AttackResult]") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    table = Table("attack", "", "leaked or broken", "what was seen", box=None, pad_edge=False)
+    for result in results:
+        number = f"{result.value:.3g} {result.unit}"
+        table.add_row(result.attack, "held" if result.held else "[bold]not held[/bold]", number, result.note)
+    Console(highlight=False).print(table)
+
+
+def _progress() -> "Callable[[str], None]":
+    from cli.console import PlainConsole
+
+    return PlainConsole(stderr=True).print
+
+
+def _show(results: "list[Result]", *, json_output: bool) -> None:
+    from rich.table import Table
+
     from benchmarks.results import document
+    from cli.console import PlainConsole
 
     if json_output:
         print(json.dumps(document(results)))
@@ -87,7 +125,7 @@ def _show(results: "list[Result]", *, json_output: bool) -> None:
         peers = "  ".join(f"{name} {value:.3g} ({value / result.ours:.2f})" for name, value in result.peers.items())
         detail = "  ".join(f"{name} {value:.3g}" for name, value in result.detail.items())
         table.add_row(result.bench, settings, f"{result.ours:.4g} {result.unit}", peers or detail)
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _case(text: str) -> tuple[int, int]:

@@ -26,9 +26,9 @@ def show(
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Print every price and energy figure with its source and date."""
-    from rich.console import Console
     from rich.table import Table
 
+    from cli.console import PlainConsole
     from cli.files import read_text
     from fedge.costs import MODELS, PriceBook, load_profiles, profiles_from_toml
 
@@ -67,7 +67,7 @@ def show(
         }
         print(json.dumps(document))
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(
         f"Price book {book.version}: an answer of central is priced as {book.tokens_in} tokens in and {book.tokens_out} out "
         f"of the {book.central_model!r} model: {1000 * book.central_price_usd:.3f} USD per 1,000 queries."

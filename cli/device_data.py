@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def show_listing(home: Path | None, *, json_output: bool) -> None:
     """How much is kept of each kind."""
-    from rich.console import Console
     from rich.table import Table
 
+    from cli.console import PlainConsole
     from edge_client.retention import listing
 
     with _opened(home) as store:
@@ -31,7 +31,7 @@ def show_listing(home: Path | None, *, json_output: bool) -> None:
     table = Table("kind", "rows", "oldest", "newest", "holds", box=None, pad_edge=False)
     for kind in found:
         table.add_row(kind["kind"], str(kind["rows"]), _date(kind["oldest"]), _date(kind["newest"]), kind["holds"])
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def write_export(home: Path | None, out: Path | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,10 +62,24 @@ def _shown(status: dict[str, object]) -> str:
             f"  central   {status['central']}",
             f"  queue     {queue['questions']} questions, {queue['bytes']} bytes",
             f"  reports   {_reports(status)}",
+            *_contributions(status),
             *_limits(status),
             *(f"  missing   {name}: {reason}" for name, reason in missing.items()),
         ]
     )
+
+
+def _contributions(status: dict[str, object]) -> list[str]:
+    """Return the device's privacy ledger: what left it in secure sums, a line for each purpose."""
+    ledger = status.get("contributions")
+    if not isinstance(ledger, list) or not ledger:
+        return ["  privacy   nothing has left this device in secure sums"]
+    lines = []
+    for entry in ledger:
+        last = datetime.fromtimestamp(entry["at"], UTC).strftime("%Y-%m-%d %H:%M")
+        epsilon = f", epsilon {entry['epsilon']:g} in all for one probe" if entry["epsilon"] else ""
+        lines.append(f"  privacy   {entry['purpose']}: in {entry['count']} secure sums, last on {last} UTC{epsilon}")
+    return lines
 
 
 def _reports(status: dict[str, object]) -> str:

@@ -52,10 +52,10 @@ def list_devices(
     json_output: JsonOption = False,
 ) -> None:
     """Every device that joined: its state, when it was last seen (UTC), what it says of itself; `--json` has all of it."""
-    from rich.console import Console
     from rich.table import Table
 
     from aggregator.fleet.census import Wanted
+    from cli.console import PlainConsole
 
     operator = _operator(home)
     wanted = Wanted(release=operator.find_release(release) if release else None, waiting=waiting, silent=silent)
@@ -80,7 +80,7 @@ def list_devices(
             str(entry["reason"] or ""),
         )
     empty = "No device is so." if wanted != Wanted() else "No device has joined yet: `fedge devices token` invites one."
-    Console(highlight=False).print(table if entries else empty)
+    PlainConsole().print(table if entries else empty)
 
 
 @app.command()

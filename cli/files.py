@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from fedge.errors import InputError
+from fedge.toml import read_toml_text
 
 
 def read_text(path: Path, flag: str) -> str:
-    """The text of a UTF-8 file. Raises InputError that names the flag and the file."""
+    """The text of a TOML file. Raises InputError that names the flag and the file."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_toml_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{flag} {path} cannot be read: {error}") from error

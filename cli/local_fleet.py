@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aggregator.fleet.authority import Authority
+from aggregator.fleet.published import publish
+from aggregator.fleet.rotation import set_calendar
 from aggregator.rounds.cohort import least_sum
 from aggregator.services import PARTS, console_url, ready_line, secagg_label
 from aggregator.settings import ServerHome, ServerSettings
@@ -35,8 +38,12 @@ SERVING_S, AGENTS_S = 90.0, 120.0
 POLL_S = 0.05
 # What a person who watches wants, where nobody has set anything else: rounds often, releases soon and for all devices.
 PERIOD_S, SYNC_S = 20.0, 3.0
+CALENDAR_S = 10.0
+"""A day of the calendar, compressed for a demonstration."""
 FIRST_API_PORT = 8760
 MOST_DEVICES = 64
+SMALL_FLEET = 16
+"""Devices below which a sum needs 8 of them, or all."""
 
 Stage = Callable[[str], None]
 
@@ -155,6 +162,8 @@ def _fit_settings(fleet: LocalFleet, devices: int, stage: Stage) -> None:
     values: dict[str, object] = {"rounds.cohort": cohort, "rounds.n_min": least_sum(cohort)}
     if settings.rounds.period_s == defaults.rounds.period_s:
         values["rounds.period_s"] = PERIOD_S
+    if settings.rounds.calendar_s == defaults.rounds.calendar_s:
+        values["rounds.calendar_s"] = CALENDAR_S
     if settings.releases.canary_share == defaults.releases.canary_share:
         values["releases.canary_share"] = 0.0
     taken: set[int] = set()
@@ -167,6 +176,9 @@ def _fit_settings(fleet: LocalFleet, devices: int, stage: Stage) -> None:
                 values[name] = port
     file = fleet.server.settings_file
     _rewrite(file, values)
+    authority = Authority(fleet.server.authority)
+    set_calendar(authority, fleet.server.settings().rounds.calendar_s)
+    publish(authority, fleet.server, settings.names, now=time.time())
 
 
 def _free_port(wanted: int, taken: set[int]) -> int:
@@ -209,10 +221,13 @@ def _join_devices(fleet: LocalFleet, homes: Sequence[DeviceHome], stage: Stage, 
         ours = present.api.port if present.api.port != FIRST_API_PORT else FIRST_API_PORT + number
         values: dict[str, object] = {
             "min_cohort": min(DeviceSettings.model_fields["min_cohort"].default, settings.rounds.n_min),
+            "min_period_s": min(DeviceSettings.model_fields["min_period_s"].default, settings.rounds.calendar_s),
             "sync_s": SYNC_S,
             "fleet": f"127.0.0.1:{settings.fleet_port}",
             "central": f"127.0.0.1:{settings.central_port}",
             "api.port": _free_port(ours, taken),
+            # Where a sum needs nearly every device, none may stay at home for the shape of its update: a demonstration.
+            **({"training.max_example_share": 1.0} if len(homes) < SMALL_FLEET else {}),
             **({} if policy is None else {"policy": str(policy)}),
         }
         _rewrite(home.settings_file, values)

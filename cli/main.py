@@ -25,6 +25,7 @@ from cli import (
     up,
 )
 from fedge.errors import FedgeError
+from fedge.printable import printable
 
 app = typer.Typer(
     name="fedge",
@@ -65,7 +66,7 @@ def main() -> None:
     try:
         app()
     except FedgeError as error:
-        print(f"fedge: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"fedge: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -4,13 +4,15 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from cli.console import PlainConsole
 from sim.config import SimulationConfig
+from sim.report.words import describe_attackers
 
 # Rounds shown in the live table; the whole run is in rounds.csv and the report.
 SHOWN = 20
@@ -22,7 +24,7 @@ class Progress:
 
     def __init__(self, config: SimulationConfig, *, quiet: bool) -> None:
         self._config = config
-        self._console = Console(stderr=quiet, highlight=False)
+        self._console = PlainConsole(stderr=quiet)
         self._quiet = quiet
         self._headings = (*HEADINGS, "epsilon") if config.dp_noise_multiplier else HEADINGS
         self._rows: list[tuple[str, ...]] = []
@@ -106,6 +108,8 @@ class Progress:
                 "Secure aggregation: "
                 + ("a demonstration; this sum is not private." if summary["secagg"] == "demo" else "off (--plain).")
             )
+        if (attackers := describe_attackers(summary)) is not None:
+            self._console.print(attackers)
         self._console.print(f"Report: {out / 'report.html'}   numbers: {out / 'summary.json'}", soft_wrap=True)
 
     def _view(self) -> Group:

@@ -32,8 +32,9 @@ def group() -> None:
 @app.command("list")
 def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """One line a release, in the order of publication: version, state, certificate, since when (UTC) and why it is so."""
-    from rich.console import Console
     from rich.table import Table
+
+    from cli.console import PlainConsole
 
     operator = _operator(home)
     entries = operator.releases()
@@ -55,7 +56,7 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
             time.strftime("%m-%d %H:%M", time.gmtime(entry["since"])),
             entry["reason"],
         )
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
     for role, at in sorted(operator.tuf().expires().items(), key=lambda item: item[1]):
         left_days = (at - time.time()) / 86400

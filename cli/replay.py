@@ -71,10 +71,11 @@ def replay(
 
 
 def _watched(running: "Replay") -> None:
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
+    from cli.console import PlainConsole
+
+    console = PlainConsole()
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4) as live:
             running.run(watch=lambda tally: live.update(_line(tally)))

@@ -19,6 +19,7 @@ app.command()(rounds_acting.pause)
 app.command()(rounds_acting.resume)
 app.command()(rounds_acting.stop)
 app.command("set")(rounds_acting.change)
+app.command()(rounds_acting.readmit)
 
 RunOption = Annotated[Path, typer.Option("--run", help="A run's folder (as given to --out), or the database file itself.")]
 AnyRunOption = Annotated[
@@ -36,10 +37,10 @@ def group() -> None:
 @app.command("list")
 def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
     """One line a round: state, cohort, survivors, release, seconds by phase."""
-    from rich.console import Console
     from rich.table import Table
 
     from aggregator.store.views import round_entry
+    from cli.console import PlainConsole
     from cli.rounds_shown import date
 
     with _open(run, home) as database:
@@ -58,7 +59,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
             f"{sum(entry['seconds'].values()):.1f}",
             (entry["release"] or "-")[:12],
         )
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
     if run is None and _is_demo(home):
         console.print("A demonstration: fewer than 8 devices have to add up, so these sums are not private.", soft_wrap=True)
@@ -81,6 +82,15 @@ def show(
         print(json.dumps(document))
         return
     show_round(document)
+
+
+@app.command()
+def suspects(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
+    """List the devices that rounds exclude because sums were spoiled, and those that are under suspicion."""
+    from cli.suspects import show_suspects
+
+    with _open(run, home) as database:
+        show_suspects(database, json_output=json_output)
 
 
 def open_run(run: Path) -> "Database":

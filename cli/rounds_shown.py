@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from cli.console import PlainConsole
 
 _ANSWERED = {"queries": "queries", "local": "on the device", "degraded": "in central's place", "probes": "probes"}
 _SHARES = ("fallback_rate", "certified_risk")
@@ -13,7 +14,7 @@ _SHARES = ("fallback_rate", "certified_risk")
 
 def show_round(document: Mapping[str, Any]) -> None:
     """Print a round's document (`aggregator.store.views.round_document`)."""
-    console = Console(highlight=False)
+    console = PlainConsole()
     release = (document["release"] or "-")[:12]
     console.print(
         f"Round {document['round']}: {document['state']}, release {release}, finished {date(document['finished'])}"
@@ -32,7 +33,7 @@ def show_round(document: Mapping[str, Any]) -> None:
         _usage(console, usage)
     _table(console, ("figure", ""), ([words(key), _said(key, value)] for key, value in metrics.items() if _is_told(value)))
     for note in notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
 
 
 def date(at: float | None) -> str:
@@ -45,7 +46,7 @@ def words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _table(console: Console, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+def _table(console: PlainConsole, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """An empty line and the rows, or nothing where there are none."""
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
@@ -59,7 +60,7 @@ def _left(one: Mapping[str, Any]) -> list[str]:
     return [one["device"], f"{one['purpose']} {one['attempt']}", one["stage"], one["reason"]]
 
 
-def _costs(console: Console, usd: Mapping[str, float]) -> None:
+def _costs(console: PlainConsole, usd: Mapping[str, float]) -> None:
     paid = sorted(usd.items(), key=lambda one: -one[1])
     rows = [[words(kind), _usd(amount)] for kind, amount in paid]
     _table(console, ("cost", "USD"), [*rows, ["together", _usd(sum(usd.values()))]] if rows else [])
@@ -69,7 +70,7 @@ def _usd(amount: float) -> str:
     return "under 0.000001" if 0 < amount < 1e-6 else f"{amount:.6f}"
 
 
-def _usage(console: Console, usage: Mapping[str, int]) -> None:
+def _usage(console: PlainConsole, usage: Mapping[str, int]) -> None:
     """What the devices' secure sum says of them since the sum before."""
     answered = ", ".join(f"{usage[name]} {said}" for name, said in _ANSWERED.items() if name in usage)
     used = {name.removesuffix("_mj"): count / 1000 for name, count in usage.items() if name.endswith("_mj")}

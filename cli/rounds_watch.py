@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.homes import ServerHomeOption, open_server
+from fedge.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,10 +171,11 @@ def look(database: "Database", signed: SignedSums, *, at: float) -> View:
 
 
 def _show(database: "Database", signed: SignedSums, *, once: bool) -> None:
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
+    from cli.console import PlainConsole
+
+    console = PlainConsole()
     if once:
         console.print(render(look(database, signed, at=time.time())))
         return
@@ -187,13 +189,13 @@ def _show(database: "Database", signed: SignedSums, *, once: bool) -> None:
 def render(view: View) -> "RenderableType":
     """The view as text, newest attempt of the round at hand first in bars, then events and the last rounds."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = [Text(_headline(view), style="bold")]
     if view.controls.state != "running":
-        parts.append(Text(f"Rounds are {view.controls.state} (by {view.controls.by}): none begins.", style="yellow"))
+        said = f"Rounds are {view.controls.state} (by {view.controls.by}): none begins."
+        parts.append(Text(printable(said), style="yellow"))
     if shown := _attempt(view.phases):
         table = Table(box=None, pad_edge=False, padding=(0, 1))
         for heading in ("phase", "", "seconds", "reported"):
@@ -204,24 +206,24 @@ def render(view: View) -> "RenderableType":
                 style = "red"
             seconds = (view.at if phase.finished is None else phase.finished) - phase.started
             table.add_row(
-                phase.phase.replace("_", " "), f"[{style}]{_bar(phase)}[/]", f"{max(0.0, seconds):.1f}", _margin(phase)
+                phase.phase.replace("_", " "), Text(_bar(phase), style=style), f"{max(0.0, seconds):.1f}", _margin(phase)
             )
         parts.append(table)
         last = shown[-1]
         for event in reversed(view.left):
             if (event.round, event.detail.get("attempt")) == (last.round, last.attempt):
-                parts.append(Text(event.text, style="red"))
+                parts.append(Text(printable(event.text), style="red"))
     if view.events:
         happened = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
         for event in reversed(view.events):
-            happened.add_row(_time(event.at), escape(event.text))
+            happened.add_row(_time(event.at), Text(printable(event.text)))
         parts += [Text("\nlately", style="bold"), happened]
     if view.rounds:
         table = Table(
             "round", "state", "devices", "epsilon", "sums", "release", "ended", box=None, pad_edge=False, padding=(0, 1)
         )
         for row in view.rounds:
-            table.add_row(*(escape(cell) for cell in _round(row, view.signed[row.round])))
+            table.add_row(*(Text(printable(cell)) for cell in _round(row, view.signed[row.round])))
         parts += [Text(""), table]
     return Group(*parts)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from cli.console import PlainConsole
 
 app = typer.Typer(no_args_is_help=True, help="Which queries a strong model is worth asking for.")
 
@@ -42,13 +42,13 @@ def evaluate(
     with 95 % bootstrap intervals, beside random, prompt length, TF-IDF with ridge regression and an oracle. Takes about
     two minutes a seed on 14,000 prompts; progress goes to standard error.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from cli.console import PlainConsole
     from sim.routing.evaluate import evaluate as run
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    shown = Console(stderr=True, highlight=False)
+    shown = PlainConsole(stderr=True)
     with Progress(*columns, console=shown, transient=True) as bar:
         task = bar.add_task("reading", total=None)
         said: set[str] = set()
@@ -63,10 +63,10 @@ def evaluate(
     if json_output:
         print(json.dumps(document))
         return
-    _show(document, Console(highlight=False))
+    _show(document, PlainConsole())
 
 
-def _show(document: dict[str, Any], console: "Console") -> None:
+def _show(document: dict[str, Any], console: "PlainConsole") -> None:
     left_out = document["contaminated_left_out"]
     console.print(
         f"{document['prompts']} prompts of {document['data']}"
@@ -81,7 +81,7 @@ def _show(document: dict[str, Any], console: "Console") -> None:
         console.print(f"\nAPGR, mean of {len(document['runs'])} seeds: {means}")
 
 
-def _show_run(run: dict[str, Any], unit: str, console: "Console") -> None:
+def _show_run(run: dict[str, Any], unit: str, console: "PlainConsole") -> None:
     from rich.table import Table
 
     training = run["training"]

@@ -100,6 +100,16 @@ def run(
             "--insecure-small-cohort", help="Allow cohorts below 8 devices: a demonstration, its sums hide nothing."
         ),
     ] = False,
+    hostile: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:COUNT",
+            help="Let COUNT devices lie from the first round on; may be given again. Kinds: sign_flip, scale, within_bounds "
+            "(the worst update that passes every check), label_swap, forge_counts and shade_counts (invented agreeing "
+            "probes, many or few), tripwire; "
+            "joined by '+' one device tells several lies. Figures are those of the honest devices.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run in --out with the same parameters.")
     ] = False,
@@ -112,6 +122,7 @@ def run(
     """
     from cli.progress import Progress
     from sim.config import SimulationConfig
+    from sim.hostile import parse_hostile
     from sim.policy_baseline import simulate_with_baseline
     from sim.run import simulate
 
@@ -138,6 +149,7 @@ def run(
         bits=bits,
         dp_noise_multiplier=dp_noise_multiplier,
         dp_delta=dp_delta,
+        hostile=parse_hostile(hostile or []),
     ).checked()
     del engine  # one engine so far; typer refuses any other
     with Progress(config, quiet=json_output) as progress:

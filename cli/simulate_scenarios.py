@@ -11,8 +11,7 @@ import typer
 from cli.simulate import WorkloadName
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from cli.console import PlainConsole
     from sim.config import SimulationConfig
     from sim.days import Observer
     from sim.scenarios.base import Scenario
@@ -90,11 +89,11 @@ def scenarios(
 
         print(json.dumps(content))
         return
-    from rich.console import Console
+    from cli.console import PlainConsole
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_OF_FILES)
+        console = PlainConsole(width=WIDTH_OF_FILES)
     for answer in answers:
         _print(console, answer)
     console.print(f"\nPage: {out / 'scenarios.html'}   numbers: {out / 'scenarios.json'}", soft_wrap=True)
@@ -102,17 +101,16 @@ def scenarios(
 
 @contextmanager
 def _observe(title: str, config: "SimulationConfig", *, quiet: bool) -> Iterator["Observer"]:
-    from rich.console import Console
-
+    from cli.console import PlainConsole
     from cli.progress import Progress
 
     if not quiet:
-        Console(highlight=False).print(f"\n{title}", soft_wrap=True)
+        PlainConsole().print(f"\n{title}", soft_wrap=True)
     with Progress(config, quiet=quiet) as progress:
         yield progress
 
 
-def _print(console: "Console", answer: "Scenario") -> None:
+def _print(console: "PlainConsole", answer: "Scenario") -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -3,20 +3,21 @@
 import re
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from cli.console import PlainConsole
 
 
 class Stages:
     """Call it with a few words whenever the next thing begins. Writes to standard error alone, so that JSON stays clean."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = PlainConsole(stderr=True)
         self._live = self._console.is_terminal and not quiet
         self._quiet = quiet
         self._shown = ""
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), console=self._console
         )
         self._task = self._progress.add_task("starting")
 

@@ -252,6 +252,8 @@ class Agent:
         """Bring the device to the published release and certificate; see `ReleaseManager.sync`."""
         synced = self.releases.sync()
         self._charge_download(synced.downloaded_bytes)
+        if (active := self.releases.active) is not None:  # a new base's wait begins when it comes, not when it is asked for
+            self.store.training.see(active.loaded.release.manifest.encoder_sha256, at=self.device.clock())
         return synced
 
     def obtain(self, release_id: str) -> LoadedRelease:

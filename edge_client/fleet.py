@@ -25,6 +25,7 @@ from edge_client.releases.manager import ReleaseSource
 from edge_client.releases.tuf_source import TufSource
 from edge_client.secret import own_secret
 from edge_client.settings import DeviceHome, DeviceSettings
+from fedge.calendar import Calendar
 from fedge.randomness import derive
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class FleetPart:
                 seed=derive(own_secret(process.home.secret), "training"),
                 clock=process.clock,
                 entropy=os.urandom,
+                training_policy=process.settings.training.policy(),
             )
             post = through_door(self._door)
             if process.settings.node.mode == "supernode":
@@ -143,16 +145,24 @@ def _free_port() -> int:
 
 
 def _federation(process: AgentProcess) -> "Federation":
+    from edge_client.rounds.budget import ContributionBudget
     from edge_client.rounds.participant import Federation
 
     home, settings, clock = process.home, process.settings, process.clock
+    trust = load_trust(home)
     revoked = RevokedDevices(home.revocations, lambda: load_trust(home))
     return Federation(
         name=settings.federation,
-        round_key=load_trust(home).round_key,
+        round_key=trust.round_key,
         verify_certificate=lambda der: load_trust(home).verify_certificate(der, clock()),
         revoked=revoked,
         revocations_issued=revoked.issued_at,
         n_min=settings.min_cohort,
         noise_multiplier=settings.min_noise_multiplier,
+        calendar=Calendar(trust.period_s),
+        budget=ContributionBudget(
+            min_period_s=settings.min_period_s,
+            max_rescores=settings.max_rescores,
+            max_probe_epsilon=settings.max_probe_epsilon,
+        ),
     )

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edge_client.readiness import notify
 from edge_client.releases.loading import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces, ReleaseSource
 from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.trial import LoadingTrial
 from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.retention import forget_before, tidy
 from edge_client.running import RunningAgent, forget, only_one
@@ -107,7 +108,7 @@ class AgentProcess:
             plugs.source(home, settings),
             shelf=FolderShelf(home.releases, self.trust.release_key),
             store=self.store,
-            loader=ReleaseLoader(self.trust.release_key),
+            loader=ReleaseLoader(self.trust.release_key, trial=LoadingTrial()),
             watch=ReleaseWatch(self.store, _watch_rules(settings), clock),
         )
         self.traces = open_traces(settings.traces_endpoint, service="fedge-device")
@@ -189,6 +190,7 @@ class AgentProcess:
             "central": "in reach" if online else "out of reach",
             "report_s": self.settings.report_s if any(loop.name == "presence" for loop in self.loops) else 0.0,
             "queue": {"questions": len(self.store.outbox), "bytes": self.store.outbox.size_bytes},
+            "contributions": [asdict(totals) for totals in self.store.contributions.totals()],
             **self.agent.spending.status(self.clock()),
         }
         given_up = [release for release in self.store.health.all() if release.state == "rolled_back"]

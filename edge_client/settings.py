@@ -6,7 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge_client.training_policy import TrainingPolicy
 from fedge.settings import Settings, read_settings
+
+_TRAINING = TrainingPolicy()
 
 
 class ApiSettings(Settings):
@@ -42,6 +45,53 @@ class ReleaseSettings(Settings):
     min_answers: int = Field(50, ge=1, description="Queries under each of the two releases before that rise is judged.")
 
 
+class TrainingSettings(Settings):
+    """What a release may ask of this device's training. A release outside of these bounds gets no update."""
+
+    max_parameters: int = Field(_TRAINING.max_parameters, ge=1, description="Most values in a head that it trains.")
+    max_dimensions: int = Field(_TRAINING.max_dimensions, ge=1, description="Widest embedding that a head reads.")
+    max_learning_rate: float = Field(_TRAINING.max_learning_rate, gt=0, description="Largest learning rate.")
+    min_batch_size: int = Field(_TRAINING.min_batch_size, ge=1, description="Smallest batch, in examples.")
+    max_batch_size: int = Field(_TRAINING.max_batch_size, ge=1, description="Largest batch, in examples.")
+    max_epochs: int = Field(_TRAINING.max_epochs, ge=1, description="Most passes over the examples in a round.")
+    max_clip_norm: float = Field(_TRAINING.max_clip_norm, gt=0, description="Largest L2 norm of an update.")
+    max_example_clip_norm: float = Field(
+        _TRAINING.max_example_clip_norm, gt=0, description="Largest L2 norm of one example's gradient."
+    )
+    max_weight_cap: int = Field(_TRAINING.max_weight_cap, ge=1, description="Most examples that an update weighs as.")
+    max_l2: float = Field(_TRAINING.max_l2, ge=0, description="Largest weight of the L2 term.")
+    max_label_smoothing: float = Field(_TRAINING.max_label_smoothing, ge=0, le=1, description="Most label smoothing.")
+    max_example_share: float = Field(
+        _TRAINING.max_example_share,
+        gt=0,
+        le=1,
+        description="Largest share of one example in an update; one above it is scaled down. 1: no limit.",
+    )
+    min_kept: float = Field(
+        _TRAINING.min_kept,
+        ge=0,
+        le=1,
+        description="An update that would leave an example less than this part, to be within its share, stays at home.",
+    )
+    max_rise: float = Field(
+        _TRAINING.max_rise,
+        ge=0,
+        le=1,
+        description="Largest rise of the mean miss on the device's own examples from one trained release to the next, "
+        "beyond chance.",
+    )
+    compare_s: float = Field(_TRAINING.compare_s, ge=0, description="How long that comparison holds, in seconds.")
+    base_wait_s: float = Field(
+        _TRAINING.base_wait_s,
+        ge=0,
+        description="How long a new base (encoder) waits before the device trains on it, in seconds; not the first one.",
+    )
+
+    def policy(self) -> TrainingPolicy:
+        """Return the bounds as the participant goes by them."""
+        return TrainingPolicy(**self.model_dump())
+
+
 class DeviceSettings(Settings):
     """`device.toml`."""
 
@@ -74,6 +124,16 @@ class DeviceSettings(Settings):
         le=1000,
         description="Takes part only in sums with at least this much noise (differential privacy); 0: as releases say.",
     )
+    min_period_s: float = Field(
+        3600.0,
+        ge=1,
+        description="The shortest period of the fleet's calendar in which this device takes part, in seconds; it "
+        "contributes once a period to each kind of sum. Lower it for a demonstration only.",
+    )
+    max_rescores: int = Field(8, ge=1, le=1000, description="In how many certificates' histograms one probe may stand.")
+    max_probe_epsilon: float = Field(
+        4.0, ge=0.05, le=20, description="The most that the noise on one such histogram may tell about one probe."
+    )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(
         None,
@@ -87,6 +147,7 @@ class DeviceSettings(Settings):
     api: ApiSettings = Field(ApiSettings(), description="The local API.")
     node: NodeSettings = Field(NodeSettings(), description="Taking part in rounds.")
     releases: ReleaseSettings = Field(ReleaseSettings(), description="The health window after a swap.")
+    training: TrainingSettings = Field(TrainingSettings(), description="What a release may ask of training.")
     queue: QueueSettings = Field(QueueSettings(), description="Questions kept while central is out of reach.")
 
 

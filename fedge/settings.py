@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedge.errors import InputError
-from fedge.toml import parse_toml
+from fedge.toml import parse_toml, read_toml_text
 
 
 class Settings(BaseModel):
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Settings)
 def read_settings(model: type[S], path: Path) -> S:
     """The settings in the TOML file ``path``. Raises InputError that names the file, the key and what it must be."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_toml_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     return parse_settings(model, text, source=str(path))

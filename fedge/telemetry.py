@@ -1,8 +1,8 @@
 """Switches that keep the packages below us from calling their vendors.
 
 onnxruntime's Linux wheels record a device id and events on disk and send them, from their import on. Flower reports its
-commands, asks for newer versions and installs what an app's bundle names. Ray reports usage, and Hugging Face's hub names its
-caller. Each reads its variable at import, so importing `fedge` sets all of them first. A variable that is already set stays.
+commands, asks for newer versions and installs what an app's bundle names. Ray reports usage, and Hugging Face's hub names
+its caller. Each reads its variable at import, so importing `fedge` sets all of them first. A variable that is set stays.
 """
 
 import os

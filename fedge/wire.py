@@ -14,9 +14,21 @@ from fedge.features.query import checked_pixels
 from fedge.identity import check_device_id
 from protos.fedge.central.v1 import central_pb2
 
-__all__ = ["answer_request", "check_idempotency_key", "is_loopback", "query_from_proto", "query_to_proto"]
+__all__ = [
+    "RELAY_CHUNK_BYTES",
+    "RETRY_LATER",
+    "answer_request",
+    "check_idempotency_key",
+    "is_loopback",
+    "query_from_proto",
+    "query_to_proto",
+]
 
 MAX_KEY_LENGTH = 128
+RETRY_LATER = "fedge-retry-later"
+"""Trailing metadata of a RESOURCE_EXHAUSTED that passes with time: without it, the same call would be refused again."""
+RELAY_CHUNK_BYTES = 64 * 1024
+"""What one message of the relay carries at most; larger bodies travel in pieces of this size."""
 
 _FLOAT32_LE = np.dtype("<f4")
 

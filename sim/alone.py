@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
-from edge_client.releases.inference import InferenceSession, open_session
-from edge_client.rounds.learner import train, training_from_mapping
+from edge_client.releases.inference import InferenceSession
+from edge_client.rounds.learner import train
 from edge_client.store import DeviceStore
+from edge_client.training_policy import training_from_mapping
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.features import Query
 from fedge.randomness import derive
-from fedge.release import STEP, Release, Weights, flatten, unflatten
+from fedge.release import Release, Weights, flatten, unflatten
 
 ALONE_DEVICES = 10
 
@@ -33,7 +34,7 @@ def right_alone(
 ) -> NDArray[np.int64]:
     """int64 [n]: how many of the devices whose ``stores`` these are answer each test query rightly, from ``head`` on."""
     manifest = release.manifest
-    session, step = InferenceSession(release), open_session(release.files[STEP])
+    session, architecture = InferenceSession(release), manifest.trained()
     training = training_from_mapping(manifest.training)
     training = replace(training, epochs=training.epochs * rounds)
     index = {label: i for i, label in enumerate(manifest.labels) if label != manifest.oos_label}
@@ -41,9 +42,9 @@ def right_alone(
     right = np.zeros(len(truth), dtype=np.int64)
     for number, store in enumerate(stores):
         examples = [example for example in store.memory.all() if example.label in index]
-        embeddings = session.predict([example.query for example in examples]).embedding
+        embeddings = architecture.normalize(session.predict([example.query for example in examples]).embedding)
         labels = np.array([index[example.label] for example in examples], dtype=np.int64)
-        update = train(step, head, embeddings, labels, training=training, seed=derive(seed, "alone", number))
+        update = train(architecture, head, embeddings, labels, training=training, seed=derive(seed, "alone", number))
         learned = unflatten(flatten(head) + update.delta, head)
         right += (measured @ learned[HEAD_WEIGHT] + learned[HEAD_BIAS]).argmax(axis=1) == truth
     return right

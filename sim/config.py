@@ -5,12 +5,14 @@ The JSON is stored with a run's checkpoints: `--resume` continues only a run tha
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from aggregator.rounds.cohort import COHORT_FLOOR, COHORT_MAX
 from fedge.errors import InputError
+from sim.hostile import check_hostile
 
 WORKLOADS = ("digits", "home", "clinc150", "csv")
 
@@ -41,6 +43,8 @@ class SimulationConfig:
     bits: int = 32
     dp_noise_multiplier: float = 0.0
     dp_delta: float = 1e-5
+    hostile: Mapping[str, int] = field(default_factory=dict)
+    """How many devices lie, by kind (`sim.hostile.LIES`)."""
 
     @property
     def round_devices(self) -> int:
@@ -91,6 +95,7 @@ class SimulationConfig:
             f"a cohort of {small} devices hides nothing: use at least {COHORT_FLOOR} devices, "
             "or --insecure-small-cohort for a demonstration whose sums are not private",
         )
+        check_hostile(self.hostile, devices=self.devices)
         _require(min(self.cohort, self.devices) >= 2, "--devices 1: federated learning needs at least 2 devices")
         return self
 
@@ -122,7 +127,7 @@ class SimulationConfig:
         if not isinstance(theirs, dict):
             raise InputError("the stored configuration is no JSON object: start the run anew without --resume")
         theirs = {**SimulationConfig().parameters(), **theirs}  # an older run lacks newer parameters
-        names = {field.name for field in fields(self)} - {"out", "rounds"}
+        names = {each.name for each in fields(self)} - {"out", "rounds"}
         return sorted(name for name in names if mine.get(name) != theirs.get(name))
 
 

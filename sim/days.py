@@ -37,6 +37,7 @@ STATE_FILE = "state.bin"
 MANIFEST_FILE = "manifest.json"
 SIGNATURE_FILE = "manifest.sig"
 CERTIFICATE_FILE = "certificate.json"
+PROBES_FILE = "probe_counts.bin"
 
 
 class Observer(Protocol):
@@ -86,6 +87,7 @@ class Days:
         rounds: list[dict[str, Any]],
         alter: Alter = unaltered,
         watch: Watch | None = None,
+        probe_counts: Callable[[], bytes],
     ) -> None:
         self._config = config
         self._fleet = fleet
@@ -102,6 +104,8 @@ class Days:
         self._observer = observer
         self._alter = alter
         self._watch = watch
+        self._probe_counts = probe_counts
+        self._honest = frozenset(fleet.honest)
         self._sessions = SessionCache()
         self._asked: list[Asked] = []
         self._seconds: dict[str, float] = {}
@@ -123,7 +127,8 @@ class Days:
         self._strong.precompute([one.query for queries in traffic for one in queries])
         self._seconds = {"central": time.perf_counter() - started}
         started = time.perf_counter()
-        self._asked = self._fleet.live_one_day(round_number, traffic)
+        asked = self._fleet.live_one_day(round_number, traffic)
+        self._asked = [one for one in asked if one.device in self._honest]
         self._seconds["queries"] = time.perf_counter() - started
         self._observer.stage(f"round {round_number}: training and secure aggregation")
         return True
@@ -140,11 +145,11 @@ class Days:
         self._source.refresh()
         self._fleet.take_up()
         violations = self._test.violations(self.answers, self._policy)
-        totals = devices_totals(device.store for device in self._fleet.devices) + round_totals(
+        totals = devices_totals(self._fleet.devices[number].store for number in self._fleet.honest) + round_totals(
             report.tally,
             self._book,
             self._profile,
-            devices=len(self._fleet.devices),
+            devices=len(self._honest),
             seconds=DAY,
             at=self._clock(),
         )
@@ -158,7 +163,10 @@ class Days:
                 config=self._config.to_json(),
                 round_number=report.round_number,
                 clock=self._clock(),
-                files=stored_files(state, release, self._registry.certificate(state.release_id)),
+                files={
+                    **stored_files(state, release, self._registry.certificate(state.release_id)),
+                    PROBES_FILE: self._probe_counts(),
+                },
                 devices=self._fleet.dump(),
                 rounds=self.rounds,
             ),
@@ -178,8 +186,8 @@ class Days:
         return break_even_round(cost, _cumulative([entry["usd_total"]["all_cloud"] for entry in self.rounds]))
 
     def _count(self, traffic: Traffic) -> None:
-        for queries in traffic:
-            np.add.at(self.asked_labels, [one.label for one in queries], 1)
+        for number in self._fleet.honest:
+            np.add.at(self.asked_labels, [one.label for one in traffic[number]], 1)
 
     def _entry(
         self,

@@ -6,7 +6,7 @@ have no state, so the devices of one fleet share them.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,14 +23,18 @@ from edge_client.flower.client_app import build_client_app
 from edge_client.releases.loading import ReleaseLoader
 from edge_client.releases.manager import ReleaseManager, ReleaseSource
 from edge_client.releases.shelf import SharedShelf
+from edge_client.releases.watch import ReleaseWatch, WatchRules
+from edge_client.rounds.encoding import encode_contribution
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
 from edge_client.store import DeviceStore, open_memory, restore
+from edge_client.training_policy import TrainingPolicy
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator
 from fedge.release import Release
 from fedge.routing import Policy
 from sim.clock import DAY, SimulatedClock
 from sim.grid import Node, node_context
+from sim.hostile import draw_hostile
 
 FEDERATION = "simulation"
 FIRST_NODE = 1000
@@ -73,6 +77,10 @@ class FleetSettings:
     policy: Policy
     meter: EnergyMeter
     roles: DeviceRoles
+    health_window: WatchRules | None = None
+    """How devices judge a release after a swap; None: a release stays until the next one, and nothing is counted."""
+    hostile: Mapping[str, int] = field(default_factory=dict)
+    """How many devices lie, by kind (`sim.hostile`)."""
 
 
 class Fleet:
@@ -112,11 +120,14 @@ class Fleet:
             n_min=settings.n_min,
         )
         pools = dealt(workload, settings.devices, alpha=settings.alpha, seed=seed)
+        hostile = draw_hostile(settings.hostile, devices=settings.devices, seed=seed)
+        self.honest = [number for number in range(settings.devices) if number not in hostile]
         self.devices: list[SimulatedDevice] = []
         for number, pool in enumerate(pools):
             identity = _enrolled(f"device-{number:05d}", enrolment, clock(), settings.lifetime_s)
             store = open_memory() if stored is None else restore(stored[number])
-            releases = ReleaseManager(source, shelf=shelf, store=store, loader=loader)
+            watch = ReleaseWatch(store, settings.health_window, clock) if settings.health_window is not None else None
+            releases = ReleaseManager(source, shelf=shelf, store=store, loader=loader, watch=watch)
             device_seed = derive(seed, "device", number)
             device = Device(
                 device_id=identity.device_id,
@@ -138,6 +149,8 @@ class Fleet:
                 clock=clock,
                 entropy=os.urandom,
                 repeatable_noise=True,
+                encoder=hostile.get(number, encode_contribution),
+                training_policy=TrainingPolicy(base_wait_s=0.0),
             )
             node_id = FIRST_NODE + number
             node = Node(build_client_app(participant), node_context(node_id))
@@ -149,6 +162,11 @@ class Fleet:
     def nodes(self) -> Mapping[int, Node]:
         """The fleet as Flower sees it."""
         return {device.node_id: device.node for device in self.devices}
+
+    def device_of(self, node_id: int) -> str | None:
+        """Return the device that a node was enrolled for."""
+        number = node_id - FIRST_NODE
+        return self.devices[number].agent.device.device_id if 0 <= number < len(self.devices) else None
 
     def upcoming(self, round_number: int) -> list[list[Drawn]]:
         """The queries of each device in a round (from 1), in order."""

@@ -7,9 +7,9 @@ what a device does is `edge_client`, what a round does is `aggregator.rounds`, w
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
 from aggregator.assembly import central_service, release_maker
+from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
+from aggregator.central.probe_counts import LEAST_ROSTER
 from aggregator.fleet.enrolment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.releases.registry import ReleaseRegistry
@@ -27,12 +29,14 @@ from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.replacing import replace_base
 from aggregator.rounds.round import RoundRunner
+from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_app import build_server_app
 from aggregator.rounds.session import SessionDriver
 from aggregator.rounds.state import FederationState, initial_state
 from aggregator.store import Database
 from aggregator.workbench.workloads import WorkloadFacts
 from edge_client.answering.energy import EnergyMeter
+from edge_client.releases.watch import WatchRules
 from edge_client.store import DeviceStore
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles
@@ -45,11 +49,22 @@ from fedge.secagg import plain
 from sim import checkpoint as checkpoints
 from sim.alone import ALONE_DEVICES, right_alone
 from sim.availability import Dropouts
-from sim.central import central_client
+from sim.central import central_client, totals_source
 from sim.checkpoint import Checkpoint
 from sim.clock import DAY, SimulatedClock
 from sim.config import SimulationConfig
-from sim.days import CERTIFICATE_FILE, MANIFEST_FILE, SIGNATURE_FILE, STATE_FILE, Alter, Days, Observer, Watch, unaltered
+from sim.days import (
+    CERTIFICATE_FILE,
+    MANIFEST_FILE,
+    PROBES_FILE,
+    SIGNATURE_FILE,
+    STATE_FILE,
+    Alter,
+    Days,
+    Observer,
+    Watch,
+    unaltered,
+)
 from sim.fleet import FEDERATION, Fleet, FleetSettings
 from sim.grid import SERVER_NODE, InProcessGrid, node_context
 from sim.measure import TestAnswers, TestSet, routing_figures
@@ -62,6 +77,32 @@ from sim.summary import write as write_summary
 
 # The aggregator's own database of the run: `fedge rounds list --run OUT` reads it.
 DATABASE = "aggregator.sqlite"
+# How long devices' certificates outlast the run: an experiment upon a finished run lets days pass, too.
+SPARE_DAYS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayedRun:
+    """A run whose rounds are over, with its devices and its aggregator's parts still alive: for experiments upon it."""
+
+    days: Days
+    fleet: Fleet
+    registry: ReleaseRegistry
+    keys: AggregatorKeys
+    authority: Ed25519PublicKey
+    clock: SimulatedClock
+    settings: RoundSettings
+
+    @property
+    def release(self) -> Release:
+        """The release that devices end on."""
+        active = self.registry.active()
+        assert active is not None
+        return self.registry.release(active)
+
+
+Aftermath = Callable[[PlayedRun], None]
+"""Is called once the last round is over, before the summary is written."""
 
 
 def simulate(
@@ -73,11 +114,14 @@ def simulate(
     alter: Alter = unaltered,
     watch: Watch | None = None,
     new_base: bool = False,
+    health_window: WatchRules | None = None,
+    aftermath: Aftermath | None = None,
 ) -> dict[str, Any]:
     """Run the loop, write everything into ``config.out``, and return the summary.
 
     ``preparation`` lets several runs share data and models; ``alter`` and ``watch`` are for experiments. ``new_base``, with
-    ``resume``: the device model of ``preparation`` replaces the one that the run was interrupted with.
+    ``resume``: the device model of ``preparation`` replaces the one that the run was interrupted with. ``health_window``
+    lets devices judge and count each release as real ones do; ``aftermath`` gets the finished run.
     Raises InputError for parameters, files and checkpoints that cannot be used. An interruption leaves the last finished
     round's checkpoint behind.
     """
@@ -100,7 +144,12 @@ def simulate(
         alter=alter,
         watch=watch,
         new_base=new_base,
-    ) as (days, release, stores):
+        health_window=health_window,
+    ) as played:
+        days, release = played.days, played.release
+        stores = [played.fleet.devices[number].store for number in played.fleet.honest]
+        if aftermath is not None:
+            aftermath(played)
         # A resumed run that had nothing left to play measures its release here.
         answers = days.answers or days.measured(release, days.rounds[-1]["threshold"])
         summary = _summary(config, prepared, days, book, answers)
@@ -123,8 +172,9 @@ def _simulation(
     alter: Alter,
     watch: Watch | None,
     new_base: bool,
-) -> Iterator[tuple[Days, Release, list[DeviceStore]]]:
-    """The finished run: every round played, with the release that devices end on and what is on their disks."""
+    health_window: WatchRules | None,
+) -> Iterator[PlayedRun]:
+    """Play every round and yield the finished run."""
     seed = root_seed(config.seed)
     clock = SimulatedClock() if stored is None else SimulatedClock(stored.clock)
     queries = config.queries_per_round or prepared.workload.queries_per_round
@@ -142,19 +192,36 @@ def _simulation(
         state = _begin(maker, registry, clock) if stored is None else _take_up(stored, registry, keys, clock)
         if new_base:
             replace_base(maker, registry, state, at=clock())
-        service = central_service(prepared.strong, facts, book, clock)
+        counts = ProbeCounts(
+            scratch / "probes.sqlite",
+            ReleaseScores(registry, policy=policy, central_price_usd=book.central_price_usd),
+            TotalsPolicy(
+                round_key=keys.round.public_key,
+                federation=FEDERATION,
+                n_min=settings.n_min,
+                calendar=settings.calendar,
+                is_demo=settings.n_min < LEAST_ROSTER,
+            ),
+            stored=None if stored is None else stored.files.get(PROBES_FILE),
+        )
+        totals = stack.enter_context(
+            totals_source(counts, scratch / "totals.sock", clock, over_grpc=config.central == "grpc")
+        )
+        service = central_service(prepared.strong, facts, book, clock, probes=counts)
         central = stack.enter_context(central_client(service, over_grpc=config.central == "grpc"))
         fleet = Fleet(
             FleetSettings(
                 devices=config.devices,
                 alpha=config.alpha,
                 queries=queries,
-                lifetime_s=(config.rounds + 2) * DAY,
+                lifetime_s=(config.rounds + SPARE_DAYS) * DAY,
                 n_min=settings.n_min,
                 corrections=CORRECTIONS,
                 policy=policy,
                 meter=EnergyMeter(book, profile),
                 roles=roles,
+                health_window=health_window,
+                hostile=config.hostile,
             ),
             prepared.workload,
             keys=keys,
@@ -184,6 +251,7 @@ def _simulation(
             rounds=[] if stored is None else stored.rounds,
             alter=alter,
             watch=watch,
+            probe_counts=counts.snapshot,
         )
 
         def runner(grid: Grid) -> RoundRunner:
@@ -204,15 +272,24 @@ def _simulation(
                 settings=settings,
                 seed=derive(seed, "rounds"),
                 clock=clock,
+                owner=fleet.device_of,
+                repeatable_draws=True,
                 maker=maker,
                 release_key=keys.release,
+                totals=totals,
             )
 
         grid = InProcessGrid(fleet.nodes(), absent=Dropouts(config.dropout, derive(seed, "availability")).absent)
         build_server_app(runner, state, days)(grid, node_context(SERVER_NODE))
-        active = registry.active()
-        assert active is not None
-        yield days, registry.release(active), [device.store for device in fleet.devices]
+        yield PlayedRun(
+            days=days,
+            fleet=fleet,
+            registry=registry,
+            keys=keys,
+            authority=authority.public_key(),
+            clock=clock,
+            settings=settings,
+        )
 
 
 def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock) -> FederationState:
@@ -226,6 +303,7 @@ def _begin(maker: ReleaseMaker, registry: ReleaseRegistry, clock: SimulatedClock
 def _take_up(stored: Checkpoint, registry: ReleaseRegistry, keys: AggregatorKeys, clock: SimulatedClock) -> FederationState:
     """Publish again what the fleet ran when the run stopped."""
     files = dict(stored.files)
+    files.pop(PROBES_FILE, None)
     state = FederationState.from_bytes(files.pop(STATE_FILE))
     certificate = files.pop(CERTIFICATE_FILE, None)
     manifest, signature = files.pop(MANIFEST_FILE), files.pop(SIGNATURE_FILE)
@@ -252,6 +330,7 @@ def _summary(
         "secagg": config.secagg_label,
         "seed": config.seed,
         "version": version("fedge"),
+        "hostile": dict(config.hostile),
         "parameters": parameters,
         "central_model": prepared.strong.name,
         "price_book": book.version,

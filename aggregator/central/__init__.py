@@ -9,8 +9,11 @@ from aggregator.central.errors import (
     OverloadedError,
     RequestRefusedError,
 )
+from aggregator.central.probe_counts import ProbeCounts, TotalsPolicy, TotalsRefusedError
+from aggregator.central.release_scores import ReleaseScores
 from aggregator.central.server import CentralServer, ServerOptions, serve, serve_in_thread
-from aggregator.central.service import AsksUpstream, CentralService, Limits, Pricing, Served, StrongModel
+from aggregator.central.service import AsksUpstream, CentralService, CountsProbes, Limits, Pricing, Served, StrongModel
+from aggregator.central.totals import TotalsClient, serve_totals
 from aggregator.fleet.transport import ServerTls
 
 __all__ = [
@@ -18,6 +21,7 @@ __all__ = [
     "CentralError",
     "CentralServer",
     "CentralService",
+    "CountsProbes",
     "DeadlinePassedError",
     "DeviceRefusedError",
     "KeyReusedError",
@@ -25,11 +29,17 @@ __all__ = [
     "ModelFailedError",
     "OverloadedError",
     "Pricing",
+    "ProbeCounts",
+    "ReleaseScores",
     "RequestRefusedError",
     "Served",
     "ServerOptions",
     "ServerTls",
     "StrongModel",
+    "TotalsClient",
+    "TotalsPolicy",
+    "TotalsRefusedError",
     "serve",
     "serve_in_thread",
+    "serve_totals",
 ]

@@ -1,12 +1,13 @@
 """Gathers concurrent requests into one call of the service, in a thread of its own, so that the event loop never waits.
 
 No timer: while one batch is computed the next one gathers, so a lone request is not delayed and a crowd is served together.
+Devices take turns: a batch holds the first request of every device before the second one of any, and where too many wait,
+those of the device with the most are refused.
 For an answer that is still on its way (from upstream) its caller alone waits. Whoever gave up (cancelled, or past its
 deadline) before its batch starts is left out of it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ from functools import partial
 
 from aggregator.central.calls import Call
 from aggregator.central.errors import CentralError, DeadlinePassedError, OverloadedError
+from aggregator.fleet.limits import FairQueue
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 
 Outcome = Exception | Future[AnswerResponse]
@@ -34,7 +36,7 @@ class MicroBatcher:
         self._begin_many = begin_many
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: FairQueue[_Waiting] = FairQueue()
         self._draining: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="central-model")
 
@@ -42,12 +44,12 @@ class MicroBatcher:
         """The answer to one request. Raises the service's refusals, DeadlinePassedError and OverloadedError."""
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlinePassedError("the deadline passed before the query was started")
-        if len(self._waiting) >= self._max_waiting:
-            raise OverloadedError(f"{len(self._waiting)} queries are waiting already: try again later")
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         waiting = _Waiting(Call(request, deadline), loop.create_future())  # the loop's clock is the monotonic one
-        self._waiting.append(waiting)
+        self._waiting.push(request.device_id, waiting)
+        if len(self._waiting) > self._max_waiting:
+            self._drop_one()
         if self._draining is None:
             self._draining = loop.create_task(self._drain())
         return await waiting.answer
@@ -55,6 +57,13 @@ class MicroBatcher:
     def close(self) -> None:
         """Lets the thread end after the batch it is at."""
         self._thread.shutdown(wait=False)
+
+    def _drop_one(self) -> None:
+        dropped = self._waiting.pop_longest()
+        if not dropped.answer.done():
+            dropped.answer.set_exception(
+                OverloadedError(f"{len(self._waiting)} queries are waiting already (max_waiting): try again later")
+            )
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,7 +84,7 @@ class MicroBatcher:
     def _next_batch(self, now: float) -> list[_Waiting]:
         batch: list[_Waiting] = []
         while self._waiting and len(batch) < self._max_batch:
-            waiting = self._waiting.popleft()
+            waiting = self._waiting.pop()
             if waiting.answer.done():
                 continue
             if waiting.call.deadline is not None and waiting.call.deadline <= now:

@@ -19,8 +19,10 @@ from grpc_reflection.v1alpha import reflection
 from aggregator.central.batching import MicroBatcher
 from aggregator.central.service import CentralService
 from aggregator.central.servicer import CentralServicer
+from aggregator.fleet.limits import CallsInFlight
 from aggregator.fleet.peers import Admission, nobody
 from aggregator.fleet.transport import ServerTls
+from aggregator.settings import LimitsSettings
 from fedge.errors import InputError
 from fedge.traces import NoTraces, Traces
 from fedge.wire import is_loopback
@@ -32,12 +34,29 @@ SERVICE_NAME = DESCRIPTOR.services_by_name["Central"].full_name
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Bounds of the server: what one message may weigh, one call of the model may hold, and how many may wait for it."""
+    """Bounds of the server: what one message may weigh, one call of the model may hold, and how many may wait for it.
 
-    max_message_bytes: int = 1 << 20
+    ``calls_per_device`` and ``calls`` bound the calls under way at once, by the device that the client certificate names;
+    ``streams_per_connection`` those of one connection.
+    """
+
+    max_message_bytes: int = 64 * 1024
+    max_response_bytes: int = 1 << 20
     max_batch: int = 64
     max_waiting: int = 1024
+    calls_per_device: int = 64
+    calls: int = 1024
+    streams_per_connection: int = 100
     reflection: bool = True
+
+    @classmethod
+    def from_settings(cls, limits: LimitsSettings) -> "ServerOptions":
+        """Return the options of a server with these limits."""
+        return cls(
+            calls_per_device=limits.central_calls_per_device,
+            calls=limits.central_calls,
+            streams_per_connection=limits.streams_per_connection,
+        )
 
 
 class _Health(Protocol):
@@ -81,11 +100,13 @@ async def serve(
     bounds = options or ServerOptions()
     if tls is None and not is_loopback(address):
         raise InputError(f"refusing to serve on {address} without TLS: give certificates, or listen on 127.0.0.1")
+    calls = CallsInFlight(per_device=bounds.calls_per_device, total=bounds.calls, setting="central")
     server = grpc.aio.server(
-        interceptors=[] if tls is None else [Admission(is_revoked=is_revoked, clock=clock)],
+        interceptors=[] if tls is None else [Admission(is_revoked=is_revoked, clock=clock, calls=calls)],
         options=[
             ("grpc.max_receive_message_length", bounds.max_message_bytes),
-            ("grpc.max_send_message_length", bounds.max_message_bytes),
+            ("grpc.max_send_message_length", bounds.max_response_bytes),
+            ("grpc.max_concurrent_streams", bounds.streams_per_connection),
             ("grpc.so_reuseport", 0),  # two servers on one port would share the calls and neither know all answers given
         ],
     )

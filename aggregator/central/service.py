@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 from aggregator.central.calls import Call
 from aggregator.central.errors import CentralError, ModelFailedError, RequestRefusedError
 from aggregator.central.idempotency import AnswerMemory, Claim, Key
+from aggregator.central.probe_counts import AnsweredProbe
 from aggregator.central.upstream.mixing import mixed
 from aggregator.central.upstream.outcomes import ANSWERED, FAILED, NO_TOKENS, Asked, Tokens
 from fedge.costs import PriceBook
-from fedge.errors import InputError
+from fedge.errors import FedgeError, InputError
 from fedge.features import Query, content_hash
 from fedge.identity import check_device_id
 from fedge.traces import NoTraces, Traces
 from fedge.wire import check_idempotency_key, query_from_proto
 from protos.fedge.central.v1.central_pb2 import (
+    PURPOSE_PROBE,
     PURPOSE_UNSPECIFIED,
     AnswerRequest,
     AnswerResponse,
@@ -71,6 +73,14 @@ class AsksUpstream(Protocol):
 
     def usd(self, tokens: Tokens) -> float:
         """What tokens cost by ``book``."""
+        ...
+
+
+class CountsProbes(Protocol):
+    """What counts the probes that central answers: `aggregator.central.probe_counts.ProbeCounts`."""
+
+    def count(self, probes: Sequence[AnsweredProbe], *, now: float) -> None:
+        """Count probes that are about to be answered."""
         ...
 
 
@@ -144,6 +154,7 @@ class CentralService:
         max_age_s: float = 24 * 3600.0,
         traces: Traces | None = None,
         upstream: AsksUpstream | None = None,
+        probes: CountsProbes | None = None,
     ) -> None:
         if not labels or len(set(labels)) != len(labels) or not all(labels):
             raise InputError(f"the labels must be distinct and not empty, got {list(labels)[:5]}")
@@ -155,6 +166,7 @@ class CentralService:
         self._clock = clock
         self._traces = traces or NoTraces()
         self._upstream = upstream
+        self._probes = probes
         self._memory = AnswerMemory(max_entries=max_remembered, max_age_s=max_age_s)
         self._served: dict[tuple[str, Purpose], Served] = {}
         self._count_lock = Lock()
@@ -240,31 +252,50 @@ class CentralService:
             is_said = isinstance(error, CentralError)
             claim.future.set_exception(error if is_said else ModelFailedError("the model failed; the server's log says why"))
             return
-        for one, response in zip(fresh, responses, strict=True):
-            self._finish(one, response)
+        at_once = [
+            (one, response) for one, response in zip(fresh, responses, strict=True) if not self._ask_upstream(one, response)
+        ]
+        self._count_probes(at_once)
+        for (call, _, claim), response in at_once:
+            self._give(call, claim, response, Served(1, response.price_usd))
 
-    def _finish(self, one: _Fresh, own: AnswerResponse) -> None:
-        """Give central's ``own`` answer, or put the query to upstream and give what comes of it later."""
-        call, query, claim = one
+    def _ask_upstream(self, one: _Fresh, own: AnswerResponse) -> bool:
+        """Put a query to upstream where its answer is wanted beside central's ``own``; what comes of it is given later."""
+        call, query, _ = one
         upstream = self._upstream
         if upstream is None or not upstream.wants(np.array(own.distribution, dtype=np.float32)):
-            self._give(call, claim, own, Served(1, own.price_usd))
-            return
+            return False
         # In a copy of the caller's context: in the trace of this query, whichever batch it was computed in.
         try:
             asking = call.context.copy().run(partial(upstream.ask, query, deadline=call.deadline))
         except RuntimeError:  # it was closed in this very moment: central stops
-            self._give(call, claim, own, Served(1, own.price_usd))
-            return
-        asking.add_done_callback(lambda asked: self._finish_later(upstream, call, claim, own, asked))
+            return False
+        asking.add_done_callback(lambda asked: self._finish_later(upstream, one, own, asked))
+        return True
 
-    def _finish_later(
-        self, upstream: AsksUpstream, call: Call, claim: Claim, own: AnswerResponse, asking: "Future[Asked]"
-    ) -> None:
+    def _count_probes(self, answered: Sequence[tuple[_Fresh, AnswerResponse]]) -> None:
+        """Count the probes among answers that are about to be given. That they cannot be counted keeps no answer back."""
+        if self._probes is None:
+            return
+        probes = [
+            AnsweredProbe(call.request.device_id, call.request.release_id, query, response.label)
+            for (call, query, _), response in answered
+            if call.request.purpose == PURPOSE_PROBE
+        ]
+        if not probes:
+            return
+        try:
+            self._probes.count(probes, now=self._clock())
+        except FedgeError as error:
+            _log.error("%d probes are not counted: %s", len(probes), error)
+
+    def _finish_later(self, upstream: AsksUpstream, one: _Fresh, own: AnswerResponse, asking: "Future[Asked]") -> None:
+        call, _, claim = one
         failed = asking.cancelled() or asking.exception() is not None
         asked = Asked(FAILED) if failed else asking.result()
         response = self._with_upstream(upstream, own, asked)
         is_upstream = asked.outcome == ANSWERED
+        self._count_probes([(one, response)])
         self._give(call, claim, response, Served(1, response.price_usd, int(is_upstream), asked.tokens))
 
     def _with_upstream(self, upstream: AsksUpstream, own: AnswerResponse, asked: Asked) -> AnswerResponse:

@@ -19,7 +19,7 @@ from aggregator.central.errors import (
     RequestRefusedError,
 )
 from aggregator.central.service import CentralService
-from aggregator.fleet.peers import check_speaks_for_itself
+from aggregator.fleet.peers import abort_for_later, check_speaks_for_itself
 from fedge.errors import VerificationError
 from fedge.traces import Traces
 from protos.fedge.central.v1 import central_pb2_grpc
@@ -91,4 +91,6 @@ def _carried(context: AnswerContext) -> dict[str, str]:
 
 
 async def _abort(context: AnswerContext, error: CentralError) -> NoReturn:
+    if isinstance(error, OverloadedError):
+        await abort_for_later(context, error)
     await context.abort(STATUS_OF[type(error)], str(error))

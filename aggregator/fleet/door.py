@@ -17,19 +17,25 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.enrolling import Clock, EnrolmentServicer, JoiningServicer, Where
+from aggregator.fleet.limits import CallsInFlight
 from aggregator.fleet.peers import Admission, Interceptor
 from aggregator.fleet.presence import PresenceServicer
 from aggregator.fleet.published import PublishedRevocations, publish
 from aggregator.fleet.transport import ServerTls
-from aggregator.settings import ServerHome, ServerSettings
+from aggregator.settings import LimitsSettings, ServerHome, ServerSettings
 from fedge.errors import FedgeError, InputError
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc, presence_pb2_grpc
 
 Registration = Callable[[grpc.aio.Server], None]
 """Adds a service to a server."""
 
+MAX_REQUEST_BYTES = 256 * 1024
+"""What one message of a device weighs at most: gRPC gathers it before anyone can say no. Larger bodies come in pieces."""
 MAX_MESSAGE_BYTES = 16 << 20
+READ_AHEAD_BYTES = 256 * 1024
+"""What a call may send ahead of being read. Without a bound gRPC raises it on fast connections, megabytes for each call."""
 MAX_JOINING_BYTES = 64 << 10
+JOINING_STREAMS = 8
 KEEP_EVERY_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -56,17 +62,28 @@ async def serve_door(
     services: Sequence[Registration],
     is_revoked: Callable[[str], bool],
     clock: Clock,
-    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    limits: LimitsSettings | None = None,
 ) -> Door:
     """Serves ``services`` and health over mutual TLS on ``host:port`` (port 0: any free one). Raises InputError."""
-    admission = Admission(is_revoked=is_revoked, clock=clock)
-    return await _serve(address, tls.credentials(), services, [admission], max_message_bytes=max_message_bytes)
+    bounds = limits or LimitsSettings()
+    calls = CallsInFlight(per_device=bounds.gateway_calls_per_device, total=bounds.gateway_calls, setting="gateway")
+    admission = Admission(is_revoked=is_revoked, clock=clock, calls=calls)
+    return await _serve(
+        address,
+        tls.credentials(),
+        services,
+        [admission],
+        max_request_bytes=MAX_REQUEST_BYTES,
+        streams=bounds.streams_per_connection,
+    )
 
 
 async def serve_joining(address: str, tls: ServerTls, *, services: Sequence[Registration]) -> Door:
     """Serves ``services`` and health without client certificates: for joining alone. Raises InputError."""
     credentials = tls.credentials(client_certificates=False)
-    return await _serve(address, credentials, services, [], max_message_bytes=MAX_JOINING_BYTES)
+    return await _serve(
+        address, credentials, services, [], max_request_bytes=MAX_JOINING_BYTES, streams=JOINING_STREAMS
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,7 @@ async def open_door(
         ],
         is_revoked=PublishedRevocations(home).is_revoked,
         clock=clock,
+        limits=settings.limits,
     )
     try:
         where = Where(settings.federation, fleet.port, settings.central_port, home.tuf / "repository" / "metadata")
@@ -138,13 +156,17 @@ async def _serve(
     services: Sequence[Registration],
     interceptors: Sequence[Interceptor],
     *,
-    max_message_bytes: int,
+    max_request_bytes: int,
+    streams: int,
 ) -> Door:
     server = grpc.aio.server(
         interceptors=list(interceptors),
         options=[
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.max_receive_message_length", max_request_bytes),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_concurrent_streams", streams),
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
             ("grpc.so_reuseport", 0),  # a second door on the same port must fail, not share the calls
         ],
     )

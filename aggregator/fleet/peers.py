@@ -4,15 +4,20 @@ gRPC keeps a connection for as long as it lasts and has no hook for revocation, 
 are checked on each call, not only when the connection was made. A device's word for its own id counts for nothing.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from fedge.errors import InputError, VerificationError
+from aggregator.fleet.limits import CallsInFlight, LimitExceededError
+from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity.device_id import check_device_id
 from fedge.identity.tls import read_pem
+from fedge.wire import RETRY_LATER
 
 if TYPE_CHECKING:
     Interceptor = grpc.aio.ServerInterceptor[Any, Any]
@@ -20,6 +25,11 @@ if TYPE_CHECKING:
 else:  # gRPC itself does not know these as generic
     Interceptor, Handler = grpc.aio.ServerInterceptor, grpc.RpcMethodHandler
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+PAUSE_S = 1.0
+MAX_PAUSED = 256
+"""Refused calls of one device that are kept waiting at once, each with its small request; more are refused at once."""
 
 
 def nobody(device_id: str) -> bool:
@@ -49,11 +59,18 @@ def check_speaks_for_itself(context: Context, device_id: str) -> None:
 
 
 class Admission(Interceptor):
-    """Lets a call through to any service only after ``admit``; every other one ends in PERMISSION_DENIED."""
+    """Lets a call through to any service only after ``admit``; every other one ends in PERMISSION_DENIED.
 
-    def __init__(self, *, is_revoked: Callable[[str], bool], clock: Callable[[], float]) -> None:
+    With ``calls``, a device that has too many under way gets RESOURCE_EXHAUSTED, marked as worth a later try.
+    """
+
+    def __init__(
+        self, *, is_revoked: Callable[[str], bool], clock: Callable[[], float], calls: CallsInFlight | None = None
+    ) -> None:
         self._is_revoked = is_revoked
         self._clock = clock
+        self._calls = calls
+        self._paused: Counter[str] = Counter()
 
     async def intercept_service(  # type: ignore[override]  # None (no such method) is what gRPC itself passes on
         self,
@@ -62,26 +79,57 @@ class Admission(Interceptor):
     ) -> Handler | None:
         """The service's handler behind the check."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else _guarded(handler, self._check)
+        return None if handler is None else _guarded(handler, self._admitted)
 
-    async def _check(self, context: Context) -> None:
+    @asynccontextmanager
+    async def _admitted(self, context: Context) -> AsyncIterator[None]:
         try:
-            admit(context, is_revoked=self._is_revoked, now=self._clock())
+            device_id = admit(context, is_revoked=self._is_revoked, now=self._clock())
         except VerificationError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        if self._calls is None:
+            yield
+            return
+        try:
+            self._calls.enter(device_id)
+        except LimitExceededError as error:
+            await self._pause(device_id)
+            await abort_for_later(context, error)
+        try:
+            yield
+        finally:
+            self._calls.leave(device_id)
 
 
-def _guarded(handler: Handler, check: Callable[[Context], Awaitable[None]]) -> Handler:
+    async def _pause(self, device_id: str) -> None:
+        """Keep a device that is over its limit waiting: else it asks again at once, and its refusals take all the time."""
+        if self._paused[device_id] >= MAX_PAUSED:
+            return
+        self._paused[device_id] += 1
+        try:
+            await asyncio.sleep(PAUSE_S)
+        finally:
+            self._paused[device_id] -= 1
+            if not self._paused[device_id]:
+                del self._paused[device_id]
+
+
+async def abort_for_later(context: Context, error: FedgeError) -> NoReturn:
+    """End a call in RESOURCE_EXHAUSTED with the error's line, marked as one that passes with time."""
+    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), ((RETRY_LATER, "1"),))
+
+
+def _guarded(handler: Handler, admitted: Callable[[Context], AbstractAsyncContextManager[None]]) -> Handler:
     inner: Any = handler.unary_unary or handler.stream_unary or handler.unary_stream or handler.stream_stream
 
     async def one(request: Any, context: Context) -> Any:
-        await check(context)
-        return await inner(request, context)
+        async with admitted(context):
+            return await inner(request, context)
 
     async def many(request: Any, context: Context) -> AsyncIterator[Any]:
-        await check(context)
-        async for response in inner(request, context):
-            yield response
+        async with admitted(context):
+            async for response in inner(request, context):
+                yield response
 
     codec = {
         "request_deserializer": handler.request_deserializer,

@@ -1,4 +1,5 @@
-"""Changing keys while the fleet runs: the round key in one step, the two authorities in two steps with an overlap.
+"""Changing keys, and the calendar, while the fleet runs: the round key in one step, the two authorities in two steps with an
+overlap.
 
 A round key counts as soon as devices have fetched the root that names it, which the first session under it makes them do
 at once. An authority is announced first: from then on devices accept what it signs. Once they know it, the switch lets it
@@ -20,6 +21,7 @@ from aggregator.fleet.authority import (
 from aggregator.fleet.enrolment import CLOCK_SKEW_S
 from aggregator.fleet.keys import load_or_create
 from aggregator.settings import ServerHome
+from fedge.calendar import Calendar
 from fedge.errors import InputError
 from fedge.identity import OtherKey, TlsAnchor, TrustRoot, new_tls_authority
 from fedge.identity.files import read_file
@@ -39,6 +41,18 @@ def rotate_round_key(authority: Authority, home: ServerHome) -> TrustRoot:
         root = replace(root, number=root.number + 1, round_key=fresh.public_key())
         authority.log.append(root, load_private_key(authority.folder / "identity.pem"))
     (home.keys / "round-next.pem").replace(home.keys / "round.pem")
+    return root
+
+
+def set_calendar(authority: Authority, period_s: float) -> TrustRoot:
+    """Let the federation's periods last ``period_s`` seconds from now on. Devices bound them below by their own policy.
+
+    Raises InputError for a length that cannot be.
+    """
+    root = authority.trust()
+    if root.period_s != Calendar(period_s).period_s:
+        root = replace(root, number=root.number + 1, period_s=period_s)
+        authority.log.append(root, load_private_key(authority.folder / "identity.pem"))
     return root
 
 

@@ -9,7 +9,6 @@ from aggregator.rounds.report import RoundReport
 from aggregator.rounds.state import CanaryWatch, FederationState, initial_state
 from fedge.errors import InputError
 from fedge.layouts import HealthLayout
-from protos.fedge.rounds.v1 import rounds_pb2
 
 
 def follow(rounds: Attempting, maker: ReleaseMaker, state: FederationState, report: RoundReport) -> FederationState:
@@ -40,7 +39,6 @@ def follow(rounds: Attempting, maker: ReleaseMaker, state: FederationState, repo
             round_number=state.round_number,
             version=max(state.version, followed.manifest.version),
             running=state.running,
-            publication=state.publication,
             probe_rate=state.probe_rate,
             privacy_rho=state.privacy_rho,
         )
@@ -53,12 +51,12 @@ def _watch_canary(rounds: Attempting, state: FederationState, watch: CanaryWatch
     policy = rounds.settings.canary or CanaryPolicy(share=watch.share, health_s=0.0)
     layout = HealthLayout()
     config = rounds.settings.session(reals=0, integers=layout.integers, now=rounds.clock())
-    for nodes in rounds.everyone(report):
+    for nodes in rounds.everyone(report, "health"):
         report.attempts_before += 1
         result = rounds.session(
             watch.before,
             report,
-            purpose=rounds_pb2.PURPOSE_HEALTH,
+            purpose="health",
             attempt=report.attempts_before,
             config=config,
             nodes=nodes,
@@ -92,7 +90,6 @@ def _without_canary(state: FederationState, watch: CanaryWatch, report: RoundRep
         round_number=state.round_number,
         version=state.version,
         running=state.running,
-        publication=state.publication,
         privacy_rho=state.privacy_rho,
     )
 

@@ -4,6 +4,7 @@ Reads like the design: cohort, training, aggregation, publishing, certificate. I
 it keeps the state that it returns, so that a crash loses at most the round at hand.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -11,22 +12,28 @@ from operator import add
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.attempting import Attempting
-from aggregator.rounds.certify import certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort
+from aggregator.rounds.certify import add_pair, certify
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_sizes
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
-from aggregator.rounds.publish import QualityGateFailed, ReleaseMaker
+from aggregator.rounds.probe_sums import ProbeSums, TotalsSource, ask_totals
+from aggregator.rounds.publish import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
+from aggregator.rounds.robust_sum import CohortSum
 from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
-from aggregator.rounds.training import apply_noisy_sum, apply_sum
+from aggregator.rounds.suspicion import Verdict
+from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
-from fedge.layouts import CountsLayout, CountSums, HealthSums
+from fedge.layouts import HealthSums
 from fedge.release import CertificateDocument, flatten
 from fedge.secagg import SessionConfig
+from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
-from protos.fedge.rounds.v1 import rounds_pb2
+
+VERDICTS: Mapping[str, Verdict] = {"range": Verdict.SUM, "norm": Verdict.NORM, "accuracy": Verdict.ACCURACY}
+"""What a check of a cohort's sum (`aggregator.rounds.robust_sum.SumCheck.kind`) is as evidence about its members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +42,32 @@ class RoundRunner(Attempting):
 
     maker: ReleaseMaker
     release_key: Ed25519PrivateKey
+    totals: TotalsSource | None = None
+    """Central's totals of probes; without them no release is certified."""
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
-        report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        report = RoundReport(
+            state.round_number + 1,
+            started=self.clock(),
+            release_id=state.release_id,
+            suspicion=state.suspicion.lift(self.readmissions).begin(state.round_number + 1, self.suspicion),
+            beacon=state.beacon,
+        )
+        state = self._run(state, report)
+        self._weigh_evidence(report)
+        contributions = [] if self.repeatable_draws else report.contributions
+        beacon = advance(report.beacon, report.period, contributions)
+        return replace(state, suspicion=report.suspicion, beacon=beacon), report
+
+    def _run(self, state: FederationState, report: RoundReport) -> FederationState:
         self.event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = follow(self, self.maker, state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
             self._sum_usage(state.canary.before, report)
-            return replace(state, round_number=report.round_number), report
+            return replace(state, round_number=report.round_number)
         before = state
         moved = self._train(state, report, before_a_crash)
         if moved is not None:
@@ -56,10 +78,27 @@ class RoundRunner(Attempting):
             share = self.settings.canary.share
             state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
         spent = before.privacy_rho + report.privacy_rho
-        return replace(state, round_number=report.round_number, privacy_rho=spent), report
+        return replace(state, round_number=report.round_number, privacy_rho=spent)
+
+    def _weigh_evidence(self, report: RoundReport) -> None:
+        """Add the round's sessions to the evidence, and name the devices that it excludes from now on."""
+        before = report.suspicion.excluded
+        for _, test in sorted(report.tests.items()):
+            report.suspicion = report.suspicion.observe(
+                test.members, test.verdict, period=test.period, purpose=test.purpose, policy=self.suspicion
+            )
+        for exclusion in report.suspicion.exclusions:
+            if exclusion.device not in before:
+                text = (
+                    f"{exclusion.device} is excluded from rounds up to period {exclusion.until}: it spoils sums with "
+                    f"probability {exclusion.posterior:.1%}, given who took part in which. Inspect it; revoke it if it is "
+                    f"hostile, or run `fedge rounds readmit {exclusion.device}`"
+                )
+                report.notes.append(text)
+                self.event(report, "device.excluded", text, device=exclusion.device, until=exclusion.until)
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
-        config = self.settings.update_session(len(flatten(state.head)), now=self.clock())
+        config = self.settings.update_session(len(flatten(state.head)), state.history, now=self.clock())
         results = self._sum_updates(state, report, config)
         if config.noise_multiplier:
             # Cohorts of a round share no device. That an aborted attempt gave nothing away is the aggregator's word alone;
@@ -67,38 +106,51 @@ class RoundRunner(Attempting):
             released = before_a_crash + report.attempts - len(results) + bool(results)
             report.privacy_rho = session_rho(config) * released
         if not results:
-            report.outcome = "failed"
+            report.outcome = "paused" if report.outcome == "paused" else "failed"
             return None
         report.cohort = sum(result.cohort for result in results)
         report.survivors = sum(result.survivors for result in results)
-        decoded = reduce(add, (result.decoded for result in results))
         optimizer = self.settings.optimizer
         if config.noise_multiplier:
+            decoded = reduce(add, (result.decoded for result in results))
             report.noise_to_signal = noise_to_signal(config, report.survivors)
             return apply_noisy_sum(state, decoded, survivors=report.survivors, optimizer=optimizer)
-        outcome = apply_sum(state, decoded, optimizer=optimizer, weight_cap=self.settings.weight_cap)
+        cohorts = [
+            CohortSum(
+                decoded=result.decoded, survivors=result.survivors, config=config, rotation_seed=result.rotation_seed
+            )
+            for result in results
+        ]
+        outcome = apply_sums(
+            state, cohorts, optimizer=optimizer, evaluate=lambda head: self.maker.export(head).held_out
+        )
+        report.sum_checks = outcome.checks
+        report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
+        summed = [one.attempt for one in report.sessions if one.purpose == "update" and one.outcome == "finished"]
+        for attempt, check in zip(summed, outcome.checks, strict=True):
+            if check.kind is not None:
+                report.condemn([attempt], VERDICTS[check.kind])
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
         return outcome.state
 
     def _sum_updates(self, state: FederationState, report: RoundReport, config: SessionConfig) -> list[SessionResult]:
-        """One sum a cohort. No device is in two of them, whatever became of an attempt."""
+        """Sum one cohort after another. No device is in two sums, and none whose update has left it is asked again."""
+        sizes = self._cohort_sizes(report, config)
         results: list[SessionResult] = []
         asked: set[int] = set()
-        for size in cohort_sizes(self.settings.cohort, limit=config.cohort_max):
+        left: set[int] = set()
+        for size in sizes:
             for _ in range(self.settings.max_attempts):
+                free = [node for node in self.present(report, "update") if node not in asked]
+                if report.attempts and len(free) < config.n_min:
+                    break  # the others' updates have left them, and are never sent again
                 report.attempts += 1
-                nodes = draw_cohort(
-                    [node for node in self.present(report) if node not in asked],
-                    size,
-                    seed=self.seed,
-                    round_number=report.round_number,
-                    attempt=report.attempts_before + report.attempts,
-                )
+                nodes = draw_cohort(self.ordered(report, free, "update"), size, last=left)
                 result = self.session(
                     state,
                     report,
-                    purpose=rounds_pb2.PURPOSE_UPDATE,
+                    purpose="update",
                     attempt=report.attempts_before + report.attempts,
                     config=config,
                     nodes=nodes,
@@ -107,7 +159,42 @@ class RoundRunner(Attempting):
                     results.append(result)
                     asked.update(nodes)
                     break
+                node_of = report.tally.node_of
+                left |= set(nodes) - set(node_of.values())
+                left |= {node_of[name] for name in report.sessions[-1].dropouts if name in node_of}
         return results
+
+    def _cohort_sizes(self, report: RoundReport, config: SessionConfig) -> list[int]:
+        """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, as the report then says."""
+        present = self.present(report, "update")
+        usual = cohort_sizes(self.settings.cohort, limit=config.cohort_max)
+        spoiled = [test for test in report.suspicion.unexplained() if test.purpose == "update"]
+        if spoiled:
+            sizes = least_cohort_sizes(
+                len(present), n_min=config.n_min, cohort=self.settings.cohort, limit=config.cohort_max
+            )
+            if not sizes:
+                self._pause(report, config.n_min + 1, f"to find out who spoiled the sum of round {spoiled[-1].period}")
+        elif report.suspicion.excluded and len(present) < config.n_min:
+            sizes = []
+            self._pause(report, config.n_min, "for a private sum")
+        else:
+            sizes = usual
+        self.note_draw(report, present, sizes, "update")
+        return sizes
+
+    def _pause(self, report: RoundReport, needed: int, what: str) -> None:
+        report.outcome = "paused"
+        present = len(self.present(report, "update"))
+        suspects = sorted(report.suspicion.posterior(self.suspicion).items(), key=lambda one: (-one[1], one[0]))[:3]
+        named = ", ".join([*(f"{name} ({chance:.0%})" for name, chance in suspects), *sorted(report.suspicion.excluded)])
+        text = (
+            f"updates are paused: {present} devices are present that are not excluded, and {needed} are "
+            f"needed {what} (rounds.n_min is {self.settings.n_min}). Enroll or connect more devices; inspect {named} and "
+            "revoke what is hostile, or readmit excluded devices with `fedge rounds readmit`"
+        )
+        report.notes.append(text)
+        self.event(report, "updates.paused", text, needed=needed)
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
         place = Place(report.round_number, report.attempts_before + report.attempts, "update")
@@ -115,9 +202,15 @@ class RoundRunner(Attempting):
             try:
                 with self.progress.phase(place, "evaluate", expected=0, needed=0):
                     release = self.maker.make(
-                        moved.head, version=state.version + 1, temperature=moved.temperature, parent=state.release_id
+                        moved.head,
+                        version=state.version + 1,
+                        temperature=moved.temperature,
+                        parent=state.release_id,
+                        best_accuracy=state.best_accuracy,
                     )
             except QualityGateFailed as error:
+                # Head, optimizer and history of sums stay those of ``state``: whatever spoiled the release goes with it.
+                report.sum_checks = tuple(check.suspect("accuracy", str(error)) for check in report.sum_checks)
                 report.outcome = "quality gate"
                 report.notes.append(str(error))
                 self.event(report, "release.refused", str(error))
@@ -128,36 +221,53 @@ class RoundRunner(Attempting):
             report, "release.published", f"release {release.release_id[:12]} is published", release=release.release_id
         )
         report.release_id, report.release = release.release_id, release
-        return replace(moved, release_id=release.release_id, version=release.manifest.version)
+        accuracies = [a for a in (state.best_accuracy, release.manifest.metrics.get(HELD_OUT_ACCURACY)) if a is not None]
+        return replace(
+            moved,
+            release_id=release.release_id,
+            version=release.manifest.version,
+            best_accuracy=max(accuracies, default=None),
+        )
 
     def _certify(self, state: FederationState, before: FederationState, report: RoundReport) -> FederationState:
         """The certificate of ``state``'s release; where it cannot be had, ``before`` goes on if that has one."""
-        layout = CountsLayout(len(self.settings.certificate.grid))
+        layout = self.settings.counts_layout
         config = self.settings.session(reals=0, integers=layout.integers, now=self.clock())
-        counts: CountSums | None = None
-        reported = 0
+        sums = ProbeSums(
+            state.probes,
+            liars=self.settings.liars,
+            cap=self.probe_cap(state),
+            epsilon=self.settings.probe_epsilon,
+            has_source=self.totals is not None,
+        )
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, "counts"):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
-            result = self.session(
-                state, report, purpose=rounds_pb2.PURPOSE_COUNTS, attempt=attempt, config=config, nodes=nodes
-            )
+            result = self.session(state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes)
             if result is None:
                 continue
-            sums = layout.decode(result.decoded.integers)
-            pooled = sums if counts is None else counts + sums
-            try:
-                sums.check(devices=result.survivors)
-                pooled.check(devices=reported + result.survivors)
-            except InputError as error:  # one device's lie costs its cohort's counts, not the round
-                report.notes.append(f"counts attempt {attempt} discarded: {error}")
-                report.tally.refusals[type(error).__name__] += 1
-                continue
-            counts, reported = pooled, reported + result.survivors
-        if counts is None:
+            decoded = layout.decode(result.decoded.integers, devices=result.survivors)
+            totals = None
+            if self.totals is not None:
+                totals, reason = ask_totals(self.totals, result.descriptor, result.signature)
+                if totals is None:
+                    report.notes.append(f"counts attempt {attempt} is not cross-checked: {reason}")
+            known = len(sums.evidence)
+            sums.add(decoded, totals, roster=result.cohort, survivors=result.survivors)
+            if len(sums.evidence) > known:
+                report.condemn([attempt], Verdict.COUNTS)
+        precautions, probes = sums.precautions()
+        for text in sums.evidence:
+            report.notes.append(f"a device lied about its probes: {text}")
+            report.tally.refusals["LiarEvidence"] += 1
+            self.event(report, "counts.liar", f"a device lied about its probes: {text}")
+        if sums.counts is None:
+            # The pairs, which central's totals vouch for, count all the same: they are given once.
+            running = add_pair(state.running, *sums.pair(), deducted=sums.pair_deduction)
+            state, before = replace(state, running=running, probes=probes), replace(before, running=running, probes=probes)
             report.notes.append("no new certificate: every attempt to sum the probe counts was aborted")
             if self.registry.active() == state.release_id:
                 return state  # the certificate that it has goes on until it expires
@@ -170,13 +280,15 @@ class RoundRunner(Attempting):
             return replace(state, threshold=None, certificate_state="none")
         place = Place(report.round_number, attempt, "counts")
         with report.tally.phase("certificate"), self.progress.phase(place, "evaluate", expected=0, needed=0):
+            seen, disagreed = sums.pair()
             statement, running = certify(
-                counts,
+                replace(sums.counts, running_seen=seen, running_disagreed=disagreed),
                 state.running,
                 self.settings.certificate,
                 release_id=state.release_id,
                 round_number=report.round_number,
                 now=self.clock(),
+                precautions=precautions,
             )
             document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
         with report.tally.phase("certificate"), self.progress.phase(place, "publish", expected=0, needed=0):
@@ -186,7 +298,7 @@ class RoundRunner(Attempting):
         return replace(
             state,
             running=running,
-            publication=report.round_number if statement.threshold is not None else state.publication,
+            probes=probes,
             threshold=statement.threshold,
             probe_rate=statement.probe_rate,
             certificate_state=statement.state,
@@ -201,11 +313,11 @@ class RoundRunner(Attempting):
         if not self.settings.usage_every or report.round_number % self.settings.usage_every:
             return
         config = self.settings.session(reals=0, integers=len(NAMES), now=self.clock())
-        for nodes in self.everyone(report):
+        for nodes in self.everyone(report, "usage"):
             result = self.session(
                 state,
                 report,
-                purpose=rounds_pb2.PURPOSE_USAGE,
+                purpose="usage",
                 attempt=1 + max((session.attempt for session in report.sessions), default=report.attempts_before),
                 config=config,
                 nodes=nodes,
@@ -217,6 +329,7 @@ class RoundRunner(Attempting):
             except InputError as error:  # one device's lie costs its cohort's counts, not the round
                 report.notes.append(f"usage discarded: {error}")
                 report.tally.refusals[type(error).__name__] += 1
+                report.condemn([report.sessions[-1].attempt], Verdict.COUNTS)
                 continue
             report.usage = usage if report.usage is None else report.usage + usage
 

@@ -5,9 +5,17 @@ from dataclasses import dataclass, replace
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import cohort_sizes
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from fedge.layouts import UpdateLayout
+from fedge.calendar import DAILY, Calendar
+from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import SessionConfig, threshold
+from fedge.secagg.rotation import padded_length, rotated_scale
+
+PROBE_EPSILON = 2.0
+PROBE_CAP = 16
+LIARS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +39,43 @@ class RoundSettings:
     noise_multiplier: float = 0.0
     canary: CanaryPolicy | None = None
     usage_every: int = 0
+    calendar: Calendar = DAILY
+    """The periods of which devices spend each once."""
+    probe_epsilon: float = PROBE_EPSILON
+    """The noise on histograms of stored probes (`fedge.routing.probe_noise`)."""
+    probe_cap: int = PROBE_CAP
+    """B: most probes that a device counts for the first time in the first period; later ones go by what central counted."""
+    liars: int = LIARS
+    """f: lying devices that every bound tolerates in each cohort and period."""
 
-    def update_session(self, reals: int, *, now: float) -> SessionConfig:
-        """The configuration of update sessions. At 16 bits, and with noise, room in the ring is dear: it is that of the
-        cohort at hand. With noise no integers travel, and the quorum is the t that a session takes to finish anyway: the
-        more devices are sure to be there, the less noise each of them adds.
+    @property
+    def counts_layout(self) -> CountsLayout:
+        """Return the layout of counts sessions."""
+        return CountsLayout(len(self.certificate.grid), lift=ProbeNoise(self.probe_epsilon, 1).bound)
+
+    def update_session(self, weights: int, history: SumHistory, *, now: float) -> SessionConfig:
+        """The configuration of update sessions for so many ``weights``, which travel rotated, under the clip norm and weight
+        cap that past rounds suggest; with noise unrotated, under the settings' own.
+
+        At 16 bits, and with noise, room in the ring is dear: it is that of the cohort at hand. With noise no
+        integers travel, and the quorum is the t that a session takes to finish anyway: the more devices are sure to be
+        there, the less noise each of them adds.
         """
         largest = max(cohort_sizes(self.cohort, limit=self.cohort_max))
         if not self.noise_multiplier:
-            config = self.session(reals=reals, integers=UpdateLayout().integers, now=now)
+            reals, clip_norm = padded_length(weights), min(history.clip_norm, self.clip_norm)
+            config = replace(
+                self.session(reals=0, integers=UpdateLayout().integers, now=now),
+                reals=reals,
+                scale=rotated_scale(clip_norm, reals),
+                clip_norm=clip_norm,
+                weight_cap=min(history.weight_cap, self.weight_cap),
+            )
             return config if self.bits == 32 else replace(config, cohort_max=max(largest, 2))
         return replace(
-            self.session(reals=reals, integers=0, now=now),
+            self.session(reals=0, integers=1, now=now),
+            reals=weights,
+            integers=0,
             cohort_max=largest,
             n_min=max(self.n_min, threshold(largest)),
             noise_multiplier=self.noise_multiplier,

@@ -22,6 +22,7 @@ from aggregator.releases.registry import ReleaseRegistry
 from aggregator.rounds.interfaces import ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.probe_sums import TotalsSource
 from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import ReleaseMaker
 from aggregator.rounds.report import RoundReport
@@ -71,6 +72,7 @@ class RoundsParts:
     federation: str
     seed: bytes
     period_s: float
+    totals: TotalsSource | None = None
     book: PriceBook = field(default_factory=PriceBook.load_default)
     roles: ServerRoles = secagg
     clock: Callable[[], float] = time.time
@@ -153,10 +155,13 @@ def _run(
                 settings=steering.settings,
                 seed=parts.seed,
                 clock=parts.clock,
+                owner=roster.owner,
+                readmissions=steering.readmissions,
                 attempts=folder,
                 progress=progress,
                 maker=parts.maker,
                 release_key=parts.release_key,
+                totals=parts.totals,
             )
 
         build_server_app(runner, state, pacer)(grid, context)
@@ -221,7 +226,12 @@ class FleetPacer:
             now, online, needed = self._parts.clock(), self._roster.online(), settings.n_min
             if online > most:
                 most, grown = online, now
-            scheduled = not self._steering.holds and now >= self._begun + self._steering.period_s
+            calendar = settings.calendar
+            scheduled = not self._steering.holds and now >= max(
+                self._begun + self._steering.period_s,
+                # In a period that had its round devices have nothing left to contribute.
+                calendar.start_of(calendar.period_at(self._begun) + 1) if math.isfinite(self._begun) else -math.inf,
+            )
             due = scheduled or self._steering.asked
             gathered = online >= min(settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
             if due and online >= needed and gathered:

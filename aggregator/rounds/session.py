@@ -33,8 +33,11 @@ from fedge.secagg import (
     ServerState,
     SessionAborted,
     SessionConfig,
+    Task,
     decode,
+    sign_descriptor,
 )
+from fedge.secagg.rotation import rotation_seed
 from protos.fedge.rounds.v1 import rounds_pb2
 
 _log = logging.getLogger(__name__)
@@ -50,29 +53,18 @@ UNUSABLE = "an unusable or repeated device id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPlan:
-    """What one session sums, and under which release."""
+    """One attempt at a session: what it sums, and how its vectors look."""
 
     round_number: int
     attempt: int
-    purpose: "rounds_pb2.Purpose"
-    release_id: str
-    weights_sha256: str
-    structure_sha256: str
-    publication: int
+    task: Task
     config: SessionConfig
     timeout_s: float
-    canary: str = ""
-    """The release on the canary, where the session is about one."""
 
     @property
     def place(self) -> Place:
         """Which attempt this is."""
-        return Place(self.round_number, self.attempt, purpose_name(self.purpose))
-
-
-def purpose_name(purpose: "rounds_pb2.Purpose") -> str:
-    """``update``, ``counts`` or ``health``."""
-    return rounds_pb2.Purpose.Name(purpose).removeprefix("PURPOSE_").lower()
+        return Place(self.round_number, self.attempt, self.task.purpose)
 
 
 @dataclass(slots=True)
@@ -81,7 +73,10 @@ class Tally:
     stood on the last session's, once there was one.
 
     ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
-    blames; the next attempt goes without them.
+    blames; the next attempt goes without them. ``idle``: nodes that had nothing to report to the last session.
+    ``delivered``: purposes with nodes whose vector left for them in this round, in an aborted session too: those have
+    nothing left. ``survivors``: the devices whose vectors the last session summed, once that was known. ``node_of``: the
+    nodes of the devices that checked in to it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -92,6 +87,10 @@ class Tally:
     dropouts: list[tuple[str, str]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     excluded: set[int] = field(default_factory=set)
+    idle: set[int] = field(default_factory=set)
+    delivered: set[tuple[str, int]] = field(default_factory=set)
+    survivors: tuple[str, ...] = ()
+    node_of: Mapping[str, int] = field(default_factory=dict)
 
     def drop(self, who: str, stage: str, why: str | SecAggError) -> None:
         """Note that ``who`` left at ``stage``: it was silent or failed (a text), or what it sent was refused (an error)."""
@@ -118,6 +117,13 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    contribution: bytes
+    """What the session adds to the beacon of the next period."""
+    rotation_seed: bytes
+    """Of the rotation of this session's updates."""
+    descriptor: bytes = b""
+    """The session's descriptor as the round key signed it, with the signature."""
+    signature: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +147,7 @@ class ServerRoles(Protocol):
         run: str,
         round: int,
         attempt: int,
-        release_id: str,
-        weights_sha256: str,
-        structure_sha256: str,
+        task: Task,
         verify_certificate: CertificateVerifier,
         now: float,
         entropy: Callable[[int], bytes],
@@ -208,7 +212,7 @@ class SessionDriver:
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
         node_of: dict[str, int] = {}
-        tally.roster = ()
+        tally.roster, tally.idle, tally.survivors, tally.node_of = (), set(), (), node_of
         try:
             with logs.context(attempt=plan.attempt, purpose=plan.place.purpose):
                 return self._run_steps(plan, nodes, tally, node_of)
@@ -221,6 +225,9 @@ class SessionDriver:
         phase = partial(self._phase, plan, tally)
         with phase("check_in", "train", expected=len(nodes), needed=config.n_min) as reported:
             bundles = self._check_in(plan, nodes, tally, node_of, reported)
+        if len(bundles) < config.n_min and tally.idle:
+            reason = f"{len(bundles)} devices have something to report ({len(tally.idle)} do not); {config.n_min} are needed"
+            raise SessionAborted("check-in", reason)
         with phase("share_keys", "keys", expected=len(bundles), needed=config.n_min) as reported:
             state, roster = roles.create_session(
                 config,
@@ -229,9 +236,7 @@ class SessionDriver:
                 run=self._run,
                 round=plan.round_number,
                 attempt=plan.attempt,
-                release_id=plan.release_id,
-                weights_sha256=plan.weights_sha256,
-                structure_sha256=plan.structure_sha256,
+                task=plan.task,
                 verify_certificate=self._verify_certificate,
                 now=self._clock(),
                 entropy=self._entropy,
@@ -249,11 +254,14 @@ class SessionDriver:
         with tally.phase("masked_input"):
             messages = roles.create_share_messages(state)
         with phase("masked_input", "masked_upload", expected=len(messages), needed=cohort) as reported:
-            self._exchange_step(
-                step, SHARES, messages, lambda d, r: roles.handle_masked(state, d, r.payload, r.vector), reported
-            )
+            def take_vector(device: str, reply: Reply) -> None:
+                roles.handle_masked(state, device, reply.payload, reply.vector)
+                tally.delivered.add((plan.task.purpose, node_of[device]))
+
+            self._exchange_step(step, SHARES, messages, take_vector, reported)
         with tally.phase("consistency"):
             messages = roles.create_consistency_messages(state)
+        tally.survivors = tuple(sorted(messages))
         with phase("consistency", "consistency", expected=len(messages), needed=quorum) as reported:
             self._exchange_step(
                 step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload), reported
@@ -266,7 +274,19 @@ class SessionDriver:
             )
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
-        return SessionResult(decoded, len(roster), len(outcome.survivors), state.session_id, outcome.record)
+        descriptor = state.session.descriptor_bytes
+        rotation = rotation_seed(plan.task.release_id, plan.round_number, plan.attempt)
+        return SessionResult(
+            decoded,
+            len(roster),
+            len(outcome.survivors),
+            state.session_id,
+            outcome.record,
+            outcome.contribution,
+            rotation,
+            descriptor,
+            sign_descriptor(self._round_key, descriptor),
+        )
 
     @contextmanager
     def _phase(
@@ -289,12 +309,7 @@ class SessionDriver:
         reported: Callable[[int], None],
     ) -> dict[str, bytes]:
         request = rounds_pb2.CheckInRequest(
-            round=plan.round_number,
-            attempt=plan.attempt,
-            purpose=plan.purpose,
-            release_id=plan.release_id,
-            publication=plan.publication,
-            canary_release_id=plan.canary,
+            round=plan.round_number, attempt=plan.attempt, task=plan.task.to_message()
         ).SerializeToString()
         payloads: dict[int, bytes] = {}
 
@@ -321,6 +336,9 @@ class SessionDriver:
                 continue
             if device in node_of:
                 self._drop(plan, tally, f"node {node}", "check-in", MessageError(UNUSABLE))
+                continue
+            if bundle is None:
+                tally.idle.add(node)
                 continue
             node_of[device] = node
             bundles[device] = bundle
@@ -384,8 +402,11 @@ def _why(exchange: Exchange, node: int) -> str | MessageError:
     return exchange.refused.get(node) or exchange.failures.get(node, NO_ANSWER)
 
 
-def _read_check_in(payload: bytes) -> tuple[str, bytes]:
-    """The device's name, which nothing has vouched for yet, and its bundle. Raises MessageError."""
+def _read_check_in(payload: bytes) -> tuple[str, bytes | None]:
+    """Return the device's name, which nothing has verified yet, and its bundle; None where it has nothing to report.
+
+    Raises MessageError.
+    """
     try:
         response = rounds_pb2.CheckInResponse.FromString(payload)
     except DecodeError as error:
@@ -394,4 +415,4 @@ def _read_check_in(payload: bytes) -> tuple[str, bytes]:
         check_device_id(response.device_id)  # before it stands in logs and in the database
     except InputError:
         raise MessageError(UNUSABLE) from None
-    return response.device_id, response.bundle
+    return response.device_id, None if response.nothing_to_report else response.bundle

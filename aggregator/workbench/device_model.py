@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.workbench.model_files import EMBEDDING, HEAD_BIAS, HEAD_WEIGHT, LOGITS, agreement, run_model, with_head
+from aggregator.workbench.model_files import (
+    EMBEDDING,
+    LOGITS,
+    agreement_of,
+    answers,
+    run_model,
+    with_head,
+)
 from aggregator.workbench.quantize import quantize_encoder
 from aggregator.workbench.recipes import recipe_for
 from aggregator.workbench.workloads.base import Split, Workload
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, DenseHead
 from fedge.errors import InputError
 from fedge.features import FeatureSpec, Query
 from fedge.randomness import derive, generator
@@ -31,16 +39,16 @@ _SELF_TEST_QUERIES = 8
 class DeviceModel:
     """What all rounds share. ``infer``: the fp32 file, ``infer_int8``: the same with a quantized encoder.
 
-    ``step``: the training step. ``head``: the first release's. ``training``: for the manifest, the server optimizer's
-    settings included. ``holdout``: inputs of server queries that trained nothing, with ``holdout_labels`` int64 [n];
-    ``self_test_queries`` are among them.
+    ``architecture``: of the head that devices train. ``head``: the first release's. ``training``: for the manifest, the
+    server optimizer's settings included. ``holdout``: inputs of server queries that trained nothing, with
+    ``holdout_labels`` int64 [n]; ``self_test_queries`` are among them.
     """
 
     features: FeatureSpec
     labels: tuple[str, ...]
     infer: bytes
     infer_int8: bytes
-    step: bytes
+    architecture: DenseHead
     head: Weights
     training: Mapping[str, float | str]
     holdout: Mapping[str, NDArray[Any]]
@@ -53,12 +61,15 @@ class Quantized:
     """A round's files. ``infer``: int8, what devices get; ``infer_fp32``: what it was made from.
 
     ``agreement``: share of held-out server queries with the same answer from both (`model_files.agreement`), for the gate.
+    ``right`` of ``held_out`` such queries the int8 file answers with their label.
     ``self_test_logits``: of the int8 file for the model's ``self_test_queries``, one row [C] each.
     """
 
     infer: bytes
     infer_fp32: bytes
     agreement: float
+    right: int
+    held_out: int
     self_test_logits: list[list[float]]
 
 
@@ -79,7 +90,6 @@ def build_device_model(
     from aggregator.workbench.architectures import DeviceNetwork, encoder_for
     from aggregator.workbench.encoder_training import fit_head, seeded, train_encoder
     from aggregator.workbench.export import export_infer
-    from aggregator.workbench.step_graph import export_step
 
     recipe = recipe_for(workload.features)
     width = dimensions or recipe.dimensions
@@ -98,14 +108,6 @@ def build_device_model(
             progress=progress,
         )
         infer = export_infer(DeviceNetwork(encoder, classes), workload.features.encode(train.queries[:2]))
-        step = export_step(
-            dimensions=width,
-            classes=classes,
-            batch_size=int(recipe.training["batch_size"]),
-            l2=float(recipe.training["l2"]),
-            label_smoothing=float(recipe.training["label_smoothing"]),
-            ignored_label=workload.oos_index,
-        )
         calibration = {name: array[:_CALIBRATION_ROWS] for name, array in inputs.items()}
         infer_int8 = quantize_encoder(infer, calibration)
         if warm_start:
@@ -117,7 +119,7 @@ def build_device_model(
         labels=workload.labels,
         infer=with_head(infer, head),
         infer_int8=with_head(infer_int8, head),
-        step=step,
+        architecture=DenseHead(width, classes),
         head=head,
         training=recipe.training,
         holdout=workload.features.encode(holdout.queries),
@@ -130,10 +132,13 @@ def quantized(model: DeviceModel, head: Weights) -> Quantized:
     """The files of a release with this head. No torch and no calibration: the int8 encoder is the same in every round."""
     infer, infer_fp32 = with_head(model.infer_int8, head), with_head(model.infer, head)
     self_test = run_model(infer, model.features.encode(list(model.self_test_queries)), [LOGITS])[LOGITS]
+    answered = answers(infer, model.holdout)
     return Quantized(
         infer=infer,
         infer_fp32=infer_fp32,
-        agreement=agreement(infer, infer_fp32, model.holdout),
+        agreement=agreement_of(answered, infer_fp32, model.holdout),
+        right=int((answered == model.holdout_labels).sum()),
+        held_out=len(answered),
         self_test_logits=[[float(value) for value in row] for row in self_test],
     )
 

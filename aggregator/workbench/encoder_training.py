@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from aggregator.workbench.architectures import Dense, Encoder
-from aggregator.workbench.model_files import HEAD_BIAS, HEAD_WEIGHT
 from aggregator.workbench.recipes import EncoderTraining
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.release import Weights
 
 Progress = Callable[[int, int], None]

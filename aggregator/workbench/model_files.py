@@ -13,11 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.errors import InputError
 from fedge.release import Weights
 from fedge.routing.confidence import softmax
 
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 EMBEDDING, LOGITS = "embedding", "logits"
 FACTOR_LIMIT = 63
 """Largest integer in a quantized factor of a product: 7 bits (see `quantize`)."""
@@ -68,7 +68,17 @@ def agreement(int8: bytes, fp32: bytes, inputs: Inputs) -> float:
     another rounding answers another. A row is such a tie where the twin's probabilities of the two labels lie less than TIE
     apart. Raises InputError without rows.
     """
-    answered = run_model(int8, inputs, [LOGITS])[LOGITS].argmax(axis=1)
+    return agreement_of(answers(int8, inputs), fp32, inputs)
+
+
+def answers(model: bytes, inputs: Inputs) -> NDArray[np.int64]:
+    """Return the model's label for each row, int64 [n]. Raises InputError without rows."""
+    labels: NDArray[np.int64] = run_model(model, inputs, [LOGITS])[LOGITS].argmax(axis=1).astype(np.int64)
+    return labels
+
+
+def agreement_of(answered: NDArray[np.int64], fp32: bytes, inputs: Inputs) -> float:
+    """Return `agreement` for the labels that the int8 model gave."""
     likely = softmax(run_model(fp32, inputs, [LOGITS])[LOGITS])
     lost = likely.max(axis=1) - likely[np.arange(len(likely)), answered]
     return float(np.mean(lost < TIE))

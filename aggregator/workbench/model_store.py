@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from aggregator.workbench.device_model import DeviceModel
 from aggregator.workbench.strong import StrongModel, TrainedModel
 from aggregator.workbench.workloads.facts import WorkloadFacts
+from fedge.architectures import DenseHead
 from fedge.errors import InputError
 from fedge.features import features_from_mapping
 from fedge.release import read_safetensors, write_safetensors
 
-FORMAT = 1
+FORMAT = 2
 _FACTS, _DEVICE, _STRONG = "workload.json", "device", "strong"
-_ONNX = ("infer", "infer_int8", "step")
+_ONNX = ("infer", "infer_int8")
 
 
 def save_models(folder: Path, facts: WorkloadFacts, strong: TrainedModel, model: DeviceModel) -> None:
@@ -60,6 +61,7 @@ def load_device_model(folder: Path) -> DeviceModel:
     return DeviceModel(
         features=features_from_mapping(plain["features"]),
         labels=facts.labels,
+        architecture=DenseHead.from_mapping(plain["head"]),
         head=head,
         training=plain["training"],
         holdout={name: array for name, array in arrays.items() if name != "labels"},
@@ -92,7 +94,12 @@ def _save_device_model(part: Path, model: DeviceModel) -> None:
     (part / "head.safetensors").write_bytes(write_safetensors(model.head))
     _write_arrays(part / "holdout.npz", {**model.holdout, "labels": model.holdout_labels})
     queries = [query if isinstance(query, str) else [float(x) for x in query] for query in model.self_test_queries]
-    plain = {"features": model.features.to_mapping(), "training": dict(model.training), "self_test_queries": queries}
+    plain = {
+        "features": model.features.to_mapping(),
+        "head": {"dimensions": model.architecture.dimensions, "classes": model.architecture.classes},
+        "training": dict(model.training),
+        "self_test_queries": queries,
+    }
     _write_json(part / "model.json", plain)
 
 

@@ -19,6 +19,7 @@ from typing import Protocol, Self
 
 import grpc
 
+from edge_client.membership.door import is_marked_for_later
 from edge_client.membership.proxies import ChannelOption, proxy_options
 from fedge.errors import FedgeError, InputError
 from fedge.traces import NoTraces, Traces
@@ -33,16 +34,19 @@ _ROUNDING = 1e-6
 
 
 class EscalationFailed(FedgeError):  # noqa: N818 - an outcome that the agent reports, not only an error
-    """Central gave no answer. `status` is gRPC's code for the reason."""
+    """Central gave no answer. `status` is gRPC's code for the reason; ``passes``: central says that it passes with time."""
 
-    def __init__(self, message: str, *, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+    def __init__(
+        self, message: str, *, status: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE, passes: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.passes = passes
 
     @property
     def is_retried(self) -> bool:
         """Whether the client itself tries again while the caller's time lasts."""
-        return self.status in _RETRIED
+        return self.passes or self.status in _RETRIED
 
     @property
     def may_succeed_later(self) -> bool:
@@ -298,7 +302,8 @@ def _failure(error: Exception) -> EscalationFailed:
     # A call on a channel that another thread closed ends in ValueError or FutureCancelledError, which carry no status.
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.CANCELLED
     details = error.details() if isinstance(error, grpc.Call) else str(error)
-    return EscalationFailed(f"central gave no answer ({code.name}): {details}", status=code)
+    passes = code is grpc.StatusCode.RESOURCE_EXHAUSTED and is_marked_for_later(error)
+    return EscalationFailed(f"central gave no answer ({code.name}): {details}", status=code, passes=passes)
 
 
 def _checked(response: AnswerResponse) -> AnswerResponse:

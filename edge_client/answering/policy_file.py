@@ -6,6 +6,7 @@ from pathlib import Path
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import InputError
 from fedge.routing import Policy
+from fedge.toml import read_toml_text
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def load_policy(path: Path | None) -> Policy:
     if path is None:
         return Policy.default()
     try:
-        policy = Policy.from_toml(path.read_text(encoding="utf-8"))
+        policy = Policy.from_toml(read_toml_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"policy {path} cannot be read: {error}") from None
     for topic in sorted(set(policy.topic_rules) - set(policy.topic_labels)):

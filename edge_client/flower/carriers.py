@@ -7,13 +7,15 @@ Connections are kept, and a broken one is opened again for the next request. Not
 import http.client
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import grpc
 
-from edge_client.flower.fleet_api import FleetUnreachable, Post
+from edge_client.flower.fleet_api import MAX_MESSAGE_BYTES, FleetUnreachable, Post
+from edge_client.membership.door import is_marked_for_later
 from fedge.errors import FedgeError
-from fedge.flower import PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
+from fedge.wire import RELAY_CHUNK_BYTES
 from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 
 TIMEOUT_S = 60.0
@@ -60,25 +62,52 @@ def through_door(channel: Callable[[], grpc.Channel], *, timeout_s: float = TIME
     """Through the relay of the fleet door; ``channel`` gives the device's mutual-TLS channel of the moment."""
 
     def post(path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        request = relay_pb2.RelayRequest(
-            path=path,
-            body=body,
-            public_key=headers[PUBLIC_KEY_HEADER],
-            timestamp=headers[TIMESTAMP_HEADER],
-            signature=headers[SIGNATURE_HEADER],
-        )
+        proof = {
+            "path": path,
+            "public_key": headers[PUBLIC_KEY_HEADER],
+            "timestamp": headers[TIMESTAMP_HEADER],
+            "signature": headers[SIGNATURE_HEADER],
+        }
         try:
             stub = relay_pb2_grpc.RelayStub(channel())  # type: ignore[no-untyped-call]  # generated code
-            answer = stub.Relay(request, timeout=timeout_s)
+            if len(body) > RELAY_CHUNK_BYTES:
+                pushed = stub.Push(_pieces(proof, body), timeout=timeout_s)
+                return pushed.status, pushed.body
+            answer = stub.Relay(relay_pb2.RelayRequest(body=body, **proof), timeout=timeout_s)
+            if answer.status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE and path == FLEET_PREFIX + "pull-object":
+                return _gathered(stub.Pull(relay_pb2.PullRequest(body=body, **proof), timeout=timeout_s))
         except FedgeError as error:  # no certificate to show, for now
             raise FleetUnreachable(str(error)) from error
         except ValueError as error:  # the channel was closed for a newer one
             raise FleetUnreachable("the fleet door's channel is being opened again") from error
         except grpc.RpcError as error:
             code = error.code()
-            if code in _REFUSALS:
+            if code in _REFUSALS and not is_marked_for_later(error):
                 return _REFUSALS[code], b""
             raise FleetUnreachable(f"the fleet door does not answer: {code.name}") from error
         return answer.status, answer.body
 
     return post
+
+
+def _pieces(proof: Mapping[str, str], body: bytes) -> Iterator[relay_pb2.PushRequest]:
+    yield relay_pb2.PushRequest(
+        path=proof["path"],
+        body_bytes=len(body),
+        public_key=proof["public_key"],
+        timestamp=proof["timestamp"],
+        signature=proof["signature"],
+    )
+    for start in range(0, len(body), RELAY_CHUNK_BYTES):
+        yield relay_pb2.PushRequest(data=body[start : start + RELAY_CHUNK_BYTES])
+
+
+def _gathered(pieces: Iterator[relay_pb2.PullResponse]) -> tuple[int, bytes]:
+    """Return status and body of an answer in pieces: 413 for one that is too large."""
+    status, body = 0, bytearray()
+    for piece in pieces:
+        status = piece.status or status
+        body += piece.data
+        if len(body) > MAX_MESSAGE_BYTES:
+            return http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b""
+    return status, bytes(body)

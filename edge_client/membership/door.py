@@ -11,6 +11,7 @@ from edge_client.membership.proxies import proxy_options
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 from fedge.identity.files import read_file
+from fedge.wire import RETRY_LATER
 
 MAX_MESSAGE_BYTES = 16 << 20
 ChannelOption = tuple[str, str | int]
@@ -37,6 +38,12 @@ def channel_options(server_name: str | None, *, max_message_bytes: int = MAX_MES
         ("grpc.min_reconnect_backoff_ms", 10_000),  # in truth the time that one attempt to connect may take
         ("grpc.max_reconnect_backoff_ms", 10_000),
     ]
+
+
+def is_marked_for_later(error: Exception) -> bool:
+    """Return whether a server refused a call for a reason that passes with time: a limit that the device or all have met."""
+    trailing = error.trailing_metadata() if isinstance(error, grpc.Call) else None
+    return any(key == RETRY_LATER for key, _ in trailing or ())
 
 
 class DoorChannel:

@@ -186,6 +186,17 @@ class ReleaseManager:
                 self._beside.popitem(last=False)
             return loaded, pieces.size_bytes
 
+    def is_desired(self, release_id: str) -> bool:
+        """Return whether the device runs this release, or its own channel says that it should: only then it trains on it.
+
+        Raises a FedgeError where the source cannot be reached.
+        """
+        active = self._active
+        if active is not None and active.loaded.release_id == release_id:
+            return True
+        with self._loading:
+            return self._source.latest().release_id == release_id
+
     # The health window.
 
     def failed(self, active: Active, error: Exception) -> bool:
@@ -277,7 +288,7 @@ class ReleaseManager:
         release = self._shelf.get(installed.release_id)
         if release is None:
             return None
-        loaded = self.loader.load(release.manifest.to_bytes(), release.signature, _by_hash(release))
+        loaded = self.loader.load(release.manifest.to_bytes(), release.signature, _by_hash(release), is_known=True)
         statement = self._read_certificate(installed.certificate, installed.release_id)
         return Active(loaded, statement, installed.publication)
 

@@ -1,53 +1,122 @@
 """What a device puts into a secure sum, as the real and integer coordinates that both ends agree on.
 
 Four kinds: an update (clipped, weighted change of the weights, with the metrics of its training), counts (probes by
-confidence under a candidate release, and the running pairs), health (how a release on the canary does here) and usage (what
+confidence under a candidate release, and the running pair), health (how a release on the canary does here) and usage (what
 the device answered and used). The aggregator sees their sums only. The layouts are `fedge.layouts` and `fedge.usage`.
+
+A device with nothing to say raises `NothingToReport` before it stands on a roster: it never sends zeros, among which another
+device's numbers would stand alone.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.releases.loading import LoadedRelease, ReleaseLoader
-from edge_client.rounds.learner import prepare_update, train, training_from_mapping
-from edge_client.rounds.probe_counts import probe_counts
-from edge_client.store import DeviceStore, HealthCounts, Pairs
+from edge_client.releases.loading import LoadedRelease
+from edge_client.rounds.learner import Update, prepare_update, train
+from edge_client.rounds.probe_counts import count_probes
+from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
+from edge_client.training_policy import training_from_mapping
+from fedge.errors import FedgeError
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator
-from fedge.routing.confidence import nll_sums
+from fedge.routing import Policy
+from fedge.routing.confidence import nll_sums, softmax
 from fedge.routing.constraint import example_weights
-from fedge.routing.policy import Policy
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import SessionConfig
+from fedge.secagg.rotation import padded_length, rotate
 from fedge.usage import Usage
 
 _NO_RULES = Policy.default()
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateMetrics:
+    """Examples trained on, their summed loss, the NLL of fresh answers by temperature, and whether updates carry noise."""
+
+    examples: int
+    loss_sum: float
+    nll: NDArray[np.float64]
+    noise: bool
+
+
+class NothingToReport(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault
+    """The device has nothing unspent for a session's purpose and period."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """``reals`` float32 [r], ``integers`` int64 [i]; ``pairs``, ``health`` and ``usage`` are spent once the masked vector
-    has left.
+    """``reals`` float32 [r], ``integers`` int64 [i], and what is spent once the masked vector has left.
+
+    An update's reals are its change as trained; what is sent of it follows from the session's clip norm and weight cap
+    (`coordinates`).
 
     ``steps`` of training and ``scored`` queries are what the work cost.
     """
 
     reals: NDArray[np.float32]
     integers: NDArray[np.int64]
-    pairs: Pairs | None
-    trained_on: tuple[bytes, ...]
-    steps: int
-    scored: int
+    trained_on: tuple[bytes, ...] = ()
+    probes: ProbeSelection | None = None
     health: HealthCounts | None = None
     usage: Usage | None = None
+    fit: Fit | None = None
+    """How the base did on the examples before training; noted once the masked vector has left."""
+    largest_share: float = 0.0
+    """The largest share of one example in the update."""
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept, so that it holds no larger share."""
+    steps: int = 0
+    scored: int = 0
+    metrics: UpdateMetrics | None = None
+    """What an update reports beside its change; None for the other kinds."""
+
+    @property
+    def coordinates_sent(self) -> tuple[int, int]:
+        """How many reals and integers the vector has in a session."""
+        if self.metrics is None:
+            return len(self.reals), len(self.integers)
+        if self.metrics.noise:
+            return len(self.reals), 0
+        return padded_length(len(self.reals)), UpdateLayout().integers
+
+    def coordinates(self, config: SessionConfig, rotation: bytes) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the reals and integers of the vector as the accepted descriptor wants them.
+
+        An update is clipped to the session's C, weighted under its W and rotated by the seed ``rotation``. With noise every
+        device weighs the same, nothing else is reported, and the vector stays unrotated.
+        """
+        metrics = self.metrics
+        if metrics is None:
+            return self.reals, self.integers
+        update = Update(self.reals, metrics.examples, metrics.loss_sum, self.steps)
+        if metrics.noise:
+            # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
+            return prepare_update(update, clip_norm=config.clip_norm, weight_cap=1).vector, np.zeros(0, np.int64)
+        prepared = prepare_update(update, clip_norm=config.clip_norm, weight_cap=config.weight_cap)
+        integers = UpdateLayout().encode(
+            weight=min(metrics.examples, config.weight_cap),
+            examples=metrics.examples,
+            loss_sum=metrics.loss_sum,
+            nll=metrics.nll,
+            norm=prepared.norm,
+        )
+        return rotate(prepared.vector, rotation), integers
+
+
+NO_REALS = np.zeros(0, np.float32)
 
 
 def make_update(
     store: DeviceStore,
-    loader: ReleaseLoader,
     base: LoadedRelease,
     *,
     seed: bytes,
+    now: float = 0.0,
+    max_share: float = 1.0,
     again: bool = False,
     policy: Policy = _NO_RULES,
 ) -> Contribution:
@@ -56,87 +125,109 @@ def make_update(
     ``again``: an update on this release has left the device before. It must never be masked again, so a tenth of the
     examples, drawn anew, stays out: neither the update nor its weight is the one that left.
 
+    The base gives embeddings alone: they are normalized here, and head, loss and gradient are the device's own code. So no
+    encoder makes an example count for more than another. Raises InputError for an encoder whose embeddings do not fit.
+
     The temperature is fitted on answers that no training has seen yet: what the base says of those is a prediction.
+    Raises NothingToReport where there is nothing to train on.
     """
     manifest = base.release.manifest
-    training = training_from_mapping(manifest.training)
+    architecture, training, head = manifest.trained(), training_from_mapping(manifest.training), base.release.weights()
     index = {label: i for i, label in enumerate(manifest.labels)}
     examples = [example for example in store.memory.all() if example.label in index]
     if again and examples:
         left_out = generator(seed, "left out").choice(len(examples), max(1, len(examples) // 10), replace=False)
         examples = [example for number, example in enumerate(examples) if number not in set(left_out.tolist())]
-    predictions = base.session.predict([example.query for example in examples])
+    embeddings = architecture.normalize(base.session.predict([example.query for example in examples]).embedding)
+    logits = architecture.logits(head, embeddings)
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
     fresh = np.array([example.fresh for example in examples], dtype=bool)
     # "Out of scope" teaches the head nothing: it never answers that, and would only learn a few such queries by heart. The
     # temperature is another matter: how sure the head may be has to be judged on all the traffic there is.
     inside = np.array([example.label != manifest.oos_label for example in examples], dtype=bool)
+    if not inside.any():
+        raise NothingToReport("nothing to train on is remembered")
     weights = example_weights(policy, manifest.labels)
     update = train(
-        loader.step_session(base),
-        base.release.weights(),
-        predictions.embedding[inside],
+        architecture,
+        head,
+        embeddings[inside],
         labels[inside],
         training=training,
         seed=seed,
+        max_share=max_share,
         sample_weights=None if weights is None else weights[labels[inside]],
     )
-    if training.noise_multiplier:
-        # What is exact would tell more than the noise hides: no counts, no losses, and a weight that depends on nothing.
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=1)
-        integers = np.zeros(0, np.int64)
-    else:
-        prepared = prepare_update(update, clip_norm=training.clip_norm, weight_cap=training.weight_cap)
-        integers = UpdateLayout().encode(
-            weight=min(update.examples, training.weight_cap),
-            examples=update.examples,
-            loss_sum=update.loss_sum,
-            nll=nll_sums(predictions.logits[fresh], labels[fresh]),
-        )
     return Contribution(
-        prepared.vector,
-        integers,
-        pairs=None,
+        reals=update.delta,
+        integers=np.zeros(0, np.int64),
         trained_on=tuple(example.content_hash for example in examples),
         steps=update.steps,
         scored=len(examples),
+        fit=_fit(manifest.encoder_sha256, logits[inside], labels[inside], at=now),
+        largest_share=update.largest_share,
+        kept=update.kept,
+        metrics=UpdateMetrics(
+            update.examples,
+            update.loss_sum,
+            nll_sums(logits[fresh], labels[fresh]),
+            noise=training.noise_multiplier > 0,
+        ),
     )
 
 
-def without_news(update: Contribution) -> Contribution:
-    """The update of a device that has nothing to add: zeros that weigh nothing. What the work cost stands."""
-    return replace(update, reals=np.zeros_like(update.reals), integers=np.zeros_like(update.integers), trained_on=())
+def _fit(encoder_sha256: str, logits: NDArray[np.float32], labels: NDArray[np.int64], *, at: float) -> Fit | None:
+    if not len(labels):
+        return None
+    right = softmax(logits)[np.arange(len(labels)), labels]
+    return Fit(encoder_sha256, len(labels), float((1 - right).sum()), at)
 
 
 def make_counts(
-    store: DeviceStore, candidate: LoadedRelease, policy: Policy, *, publication: int, price_usd: float
+    candidate: LoadedRelease,
+    selection: ProbeSelection,
+    policy: Policy,
+    *,
+    noise: ProbeNoise,
+    noise_seed: bytes,
+    price_usd: float,
 ) -> Contribution:
-    """Score the stored probes under the candidate release, and report the running pairs that no sum has carried yet."""
-    manifest = candidate.release.manifest
-    counts = probe_counts(candidate, store, policy=policy, publication=publication, central_price_usd=price_usd)
-    pairs = store.probes.pending_pairs()
-    layout = CountsLayout(len(manifest.threshold_grid))
+    """Score a selection of probes under the candidate release, with noise on what stands in more than one sum.
+
+    ``noise_seed`` (32 bytes) must be secret and used once.
+    """
+    layout = CountsLayout(len(candidate.release.manifest.threshold_grid), lift=noise.bound)
+    counts = count_probes(candidate, selection, policy=policy, central_price_usd=price_usd)
+    agreed_noise, disagreed_noise = noise.sample(noise_seed, 2 * layout.coarse_bins).reshape(2, -1)
+    running_seen, running_disagreed = selection.running_pair
     integers = layout.encode(
-        seen=counts.seen,
-        disagreed=counts.disagreed,
+        agreed=counts.seen - counts.disagreed + agreed_noise,
+        disagreed=counts.disagreed + disagreed_noise,
         new_seen=counts.new_seen,
         new_disagreed=counts.new_disagreed,
-        running_seen=pairs.seen,
-        running_disagreed=pairs.disagreed,
+        running_seen=running_seen,
+        running_disagreed=running_disagreed,
     )
-    return Contribution(np.zeros(0, np.float32), integers, pairs=pairs, trained_on=(), steps=0, scored=len(store.probes))
+    scored = len(selection.fresh) + len(selection.old)
+    return Contribution(reals=NO_REALS, integers=integers, probes=selection, scored=scored)
 
 
 def make_health(counts: HealthCounts) -> Contribution:
-    """Report what no sum has carried yet of a release on the canary; zeros where this device never took it."""
+    """Report what no sum has carried yet of a release on the canary. Raises NothingToReport where there is nothing new."""
     capped = replace(counts, answered=min(counts.answered, HEALTH_CAP), errors=min(counts.errors, HEALTH_CAP))
+    if not (capped.taken or capped.rolled_back or capped.answered or capped.errors):
+        raise NothingToReport("this device did not take the release on the canary, or has no news of it")
     integers = HealthLayout().encode(
         taken=capped.taken, rolled_back=capped.rolled_back, answered=capped.answered, errors=capped.errors
     )
-    return Contribution(np.zeros(0, np.float32), integers, pairs=None, trained_on=(), steps=0, scored=0, health=capped)
+    return Contribution(reals=NO_REALS, integers=integers, health=capped)
 
 
 def make_usage(usage: Usage) -> Contribution:
-    """Report what the device answered and used that no sum has carried yet."""
-    none = np.zeros(0, np.float32)
-    return Contribution(none, usage.encode(), pairs=None, trained_on=(), steps=0, scored=0, usage=usage)
+    """Report what the device answered and used that no sum has carried yet. Raises NothingToReport without a query.
+
+    The standing costs of an idle device say nothing and hide nobody: they wait for its next query.
+    """
+    if not usage.queries:
+        raise NothingToReport("no query was answered since the last sum")
+    return Contribution(reals=NO_REALS, integers=usage.encode(), usage=usage)

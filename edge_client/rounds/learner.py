@@ -1,32 +1,19 @@
-"""Training on the device: a release's own optimizer step (``step.onnx``) over the remembered labels, without torch.
+"""Training on the device: the package's own optimizer step (`fedge.architectures`) over the remembered labels, in numpy.
 
-Never sees a probe, and its result never leaves the device except clipped, weighted and masked.
+Never sees a probe, and its result never leaves the device except clipped, weighted and masked. A release brings numbers,
+never code.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from fedge.errors import FedgeError, VerificationError
+from edge_client.training_policy import Training
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, Architecture
+from fedge.errors import FedgeError
 from fedge.randomness import generator
 from fedge.release import Weights, flatten
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """Hyperparameters of a device's training, from the release's manifest."""
-
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    clip_norm: float
-    weight_cap: int
-    noise_multiplier: float = 0.0
-    """Z of distributed differential privacy; above 0 every device weighs the same and reports nothing but its update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +21,17 @@ class Update:
     """``delta`` float32 [m] = trained minus initial weights, in the order of `fedge.release.flatten`.
 
     ``loss_sum``: summed loss of the examples, times their weights, over the last epoch, each at the weights just before its
-    step.
+    step. ``largest_share``: the largest share of one example in the change (`DenseHead.shares`), weight decay left out; 0
+    without examples.
     """
 
     delta: NDArray[np.float32]
     examples: int
     loss_sum: float
     steps: int
+    largest_share: float = 0.0
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +44,8 @@ class PreparedUpdate:
     clipped: bool
 
 
-def training_from_mapping(mapping: Mapping[str, object]) -> Training:
-    """The hyperparameters that ``Manifest.training`` holds. Raises VerificationError for missing or unusable ones."""
-    numbers: dict[str, float] = {}
-    for name in ("learning_rate", "batch_size", "epochs", "clip_norm", "weight_cap"):
-        value = mapping.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-            raise VerificationError(f"the release's training.{name} is {value!r}, it must be a number above 0")
-        numbers[name] = float(value)
-    for name in ("batch_size", "epochs", "weight_cap"):
-        if numbers[name] != int(numbers[name]):
-            raise VerificationError(f"the release's training.{name} is {numbers[name]}, it must be a whole number")
-    noise = mapping.get("noise_multiplier", 0.0)
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise < 1e6:
-        raise VerificationError(f"the release's training.noise_multiplier is {noise!r}, it must be a number of at least 0")
-    return Training(
-        learning_rate=numbers["learning_rate"],
-        batch_size=int(numbers["batch_size"]),
-        epochs=int(numbers["epochs"]),
-        clip_norm=numbers["clip_norm"],
-        weight_cap=int(numbers["weight_cap"]),
-        noise_multiplier=float(noise),
-    )
-
-
 def train(
-    step: onnxruntime.InferenceSession,
+    architecture: Architecture,
     weights: Weights,
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
@@ -86,50 +53,52 @@ def train(
     training: Training,
     seed: bytes,
     sample_weights: NDArray[np.float32] | None = None,
+    max_share: float = 1.0,
 ) -> Update:
-    """Run ``training.epochs`` over embeddings [n, D] with labels [n] (and weights [n], 1 where not given) from ``weights``.
+    """Run ``training.epochs`` over normalized embeddings [n, D] with labels [n] (and weights [n], 1 where not given).
 
-    Descended is the sum of weight times loss over the *number* of examples in a batch. The step graph divides by the sum of
-    their weights, so that each step is made longer by the batch's mean weight: without that, a device all of whose examples
-    are heavy would train as if none were.
-
-    The order of each epoch is drawn from ``seed``; the last batch of an epoch is padded with examples of weight 0. With no
-    examples the update is zero. Raises FedgeError where the training leaves the finite numbers.
+    Descended is the sum of weight times loss over the *number* of examples in a batch: a device all of whose examples are
+    heavy trains as hard as they weigh. The order of each epoch is drawn from ``seed``. With no examples the update is zero.
+    An example whose share of the change is over ``max_share`` is scaled down to that share (1 and above: never).
+    Raises FedgeError where the training leaves the finite numbers.
     """
     examples = len(labels)
-    names = sorted(weights)
-    outputs = [f"{name}.next" for name in names]
     if examples == 0:
-        return Update(np.zeros(sum(weights[name].size for name in names), np.float32), 0, 0.0, 0)
+        return Update(np.zeros(sum(array.size for array in weights.values()), np.float32), 0, 0.0, 0)
     sample_weights = np.ones(examples, np.float32) if sample_weights is None else sample_weights
-    batch = training.batch_size
-    padding = -examples % batch
-    current: list[NDArray[Any]] = [weights[name] for name in names]
+    current = weights
+    moves = np.zeros((examples, architecture.classes), np.float32)
     steps = 0
     loss_sum = 0.0
-    for epoch in range(training.epochs):
-        loss_sum = 0.0
-        order = generator(seed, "epoch", epoch).permutation(examples)
-        # Padding repeats the first example with weight 0: any valid row will do.
-        rows = np.concatenate([order, np.zeros(padding, dtype=order.dtype)]) if padding else order
-        row_weights = sample_weights[rows]
-        row_weights[examples:] = 0.0
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            part_weights = row_weights[start : start + batch]
-            mean_weight = float(part_weights.sum()) / min(batch, examples - start)
-            rate = np.array(training.learning_rate * mean_weight, dtype=np.float32)
-            batch_of = {"embedding": embeddings[part], "label": labels[part], "sample_weight": part_weights}
-            feed = dict(zip(names, current, strict=True)) | batch_of | {"learning_rate": rate}
-            loss, *current = step.run(["loss", *outputs], feed)
-            loss_sum += float(loss) * float(part_weights.sum())
-            steps += 1
-    delta = flatten(dict(zip(names, current, strict=True))) - flatten(weights)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, once
+        for epoch in range(training.epochs):
+            loss_sum = 0.0
+            order = generator(seed, "epoch", epoch).permutation(examples)
+            for start in range(0, examples, training.batch_size):
+                rows = order[start : start + training.batch_size]
+                step = architecture.step(
+                    current,
+                    embeddings[rows],
+                    labels[rows],
+                    sample_weights[rows],
+                    learning_rate=training.learning_rate,
+                    settings=training.descent,
+                )
+                current = step.weights
+                moves[rows] += step.moves
+                loss_sum += step.loss * float(sample_weights[rows].sum())
+                steps += 1
+        delta = flatten(current) - flatten(weights)
     if not np.isfinite(delta).all():
         raise FedgeError(
             f"training diverged at learning rate {training.learning_rate}: the update is not finite and is dropped"
         )
-    return Update(delta, examples, loss_sum, steps)
+    limited, kept = architecture.limit_shares(embeddings, moves, max_share)
+    if kept.min() < 1:
+        removed = moves - limited
+        delta -= flatten({HEAD_WEIGHT: embeddings.T @ removed, HEAD_BIAS: removed.sum(axis=0)})
+    largest = float(architecture.shares(embeddings, limited).max())
+    return Update(delta, examples, loss_sum, steps, largest, float(kept.min()))
 
 
 def prepare_update(update: Update, *, clip_norm: float, weight_cap: int) -> PreparedUpdate:

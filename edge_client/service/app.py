@@ -22,8 +22,8 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/ask", asking.ask),
     ("POST", "/v1/ask/batch", asking.ask_batch),
-    ("GET", "/v1/answers/{id:int}", asking.show),
-    ("POST", "/v1/answers/{id:int}/correction", asking.correct),
+    ("GET", "/v1/answers/{id}", asking.show),
+    ("POST", "/v1/answers/{id}/correction", asking.correct),
     ("GET", "/v1/models", openai.models),
     ("GET", "/v1/models/{model:path}", openai.model),
     ("POST", "/v1/chat/completions", openai.chat),

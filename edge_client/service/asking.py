@@ -15,6 +15,8 @@ from fedge.features import Query
 from fedge.routing import Mode
 
 MAX_BATCH = 256
+MAX_DIGITS = 18
+"""Of an answer's number: the store holds 63 bits."""
 
 Asked = Annotated[str, Field(min_length=1, pattern=r"\S")] | Annotated[list[float], Field(min_length=1, max_length=1 << 16)]
 
@@ -117,7 +119,7 @@ async def ask_batch(service: Service, request: Request) -> Response:
 
 async def show(service: Service, request: Request) -> Response:
     """`GET /v1/answers/{id}`: what became of a queued query, or the answer as it was given."""
-    number = request.path_params["id"]
+    number = _number(request)
     store = service.agent.store
     waiting, given = await service.call(lambda: (store.waiting.get(number), store.answers.get(number)))
     if waiting is None and given is None:
@@ -132,7 +134,7 @@ async def show(service: Service, request: Request) -> Response:
 async def correct(service: Service, request: Request) -> Response:
     """`POST /v1/answers/{id}/correction`: on disk when this returns. ``kept`` is false for a probe: those calibrate only."""
     wanted, _ = await read(CorrectionRequest, request)
-    number = request.path_params["id"]
+    number = _number(request)
     if await service.call(lambda: service.agent.store.answers.get(number)) is None:
         raise ApiError(
             f"no answer has the number {number}: it is not this device's, or too long ago",
@@ -142,6 +144,14 @@ async def correct(service: Service, request: Request) -> Response:
         )
     kept = await service.call(partial(service.agent.correct, number, wanted.label))
     return JSONResponse({"id": number, "label": wanted.label, "kept": kept})
+
+
+def _number(request: Request) -> int:
+    """Return the number of an answer in the address. Raises ApiError for what the store cannot hold."""
+    text: str = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ApiError(f"no answer has the number {text[:40]}", status=404, param="id", code="not_found")
+    return int(text)
 
 
 def _query(asked: str | list[float]) -> Query:

@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from fedge.errors import InputError
+from fedge.request_deadline import REQUEST_TIMEOUT_S, with_deadline
 
 GRACE_S = 15
 
@@ -41,7 +43,7 @@ def address_of(listener: socket.socket) -> str:
 class ApiServer(uvicorn.Server):
     """Serves one application until `stop`. Signals are left to the process."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, request_timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -49,6 +51,7 @@ class ApiServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=with_deadline(AutoHTTPProtocol, request_timeout_s),
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=GRACE_S,

@@ -1,6 +1,7 @@
 """What a device remembers, in one SQLite database that never leaves it."""
 
 from edge_client.store.answers import AnswerLog, LoggedAnswer
+from edge_client.store.contributions import ContributionEntry, ContributionTable, ContributionTotals
 from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
 from edge_client.store.fates import FateTable
 from edge_client.store.health import HealthCounts, HealthTable, ReleaseHealth
@@ -8,14 +9,20 @@ from edge_client.store.installed import Installed, InstalledRelease
 from edge_client.store.ledger_rows import LedgerTable
 from edge_client.store.memory import LabelledQuery, Memory
 from edge_client.store.outbox import OpenQuestion, Outbox
-from edge_client.store.probes import Pairs, Probe, ProbeTable
+from edge_client.store.probes import Probe, ProbeSelection, ProbeTable
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import Base, Fit, TrainingTable
 from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",
+    "Base",
+    "ContributionEntry",
+    "ContributionTable",
+    "ContributionTotals",
     "DeviceStore",
     "FateTable",
+    "Fit",
     "HealthCounts",
     "HealthTable",
     "Installed",
@@ -27,12 +34,13 @@ __all__ = [
     "Memory",
     "OpenQuestion",
     "Outbox",
-    "Pairs",
     "Probe",
+    "ProbeSelection",
     "ProbeTable",
     "QueuedAnswer",
     "ReleaseHealth",
     "SessionTable",
+    "TrainingTable",
     "Waiting",
     "open_file",
     "open_memory",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_client.store.allowances import Allowances
 from edge_client.store.answers import AnswerLog
+from edge_client.store.contributions import ContributionTable
 from edge_client.store.database import Database, Row, Transaction
 from edge_client.store.fates import FateTable
 from edge_client.store.health import HealthTable
@@ -21,6 +22,7 @@ from edge_client.store.outbox import Outbox
 from edge_client.store.probes import ProbeTable
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
+from edge_client.store.training import TrainingTable
 from edge_client.store.waiting import Waiting
 from fedge.errors import InputError
 
@@ -37,8 +39,11 @@ class Limits:
 
 
 class DeviceStore:
-    """Everything that a device remembers. Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``,
-    ``installed``, ``health``, ``answers``, ``outbox``, ``waiting``, ``allowances``; counters by name are here."""
+    """Everything that a device remembers.
+
+    Tables: ``fates``, ``memory``, ``probes``, ``ledger``, ``sessions``, ``installed``, ``health``, ``answers``, ``outbox``,
+    ``waiting``, ``allowances``, ``contributions``, ``training``; counters by name are here.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, limits: Limits | None = None) -> None:
         limits = limits or Limits()
@@ -55,6 +60,8 @@ class DeviceStore:
         self.outbox = Outbox(database, max_rows=limits.outbox, max_bytes=limits.outbox_bytes)
         self.waiting = Waiting(database)
         self.allowances = Allowances(database)
+        self.contributions = ContributionTable(database)
+        self.training = TrainingTable(database)
 
     def transaction(self, *, durable: bool = False) -> Transaction:
         """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""

@@ -17,7 +17,7 @@ _INSERT = """INSERT INTO probes
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SELECT = """SELECT
 content_hash, query, central_label, predicted_label, confidence, release_id, publication, would_stay_local, at
-FROM probes ORDER BY id"""
+FROM probes """
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,21 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """Running pairs not yet reported: ``seen`` probes that would have stayed local, ``disagreed`` of them."""
+class ProbeSelection:
+    """The probes that one sum may carry: ``fresh`` ones for the first time, ``old`` ones scored once more."""
 
-    seen: int
-    disagreed: int
-    up_to: int
+    fresh: tuple[Probe, ...]
+    old: tuple[Probe, ...]
+
+    @property
+    def running_pair(self) -> tuple[int, int]:
+        """Return how many of the fresh probes would have stayed local, and how many of those disagreed with central."""
+        local = [probe for probe in self.fresh if probe.would_stay_local]
+        return len(local), sum(probe.disagreed for probe in local)
 
 
 class ProbeTable:
-    """Probes by content hash, at most ``max_rows`` besides those whose pair is still pending."""
+    """Probes by content hash, at most ``max_rows`` of them: the oldest go."""
 
     def __init__(self, database: Database, *, max_rows: int) -> None:
         self._database = database
@@ -69,26 +74,30 @@ class ProbeTable:
                 if claimed.rowcount:
                     self._database.write(_INSERT, _to_row(probe))
             self._database.write(
-                "DELETE FROM probes WHERE id <= (SELECT max(id) FROM probes) - ? AND (spent = 1 OR would_stay_local = 0)",
-                (self._max_rows,),
+                "DELETE FROM probes WHERE id <= (SELECT max(id) FROM probes) - ?", (self._max_rows,)
             )
 
     def all(self) -> list[Probe]:
-        """Every stored probe, oldest first."""
-        return [_from_row(row) for row in self._database.rows(_SELECT)]
+        """Return every stored probe, oldest first."""
+        return [_from_row(row) for row in self._database.rows(_SELECT + "ORDER BY id")]
 
-    def pending_pairs(self) -> Pairs:
-        """The running pairs that no vector has carried off yet."""
-        row = self._database.row(
-            "SELECT count(*), coalesce(sum(predicted_label != central_label), 0), coalesce(max(id), 0) "
-            "FROM probes WHERE would_stay_local = 1 AND spent = 0"
+    def fresh_count(self) -> int:
+        """Return how many stored probes no vector has carried yet."""
+        row = self._database.row("SELECT count(*) FROM probes WHERE spent = 0")
+        return int(row[0]) if row else 0
+
+    def select(self, *, fresh: int, max_scored: int) -> ProbeSelection:
+        """Return the ``fresh`` oldest uncarried probes, and the carried ones scored less than ``max_scored`` times."""
+        new = self._database.rows(_SELECT + "WHERE spent = 0 ORDER BY id LIMIT ?", (fresh,))
+        old = self._database.rows(_SELECT + "WHERE spent = 1 AND scored < ? ORDER BY id", (max_scored,))
+        return ProbeSelection(tuple(map(_from_row, new)), tuple(map(_from_row, old)))
+
+    def mark_sent(self, selection: ProbeSelection) -> None:
+        """Note that these probes are leaving in a masked vector."""
+        self._database.write_many(
+            "UPDATE probes SET spent = 1, scored = scored + 1 WHERE content_hash = ?",
+            ((probe.content_hash,) for probe in (*selection.fresh, *selection.old)),
         )
-        assert row is not None
-        return Pairs(*row)
-
-    def mark_pairs_spent(self, pairs: Pairs) -> None:
-        """Never report these pairs again. Pairs that came in after they were read stay pending."""
-        self._database.write("UPDATE probes SET spent = 1 WHERE would_stay_local = 1 AND id <= ?", (pairs.up_to,))
 
     def __len__(self) -> int:
         """How many probes are stored."""

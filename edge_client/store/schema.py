@@ -6,7 +6,9 @@ Ids grow for ever (AUTOINCREMENT), so that "everything up to this id" keeps its 
 import sqlite3
 
 from edge_client.store.allowances import ALLOWANCE_TABLES
+from edge_client.store.contributions import CONTRIBUTION_TABLES
 from edge_client.store.health import HEALTH_TABLES
+from edge_client.store.training import TRAINING_TABLES
 from fedge.errors import InputError
 
 _FIRST = """
@@ -168,7 +170,7 @@ CREATE TABLE waiting (
 CREATE INDEX waiting_queued ON waiting (content_hash) WHERE state = 'queued';
 """
 
-MIGRATIONS = (_FIRST, _QUEUE, HEALTH_TABLES, _SOURCES, ALLOWANCE_TABLES)
+MIGRATIONS = (_FIRST, _QUEUE, HEALTH_TABLES, _SOURCES, ALLOWANCE_TABLES, CONTRIBUTION_TABLES, TRAINING_TABLES)
 """Each brings the database from its own place in this list to the next version."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,6 +1,6 @@
 """The durable state of secure aggregation: open sessions, the last accepted round, spent updates.
 
-Every write here is on disk (fsync) before the call returns: a device that forgot what it had already sent could be made to
+Sessions and rounds are on disk (fsync) before a call returns: a device that forgot what it had already sent could be made to
 send it again under another roster. Erasing overwrites the rows (``secure_delete``) and empties the write-ahead log; what a
 flash controller keeps in its spare blocks is outside of what a program can erase.
 """
@@ -57,7 +57,9 @@ class SessionTable:
         return self._database.row("SELECT 1 FROM spent_updates WHERE update_hash = ?", (update_hash,)) is not None
 
     def spend_update(self, update_hash: bytes) -> bool:
-        """Mark an update as having left the device; False if it had already: it must then never be masked again."""
-        with self._database.transaction(durable=True):
-            changed = self._database.write("INSERT INTO spent_updates VALUES (?) ON CONFLICT DO NOTHING", (update_hash,))
-            return changed.rowcount == 1
+        """Mark an update as having left the device; False if it had already: it must then never be masked again.
+
+        Call it inside a durable transaction, with all else that is spent with it.
+        """
+        changed = self._database.write("INSERT INTO spent_updates VALUES (?) ON CONFLICT DO NOTHING", (update_hash,))
+        return changed.rowcount == 1

@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fedge.errors import VerificationError
+from fedge.calendar import DAY_S, Calendar
+from fedge.errors import InputError, VerificationError
 from fedge.identity.certificates import MAX_CLOCK_S, verify_certificate
 from fedge.identity.revocation import RevocationList
 from fedge.release.canonical import from_canonical, hex_bytes, require_keys, to_canonical
@@ -45,7 +46,10 @@ class TlsAnchor:
 
 @dataclass(frozen=True, slots=True)
 class TrustRoot:
-    """One key a purpose: who enrols devices, who signs releases and certificates, who signs round descriptors."""
+    """One key a purpose: who enrolls devices, who signs releases and certificates, who signs round descriptors.
+
+    ``period_s`` is the federation's calendar (`fedge.calendar`): a device contributes once a period to each kind of sum.
+    """
 
     ca_name: str
     authority_key: Ed25519PublicKey
@@ -54,6 +58,7 @@ class TrustRoot:
     number: int = 1
     other_authority_keys: tuple[OtherKey, ...] = ()
     tls_anchors: tuple[TlsAnchor, ...] = ()
+    period_s: float = DAY_S
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -66,6 +71,8 @@ class TrustRoot:
                 ],
                 "tls_anchors": [[base64.b64encode(a.certificate).decode("ascii"), a.until] for a in self.tls_anchors],
                 **{name: getattr(self, name).public_bytes_raw().hex() for name in _KEYS},
+                # Left out at its default, so that roots from before there was a calendar keep their bytes.
+                **({} if self.period_s == DAY_S else {"period_s": self.period_s}),
             }
         )
 
@@ -73,6 +80,7 @@ class TrustRoot:
     def from_bytes(data: bytes) -> "TrustRoot":
         """Reads what ``to_bytes`` wrote; nobody signed it, so compare the ``fingerprint``. Raises VerificationError."""
         mapping = from_canonical(data, what="trust root", max_bytes=MAX_TRUST_BYTES)
+        period_s = _read_period(mapping)
         require_keys(mapping, ("ca_name", "number", "other_authority_keys", "tls_anchors", *_KEYS), what="trust root")
         ca_name, number = mapping["ca_name"], mapping["number"]
         if not isinstance(ca_name, str) or not 0 < len(ca_name) <= 64:
@@ -88,7 +96,9 @@ class TrustRoot:
             raise VerificationError("trust root: two purposes share a key")
         anchors = tuple(TlsAnchor(_certificate(text), until) for text, until in _pairs(mapping["tls_anchors"]))
         keys = {name: _ed25519(key) for name, key in raw.items()}
-        return TrustRoot(ca_name, **keys, number=number, other_authority_keys=others, tls_anchors=anchors)
+        return TrustRoot(
+            ca_name, **keys, number=number, other_authority_keys=others, tls_anchors=anchors, period_s=period_s
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -144,6 +154,19 @@ class TrustRoot:
         if root.number != self.number + 1 or root.ca_name != self.ca_name:
             raise VerificationError(f"trust root {root.number} of {root.ca_name[:64]!r} does not follow root {self.number}")
         return root
+
+
+def _read_period(mapping: dict[str, Any]) -> float:
+    """Take the calendar's period out of a root's mapping; a day where none is named."""
+    if "period_s" not in mapping:
+        return DAY_S
+    period_s = mapping.pop("period_s")
+    if type(period_s) is not float or period_s == DAY_S:
+        raise VerificationError("trust root: period_s is not a number of seconds as fedge writes it")
+    try:
+        return Calendar(period_s).period_s
+    except InputError as error:
+        raise VerificationError(f"trust root: {error}") from None
 
 
 def _ed25519(key: bytes) -> Ed25519PublicKey:

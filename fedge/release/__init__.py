@@ -3,6 +3,7 @@
 from fedge.release.canonical import from_canonical, require_keys, to_canonical
 from fedge.release.channels import CANARY, CHANNELS, STABLE, ChannelPointer, in_canary
 from fedge.release.document import CertificateDocument, SignedDocument
+from fedge.release.encoder import encoder_sha256
 from fedge.release.folder import (
     Release,
     assemble_release,
@@ -13,7 +14,7 @@ from fedge.release.folder import (
     verify_release,
     write_release,
 )
-from fedge.release.manifest import FILE_NAMES, INFER, STEP, WEIGHTS, Confidence, Manifest, SelfTest
+from fedge.release.manifest import FILE_NAMES, INFER, WEIGHTS, Confidence, Manifest, SelfTest
 from fedge.release.onnx_checks import check_model
 from fedge.release.signing import (
     load_private_key,
@@ -39,7 +40,6 @@ __all__ = [
     "FILE_NAMES",
     "INFER",
     "STABLE",
-    "STEP",
     "WEIGHTS",
     "CertificateDocument",
     "ChannelPointer",
@@ -51,6 +51,7 @@ __all__ = [
     "Weights",
     "assemble_release",
     "check_model",
+    "encoder_sha256",
     "file_hashes",
     "flatten",
     "from_canonical",

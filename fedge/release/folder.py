@@ -1,7 +1,8 @@
-"""A release in memory and as a folder: manifest, signature and the three files whose hashes the manifest lists.
+"""A release in memory and as a folder: manifest, signature and the two files whose hashes the manifest lists.
 
 Writing is all or nothing (a folder of another name, then one rename). Reading verifies everything before it returns
-anything. A release holds no code: two ONNX graphs from an allow-list and plain arrays.
+anything. A release holds no code: an ONNX graph from an allow-list and plain arrays. What trains them is
+the device's own (`fedge.architectures`).
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedge.errors import InputError, VerificationError
-from fedge.release.manifest import FILE_NAMES, INFER, MAX_MANIFEST_BYTES, STEP, WEIGHTS, Manifest
+from fedge.release.encoder import encoder_sha256
+from fedge.release.manifest import FILE_NAMES, INFER, MAX_MANIFEST_BYTES, WEIGHTS, Manifest
 from fedge.release.onnx_checks import MAX_MODEL_BYTES, check_model
 from fedge.release.signing import SIGNATURE_BYTES, sign, verify
 from fedge.release.weights import (
@@ -32,7 +34,6 @@ _CAPS = {
     MANIFEST_NAME: MAX_MANIFEST_BYTES,
     SIGNATURE_NAME: SIGNATURE_BYTES,
     INFER: MAX_MODEL_BYTES,
-    STEP: MAX_MODEL_BYTES,
     WEIGHTS: MAX_WEIGHTS_BYTES,
 }
 
@@ -73,7 +74,7 @@ def sign_release(manifest: Manifest, files: Mapping[str, bytes], release_key: Ed
 
 
 def verify_release(release: Release, release_key: Ed25519PublicKey) -> None:
-    """Signature, hashes, weights and both models. Raises VerificationError that names the first thing that fails."""
+    """Signature, hashes, weights, model and base. Raises VerificationError that names the first thing that fails."""
     verify(release_key, RELEASE_DOMAIN, release.manifest.to_bytes(), release.signature)
     if set(release.files) != set(FILE_NAMES):
         raise VerificationError(f"release: holds {sorted(release.files)}, expected {sorted(FILE_NAMES)}")
@@ -87,11 +88,13 @@ def verify_release(release: Release, release_key: Ed25519PublicKey) -> None:
         raise VerificationError("release: the weights do not have the hash that the manifest lists")
     if structure_sha256(weights) != release.manifest.structure_sha256:
         raise VerificationError("release: the weights do not have the structure that the manifest lists")
-    for name in (INFER, STEP):
-        try:
-            check_model(release.files[name])
-        except VerificationError as error:
-            raise VerificationError(f"{name}: {error}") from None
+    try:
+        check_model(release.files[INFER])
+        encoder = encoder_sha256(release.files[INFER])
+    except VerificationError as error:
+        raise VerificationError(f"{INFER}: {error}") from None
+    if encoder != release.manifest.encoder_sha256:
+        raise VerificationError("release: the encoder does not have the hash that the manifest lists")
 
 
 def write_release(folder: Path, release: Release, *, replace: bool = False) -> None:

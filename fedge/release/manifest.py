@@ -12,17 +12,19 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, TypedDict, cast
 
+from fedge.architectures import Architecture, architecture_from_mapping
 from fedge.errors import InputError, VerificationError
 from fedge.release.canonical import from_canonical, hex_bytes, require_keys, to_canonical
+from fedge.release.weights import structure_sha256
 
-INFER, STEP, WEIGHTS = "infer.onnx", "step.onnx", "weights.safetensors"
-FILE_NAMES = (INFER, STEP, WEIGHTS)
+INFER, WEIGHTS = "infer.onnx", "weights.safetensors"
+FILE_NAMES = (INFER, WEIGHTS)
 MAX_MANIFEST_BYTES = 4 * 2**20
 MAX_LABELS = 10_000
 MAX_GRID = 1024
 MAX_SELF_TEST = 256
 Confidence = Literal["max_probability", "margin"]
-_TRAINING_KEYS = ("learning_rate", "batch_size", "epochs", "clip_norm", "weight_cap")
+_TRAINING_KEYS = ("learning_rate", "batch_size", "epochs", "clip_norm", "example_clip_norm", "weight_cap")
 _WORKLOAD = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -48,6 +50,10 @@ class Manifest:
     """The feature specification, as ``fedge.features.features_from_mapping`` reads it."""
     files: Mapping[str, str]
     """Hex SHA-256 of each of ``FILE_NAMES``."""
+    architecture: Mapping[str, Any]
+    """The name and sizes of what is trained, as ``fedge.architectures.architecture_from_mapping`` reads them."""
+    encoder_sha256: str
+    """Hex SHA-256 of the frozen base (``fedge.release.encoder_sha256``): equal for every release of one base."""
     weights_sha256: str
     structure_sha256: str
     threshold_grid: tuple[float, ...]
@@ -61,7 +67,7 @@ class Manifest:
     parent: str | None
     """Id of the release that this one was trained from."""
     training: Mapping[str, float | str]
-    """At least learning_rate, batch_size, epochs, clip_norm and weight_cap, all positive."""
+    """At least learning_rate, batch_size, epochs, clip_norm, example_clip_norm and weight_cap, all positive."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -69,7 +75,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         mapping: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name in ("features", "files", "metrics", "training"):
+        for name in ("architecture", "features", "files", "metrics", "training"):
             mapping[name] = dict(mapping[name])
         mapping["threshold_grid"] = [float(threshold) for threshold in self.threshold_grid]
         mapping["temperature"] = float(self.temperature)
@@ -79,6 +85,11 @@ class Manifest:
     def from_bytes(data: bytes) -> "Manifest":
         """Reads what ``to_bytes`` wrote. Raises VerificationError for anything else."""
         mapping = from_canonical(data, what="manifest", max_bytes=MAX_MANIFEST_BYTES)
+        if isinstance(mapping.get("files"), dict) and "step.onnx" in mapping["files"]:
+            raise VerificationError(
+                "manifest: this release was made by an older fedge and brings its own training step: make and publish a "
+                "release with this version"
+            )
         require_keys(mapping, [field.name for field in fields(Manifest)], what="manifest")
         for name in ("labels", "threshold_grid"):
             if not isinstance(mapping[name], list):
@@ -91,6 +102,15 @@ class Manifest:
         except InputError as error:
             raise VerificationError(str(error)) from None
         return manifest
+
+    def trained(self) -> Architecture:
+        """Return the architecture of the trainable weights."""
+        return architecture_from_mapping(self.architecture)
+
+    @property
+    def architecture_text(self) -> str:
+        """The architecture as canonical JSON, by which a session's task names it."""
+        return to_canonical(dict(self.architecture)).decode()
 
     @property
     def release_id(self) -> str:
@@ -108,6 +128,8 @@ def _check(manifest: Manifest) -> None:
         _check_hash(manifest.files[name], name)
     _check_hash(manifest.weights_sha256, "weights_sha256")
     _check_hash(manifest.structure_sha256, "structure_sha256")
+    _check_hash(manifest.encoder_sha256, "encoder_sha256")
+    _check_architecture(manifest)
     if manifest.parent is not None:
         _check_hash(manifest.parent, "parent")
     grid = manifest.threshold_grid
@@ -129,6 +151,19 @@ def _check_labels(manifest: Manifest) -> None:
     _require(all(_text(label) and 0 < len(label) <= 200 for label in labels), "labels", labels)
     _require(len(set(labels)) == len(labels), "labels", labels)
     _require(manifest.oos_label is None or manifest.oos_label in labels, "oos_label", manifest.oos_label)
+
+
+def _check_architecture(manifest: Manifest) -> None:
+    _require(_object(manifest.architecture), "architecture", manifest.architecture)
+    try:
+        architecture = architecture_from_mapping(manifest.architecture)
+    except InputError as error:
+        raise InputError(f"manifest: {error}") from None
+    if architecture.classes != len(manifest.labels):
+        raise InputError(f"manifest: a head of {architecture.classes} classes does not fit {len(manifest.labels)} labels")
+    _require(
+        manifest.structure_sha256 == structure_sha256(architecture.zeros()), "structure_sha256", manifest.structure_sha256
+    )
 
 
 def _check_training(training: Mapping[str, float | str]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from fedge.errors import VerificationError
+from fedge.release.onnx_folding import DATA_FIELDS, check_folding
 
 
 def _load_messages() -> None:
@@ -46,7 +47,7 @@ else:
     TypeProto, ValueInfoProto = _messages.TypeProto, _messages.ValueInfoProto
 
 MAX_MODEL_BYTES = 64 * 2**20
-MAX_NODES = 20_000
+MAX_NODES = 5_000
 MAX_ELEMENTS = 64 * 2**20
 MIN_OPSET, MAX_OPSET = 18, 26
 
@@ -86,27 +87,29 @@ _REFUSED_ATTRIBUTES = {
     AttributeProto.TYPE_PROTO: "a type",
     AttributeProto.TYPE_PROTOS: "types",
 }
-_GROWING = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1, "OneHot": 1, "Pad": 1, "Range": 1}
-"""Operators whose result can be far larger than what goes in, and the input that says how large."""
-_DATA_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _MAX_NAME = 512
 _MAX_ATTRIBUTE_TEXT = 64
 
 
 def check_model(model: bytes) -> None:
     """Raises VerificationError unless ``model`` is a self-contained ONNX file within the allow-list and the caps."""
-    if not 0 < len(model) <= MAX_MODEL_BYTES:
-        raise VerificationError(f"model: {len(model)} bytes, expected 1 to {MAX_MODEL_BYTES}")
-    try:
-        proto = ModelProto.FromString(model)
-    except (DecodeError, ValueError, RecursionError):
-        raise VerificationError("model: not an ONNX file") from None
+    proto = read_model(model)
     _check_opset(proto)
     if proto.functions:
         raise VerificationError("model: holds local functions: inline them before publishing")
     if proto.training_info:
         raise VerificationError("model: holds training_info, which is not used")
     _check_graph(proto.graph)
+
+
+def read_model(model: bytes) -> ModelProto:
+    """Parse an ONNX file of an acceptable size. Raises VerificationError for anything else."""
+    if not 0 < len(model) <= MAX_MODEL_BYTES:
+        raise VerificationError(f"model: {len(model)} bytes, expected 1 to {MAX_MODEL_BYTES}")
+    try:
+        return ModelProto.FromString(model)
+    except (DecodeError, ValueError, RecursionError):
+        raise VerificationError("model: not an ONNX file") from None
 
 
 def _check_opset(proto: ModelProto) -> None:
@@ -128,7 +131,7 @@ def _check_graph(graph: GraphProto) -> None:
         _check_tensor(tensor)
     for node in graph.node:
         _check_node(node)
-    _check_growth(graph)
+    check_folding(graph, _DTYPE)
 
 
 def _check_value(value: ValueInfoProto) -> None:
@@ -151,43 +154,6 @@ def _check_node(node: NodeProto) -> None:
     _check_names([node.name, *node.input, *node.output])
     for attribute in node.attribute:
         _check_attribute(attribute, node.op_type)
-
-
-def _check_growth(graph: GraphProto) -> None:
-    """No constant asks for a tensor over the cap: a runtime makes such tensors already while it loads the model.
-
-    Sizes that are computed when the model runs are not seen here.
-    """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    numbers: dict[str, list[float]] = {}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    constants[node.output[0]] = attribute.t
-                numbers[node.output[0]] = [*attribute.ints, attribute.i, attribute.f]
-    for node in graph.node:
-        position = _GROWING.get(node.op_type)
-        if position is None or len(node.input) <= position:
-            continue
-        name = node.input[position]
-        if name in constants and math.prod(constants[name].dims) <= 16:
-            numbers[name] = _numbers(constants[name])
-        sizes = [abs(value) for value in numbers.get(name, ()) if value]
-        wanted = max(sizes, default=0) if node.op_type == "Pad" else math.prod(sizes)
-        if wanted > MAX_ELEMENTS:
-            raise VerificationError(f"model: {node.op_type} asks for {wanted:.3g} elements, more than {MAX_ELEMENTS}")
-
-
-def _numbers(tensor: TensorProto) -> list[float]:
-    """The values of a small tensor of an accepted type, wherever they stand in it."""
-    dtype = _DTYPE[tensor.data_type]
-    if tensor.HasField("raw_data"):
-        return [float(value) for value in np.frombuffer(tensor.raw_data, dtype=dtype)]
-    typed = [value for name in _DATA_FIELDS for value in getattr(tensor, name)]
-    if tensor.data_type == TensorProto.FLOAT16:  # as bits, in int32_data
-        return [float(value) for value in np.array(typed, dtype=np.int64).astype("<u2").view(dtype)]
-    return [float(value) for value in typed]
 
 
 def _check_attribute(attribute: AttributeProto, operator: str) -> None:
@@ -220,7 +186,7 @@ def _check_tensor(tensor: TensorProto) -> None:
     _check_names([tensor.name])
     if len(tensor.dims) > 8 or any(size < 0 for size in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise VerificationError(f"{where}: shape {list(tensor.dims)[:10]} is not accepted")
-    typed = sum(len(getattr(tensor, name)) for name in _DATA_FIELDS)
+    typed = sum(len(getattr(tensor, name)) for name in DATA_FIELDS)
     if typed != (0 if tensor.HasField("raw_data") else math.prod(tensor.dims)):
         raise VerificationError(f"{where}: {typed} numbers do not fill shape {list(tensor.dims)}")
     if tensor.HasField("raw_data") and len(tensor.raw_data) != np.dtype(_DTYPE[tensor.data_type]).itemsize * math.prod(

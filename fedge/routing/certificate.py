@@ -27,7 +27,6 @@ at best 69 and 76 % stay local):
 False statements of the chosen rule in these cells: 2.2 to 4.8 % of draws, delta allows 5.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +34,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
-from fedge.routing.grid import DEFAULT_GRID, check_grid, from_above
+from fedge.routing.deduction import NO_DEDUCTION, ConservativeCounts, Deduction, PooledNoise, conservative
+from fedge.routing.grid import DEFAULT_GRID, check_grid
 
 START_ALLOWANCE = 10
 """The first threshold tested can bear this many disagreements and still pass, or fewer where probes are few: see _start."""
@@ -43,7 +43,9 @@ START_ALLOWANCE = 10
 
 @dataclass(frozen=True, slots=True)
 class GridTest:
-    """Outcome of one walk down the grid. ``seen`` and ``disagreed`` count the probes that the threshold keeps local."""
+    """Outcome of one walk down the grid. ``seen`` and ``disagreed`` count the probes that the threshold keeps local, after
+    deductions; ``noise`` is what ``disagreed`` still carries.
+    """
 
     index: int | None
     threshold: float | None
@@ -51,6 +53,7 @@ class GridTest:
     disagreed: int
     bound: float | None
     tested: int
+    noise: PooledNoise | None = None
 
 
 def binomial_cdf(disagreed: int, seen: int, risk: float) -> float:
@@ -78,6 +81,31 @@ def clopper_pearson_upper(disagreed: int, seen: int, delta: float) -> float:
     return high
 
 
+def noisy_cdf(disagreed: int, seen: int, risk: float, noise: PooledNoise) -> float:
+    """P(Bin(seen, risk) + N <= disagreed) for N of law ``noise``, from above: see `fedge.routing.deduction`."""
+    _check_counts(disagreed, seen)
+    values, masses = noise.law()
+    at = disagreed - values
+    top = int(min(seen, max(at.max(), 0)))
+    below = np.concatenate([[0.0], np.cumsum(_mass(_log_coefficients(top, seen), seen, risk))])
+    tails = below[np.clip(at + 1, 0, top + 1)]
+    tails = np.where(at > seen * risk - 1, 1.0, np.minimum(tails, 1.0))
+    return min(1.0, float(masses @ tails) + (1.0 - min(1.0, float(masses.sum()))))
+
+
+def risk_upper(disagreed: int, seen: int, delta: float, noise: PooledNoise | None) -> float:
+    """Return the upper bound on the risk from counts whose disagreements carry ``noise``; Clopper-Pearson's without any."""
+    if noise is None:
+        return clopper_pearson_upper(disagreed, seen, delta)
+    _check_counts(disagreed, seen)
+    _check_probability("delta", delta)
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if noisy_cdf(disagreed, seen, middle, noise) >= delta else (low, middle)
+    return high
+
+
 def probes_needed(max_risk: float, delta: float, allowed: int = 0) -> int:
     """Fewest probes with which ``allowed`` disagreements still show a risk of at most ``max_risk`` (59 for 0.05, 0.05 and
     0).
@@ -94,26 +122,36 @@ def probes_needed(max_risk: float, delta: float, allowed: int = 0) -> int:
 
 
 def grid_test(
-    seen: ArrayLike, disagreed: ArrayLike, *, max_risk: float, delta: float, grid: Sequence[float] = DEFAULT_GRID
+    seen: ArrayLike,
+    disagreed: ArrayLike,
+    *,
+    max_risk: float,
+    delta: float,
+    grid: Sequence[float] = DEFAULT_GRID,
+    deduction: Deduction = NO_DEDUCTION,
+    order: ArrayLike | None = None,
 ) -> GridTest:
     """The lowest threshold shown to have at most ``max_risk`` at confidence 1 - ``delta``, from counts per bin, int [G].
 
-    Raises InputError for counts that cannot be (negative, more disagreements than probes, another length than the grid's).
+    ``deduction`` is taken off first; where it has noise, ``order`` (exact counts by threshold, int [G]) decides on
+    the start. Raises InputError for counts that cannot be: negative ones or more disagreements than probes, unless
+    they carry noise; or another length than the grid's.
     """
     points = check_grid(grid)
     _check_probability("max_risk", max_risk)
     _check_probability("delta", delta)
-    above, wrong = _check_bins(seen, disagreed, points.size)
+    counts = _counted(seen, disagreed, points.size, deduction, delta, order=order)
+    test_delta = deduction.test_delta(delta)
+    above, wrong = counts.seen.tolist(), counts.disagreed.tolist()
     passed, tested = None, 0
-    for index in range(_start(above, max_risk, delta), -1, -1):
+    for index in range(_start(counts, max_risk, test_delta), -1, -1):
         tested += 1
-        if not _passes(wrong[index], above[index], max_risk, delta):
+        if not _passes(wrong[index], above[index], max_risk, test_delta, noise=counts.noise[index]):
             break
         passed = index
     if passed is None:
         return GridTest(None, None, 0, 0, None, tested)
-    bound = clopper_pearson_upper(wrong[passed], above[passed], delta)
-    return GridTest(passed, float(points[passed]), above[passed], wrong[passed], bound, tested)
+    return _outcome(passed, points, counts, test_delta, tested)
 
 
 def grid_test_at(
@@ -124,41 +162,67 @@ def grid_test_at(
     *,
     delta: float,
     grid: Sequence[float] = DEFAULT_GRID,
+    deduction: Deduction = NO_DEDUCTION,
 ) -> GridTest | None:
     """The same walk's outcome at the stricter threshold ``index``; None where the walk started below it.
 
     All thresholds that a walk passes hold together at 1 - ``delta``, so any of them may be chosen, for whatever reason.
     """
     points = check_grid(grid)
-    above, wrong = _check_bins(seen, disagreed, points.size)
     if passed.index is None:
         return None
     start = passed.index + passed.tested - (2 if passed.index else 1)  # a walk that ended above 0 tested one that failed
     if not passed.index <= index <= start:
         return None
-    bound = clopper_pearson_upper(wrong[index], above[index], delta)
-    return GridTest(index, float(points[index]), above[index], wrong[index], bound, passed.tested)
+    counts = _counted(seen, disagreed, points.size, deduction, delta)
+    return _outcome(index, points, counts, deduction.test_delta(delta), passed.tested)
 
 
-def _start(above: list[int], max_risk: float, delta: float) -> int:
+def _outcome(
+    index: int, points: NDArray[np.float64], counts: ConservativeCounts, test_delta: float, tested: int
+) -> GridTest:
+    seen, wrong = int(counts.seen[index]), int(counts.disagreed[index])
+    noise = counts.noise[index]
+    return GridTest(index, float(points[index]), seen, wrong, risk_upper(wrong, seen, test_delta, noise), tested, noise)
+
+
+def _start(counts: ConservativeCounts, max_risk: float, delta: float) -> int:
     """Index of the strictest threshold whose probes bear as many disagreements as a third of all probes bears, at most
     START_ALLOWANCE; -1 where no threshold has the probes to bear none.
     """
+    order = counts.order.tolist()
     allowed = 0
-    while allowed < START_ALLOWANCE and _passes(allowed + 1, above[0] // 3, max_risk, delta):
+    while allowed < START_ALLOWANCE and _passes(allowed + 1, order[0] // 3, max_risk, delta, noise=counts.noise[0]):
         allowed += 1
-    # Counts fall with the index and more probes never fail where fewer pass: a binary search.
-    return bisect_left(above, 1, key=lambda count: 0 if _passes(allowed, count, max_risk, delta) else 1) - 1
+    # From the top: with noise, what a threshold has to bear falls together with its counts.
+    candidates = range(len(order) - 1, -1, -1)
+    return next((g for g in candidates if _passes(allowed, order[g], max_risk, delta, noise=counts.noise[g])), -1)
 
 
-def _passes(disagreed: int, seen: int, max_risk: float, delta: float) -> bool:
+def _passes(
+    disagreed: int, seen: int, max_risk: float, delta: float, *, noise: PooledNoise | None = None
+) -> bool:
     """Whether the bound is at most ``max_risk``, without computing it."""
-    return disagreed < seen and binomial_cdf(disagreed, seen, max_risk) < delta
+    if disagreed >= seen:
+        return False
+    if noise is None:
+        return binomial_cdf(disagreed, seen, max_risk) < delta
+    return noisy_cdf(disagreed, seen, max_risk, noise) < delta
 
 
 def _log_coefficients(disagreed: int, seen: int) -> NDArray[np.float64]:
     k = np.arange(1, disagreed + 1, dtype=np.float64)
     return np.concatenate([[0.0], np.cumsum(np.log(seen - k + 1) - np.log(k))])
+
+
+def _mass(coefficients: NDArray[np.float64], seen: int, risk: float) -> NDArray[np.float64]:
+    """Return P(Bin(seen, risk) = k) for k below the number of ``coefficients``."""
+    k = np.arange(coefficients.size)
+    if risk <= 0 or risk >= 1:
+        certain: NDArray[np.float64] = (k == (0 if risk <= 0 else seen)).astype(np.float64)
+        return certain
+    mass: NDArray[np.float64] = np.exp(coefficients + k * np.log(risk) + (seen - k) * np.log1p(-risk))
+    return mass
 
 
 def _tail(coefficients: NDArray[np.float64], seen: int, risk: float) -> float:
@@ -182,12 +246,20 @@ def _check_probability(name: str, value: float) -> None:
         raise InputError(f"{name} {value!r} must lie strictly between 0 and 1")
 
 
-def _check_bins(seen: ArrayLike, disagreed: ArrayLike, size: int) -> tuple[list[int], list[int]]:
+def _counted(
+    seen: ArrayLike,
+    disagreed: ArrayLike,
+    size: int,
+    deduction: Deduction,
+    delta: float,
+    *,
+    order: ArrayLike | None = None,
+) -> ConservativeCounts:
     counts, wrong = np.asarray(seen), np.asarray(disagreed)
     if counts.shape != (size,) or wrong.shape != (size,):
         raise InputError(f"a grid of {size} thresholds needs {size} counts each, not {counts.shape} and {wrong.shape}")
     if not (np.issubdtype(counts.dtype, np.integer) and np.issubdtype(wrong.dtype, np.integer)):
         raise InputError("probe counts are integers")
-    if (wrong < 0).any() or (wrong > counts).any():
+    if deduction.noise is None and ((wrong < 0).any() or (wrong > counts).any()):
         raise InputError("a bin has a negative count or more disagreements than probes")
-    return from_above(counts).tolist(), from_above(wrong).tolist()
+    return conservative(counts, wrong, deduction, delta=delta, order=order)

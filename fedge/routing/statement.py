@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args
 
 from fedge.errors import VerificationError
-from fedge.routing.certificate import GridTest, clopper_pearson_upper
+from fedge.routing.certificate import GridTest, risk_upper
+from fedge.routing.deduction import PooledNoise, test_delta
+from fedge.routing.probe_noise import LEAST_EPSILON, MOST_EPSILON
 from fedge.routing.running import RunningBound
 
 CertificateState = Literal["certified", "empirical", "none"]
@@ -19,7 +21,21 @@ ReleaseStatement = Literal["valid", "empirical", "none"]
 SIZE_CAP_BYTES = 4_096
 SEEN_CAP = 10_000_000
 """Most probes a grid test may claim: the check of its bound takes time in proportion."""
+NOISE_PARTS_CAP = 10_000.0
 _SLACK = 1e-9  # logarithms differ in the last digits between machines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cautions:
+    """What was done to the counts behind a statement: see CertificateStatement."""
+
+    liars: int = 0
+    probe_cap: int = 0
+    deducted: int = 0
+    cross_checked: bool = False
+
+
+NO_CAUTIONS = Cautions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +45,11 @@ class CertificateStatement:
     ``threshold`` is None while everything escalates. ``seen``, ``disagreed`` and ``grid_bound`` belong to the grid test at
     that threshold, ``running_*`` to what the fleet answered so far (``running_bound`` is None before the first local
     probe). ``tolerance`` is the risk the grid test was held to (at most ``max_risk``). ``state`` is "certified" when the
-    running bound is at most ``max_risk`` and there is a threshold, "empirical" when only the grid test passed.
+    running bound is at most ``max_risk``, there is a threshold, and the counts were ``cross_checked`` with central's totals;
+    "empirical" when only the grid test passed. All counts are what is left after deductions: ``liars`` lying devices are
+    tolerated in each cohort and period, each with ``probe_cap`` invented agreements a period; ``deducted`` agreements were
+    taken off the grid test's for that. ``noise_epsilon`` and ``noise_parts`` (`fedge.routing.deduction.PooledNoise`) are
+    the noise in the grid test's disagreements, None where devices added none.
     ``release_statement`` is "valid" when the grid test's probes are newer than the last published threshold. Times are unix
     seconds.
     """
@@ -51,6 +71,12 @@ class CertificateStatement:
     probe_rate: float
     issued_at: int
     expires_at: int
+    liars: int
+    probe_cap: int
+    deducted: int
+    noise_epsilon: float | None
+    noise_parts: float | None
+    cross_checked: bool
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, ASCII."""
@@ -94,19 +120,33 @@ class CertificateStatement:
             _refuse("disagreed", self.disagreed, "there are more disagreements than probes, or fewer than none")
         self._check_grid()
         self._check_running()
-        if self.state != certificate_state(self.threshold, self.running_bound, self.max_risk):
-            _refuse("state", self.state, "the bounds say otherwise")
+        if self.state != certificate_state(self.threshold, self.running_bound, self.max_risk, self.cross_checked):
+            _refuse("state", self.state, "the bounds, or the counts' cross-check, say otherwise")
+
+    @property
+    def noise(self) -> PooledNoise | None:
+        """The noise in the grid test's disagreements. Raises VerificationError for one that cannot be."""
+        if self.noise_epsilon is None or self.noise_parts is None:
+            if self.noise_epsilon is not self.noise_parts:
+                _refuse("noise_parts", self.noise_parts, f"noise_epsilon is {self.noise_epsilon}")
+            return None
+        if not (LEAST_EPSILON <= self.noise_epsilon <= MOST_EPSILON and 0 < self.noise_parts <= NOISE_PARTS_CAP):
+            _refuse("noise_epsilon", self.noise_epsilon, f"or noise_parts {self.noise_parts} is out of range")
+        return PooledNoise(self.noise_epsilon, self.noise_parts)
 
     def _check_grid(self) -> None:
         if self.threshold is None:
             if self.grid_bound is not None or self.seen or self.release_statement != "none":
                 _refuse("threshold", None, "counts or a statement stand without one")
             return
+        if self.deducted < self.liars * self.probe_cap:
+            _refuse("deducted", self.deducted, f"{self.liars} liars of {self.probe_cap} probes are tolerated")
         if not 0 < self.threshold < 1:
             _refuse("threshold", self.threshold, "it must lie strictly between 0 and 1")
         if self.seen > SEEN_CAP or self.disagreed > self.tolerance * self.seen:  # before work that grows with the counts
             _refuse("seen", self.seen, f"more than {SEEN_CAP} probes, or {self.disagreed} disagreements: beyond tolerance")
-        expected = clopper_pearson_upper(self.disagreed, self.seen, 1 - self.confidence)
+        noise = self.noise
+        expected = risk_upper(self.disagreed, self.seen, test_delta(1 - self.confidence, noise), noise)
         if self.grid_bound is None or not math.isclose(self.grid_bound, expected, rel_tol=_SLACK):
             _refuse("grid_bound", self.grid_bound, f"its counts give {expected}")
         if expected > self.tolerance * (1 + _SLACK) or self.release_statement == "none":
@@ -121,11 +161,13 @@ class CertificateStatement:
             _refuse("running_bound", self.running_bound, f"its counts give {expected}")
 
 
-def certificate_state(threshold: float | None, running_bound: float | None, max_risk: float) -> CertificateState:
+def certificate_state(
+    threshold: float | None, running_bound: float | None, max_risk: float, cross_checked: bool
+) -> CertificateState:
     """The state that the bounds give: see CertificateStatement."""
     if threshold is None:
         return "none"
-    return "certified" if running_bound is not None and running_bound <= max_risk else "empirical"
+    return "certified" if cross_checked and running_bound is not None and running_bound <= max_risk else "empirical"
 
 
 def running_upper(running: RunningBound, confidence: float) -> float | None:
@@ -146,16 +188,17 @@ def statement(
     probe_rate: float,
     issued_at: int,
     expires_at: int,
+    cautions: Cautions = NO_CAUTIONS,
 ) -> CertificateStatement:
     """The statement that follows from a grid test and the running counts. ``probes_are_new``: newer than the last
-    threshold.
+    threshold. ``cautions``: what was deducted from both before.
     """
     bound = running_upper(running, confidence)
     result = CertificateStatement(
         release_id=release_id,
         round=round,
         threshold=grid.threshold,
-        state=certificate_state(grid.threshold, bound, max_risk),
+        state=certificate_state(grid.threshold, bound, max_risk, cautions.cross_checked),
         release_statement="none" if grid.threshold is None else "valid" if probes_are_new else "empirical",
         max_risk=max_risk,
         tolerance=tolerance,
@@ -169,19 +212,31 @@ def statement(
         probe_rate=probe_rate,
         issued_at=issued_at,
         expires_at=expires_at,
+        liars=cautions.liars,
+        probe_cap=cautions.probe_cap,
+        deducted=cautions.deducted,
+        noise_epsilon=None if grid.noise is None else grid.noise.epsilon,
+        noise_parts=None if grid.noise is None else grid.noise.parts,
+        cross_checked=cautions.cross_checked,
     )
     result.check()
     return result
 
 
-_INTEGERS = {"round", "seen", "disagreed", "running_seen", "running_disagreed", "issued_at", "expires_at"}
+_INTEGERS = {"round", "seen", "disagreed", "running_seen", "running_disagreed", "issued_at", "expires_at"} | {
+    "liars",
+    "probe_cap",
+    "deducted",
+}
 _NUMBERS = {"max_risk", "tolerance", "confidence", "probe_rate"}
-_NUMBERS_OR_NULL = {"threshold", "grid_bound", "running_bound"}
+_NUMBERS_OR_NULL = {"threshold", "grid_bound", "running_bound", "noise_epsilon", "noise_parts"}
 
 
 def _check_type(name: str, value: object) -> None:
     if name in _INTEGERS:
         good = type(value) is int and 0 <= value < 2**53
+    elif name == "cross_checked":
+        good = type(value) is bool
     elif name in _NUMBERS:
         good = type(value) is float and math.isfinite(value)
     elif name in _NUMBERS_OR_NULL:

@@ -1,4 +1,4 @@
-"""Secure aggregation `cohort-secagg-v1`: the server learns the sum of a cohort's vectors and nothing else about any of them.
+"""Secure aggregation `cohort-secagg-v2`: the server learns the sum of a cohort's vectors and nothing else about any of them.
 
 Sans-IO: states and messages in, states and messages out; no sockets, no clock, no global randomness. A driver calls the
 functions below in the order of the protocol; `fedge.secagg.plain` has the same functions for runs where nothing is private.
@@ -26,7 +26,7 @@ from fedge.secagg.errors import (
     StageError,
     UnknownRoundKey,
 )
-from fedge.secagg.policy import DevicePolicy
+from fedge.secagg.policy import DevicePolicy, sign_descriptor, verify_descriptor
 from fedge.secagg.record import Outcome, RoundRecord, read_record
 from fedge.secagg.recovery import recover
 from fedge.secagg.server import (
@@ -40,9 +40,10 @@ from fedge.secagg.server import (
     handle_unmask_reply,
 )
 from fedge.secagg.server_state import ServerState, Stage
-from fedge.secagg.session import Session
+from fedge.secagg.session import PURPOSES, Purpose, Session, Task
 
 __all__ = [
+    "PURPOSES",
     "SUITE",
     "CertificateVerifier",
     "CodecError",
@@ -52,6 +53,7 @@ __all__ = [
     "MessageError",
     "Outcome",
     "Phase",
+    "Purpose",
     "RefusedError",
     "RoundRecord",
     "SecAggError",
@@ -61,6 +63,7 @@ __all__ = [
     "SessionConfig",
     "Stage",
     "StageError",
+    "Task",
     "UnknownRoundKey",
     "Vector",
     "create_bundle",
@@ -84,4 +87,6 @@ __all__ = [
     "recover",
     "threshold",
     "weighted_update",
+    "sign_descriptor",
+    "verify_descriptor",
 ]

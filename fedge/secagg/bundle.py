@@ -11,7 +11,7 @@ from fedge.secagg.errors import MessageError
 from fedge.secagg.wire import check_id, check_size, parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
-SUITE = "cohort-secagg-v1"
+SUITE = "cohort-secagg-v2"
 NONCE_BYTES = 32
 
 CertificateVerifier = Callable[[bytes], tuple[str, Ed25519PublicKey]]
@@ -77,8 +77,8 @@ def read_bundle(data: bytes, *, verify_certificate: CertificateVerifier, now: fl
     keys.verify(identity_key, "bundle", signed.bundle, signed.signature)
     if not bundle.expires > now:
         raise MessageError(f"the bundle expired at {bundle.expires}, now is {now}")
-    check_size("the mask key", bundle.mask_key, 32)
-    check_size("the channel key", bundle.channel_key, 32)
+    keys.check_public_key("the mask key", bundle.mask_key)
+    keys.check_public_key("the channel key", bundle.channel_key)
     return Member(device_id, identity_key, bundle.mask_key, bundle.channel_key, bundle.seed_sha256)
 
 

@@ -25,14 +25,18 @@ ROUNDING_DRAWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A cohort's sum: float64 [reals] and int64 [integers]."""
+    """A cohort's sum: float64 [reals] and int64 [integers].
+
+    ``out_of_range`` coordinates were no sum of encoded values and were clipped to the nearest: a device lied.
+    """
 
     reals: NDArray[np.float64]
     integers: NDArray[np.int64]
+    out_of_range: int = 0
 
     def __add__(self, other: "Decoded") -> "Decoded":
         """The sum over two cohorts."""
-        return Decoded(self.reals + other.reals, self.integers + other.integers)
+        return Decoded(self.reals + other.reals, self.integers + other.integers, self.out_of_range + other.out_of_range)
 
 
 def dtype_of(config: SessionConfig) -> np.dtype[Any]:
@@ -119,22 +123,38 @@ def _from_digits(sums: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
 
 
 def check_total(total: Vector, survivors: int, config: SessionConfig) -> None:
-    """Raises CodecError unless ``total`` can be the sum of ``survivors`` encoded vectors."""
+    """Raise CodecError unless ``total`` can be the sum of ``survivors`` encoded vectors.
+
+    Only the shape, the tripwire and, in sums without reals, the range decide: a sum of updates whose coordinates no honest
+    vectors reach is clipped by `decode`, so that one device cannot discard the others' work. Counts are exact or nothing.
+    """
     if total.shape != (config.length,) or total.dtype != dtype_of(config):
         raise CodecError(f"the sum is {total.dtype} {total.shape}, expected {dtype_of(config)} [{config.length}]")
     if not 1 <= survivors <= config.cohort_max:
         raise CodecError(f"{survivors} survivors: the encoding has room for 1 to {config.cohort_max}")
     if int(total[-1]) != survivors:
         raise CodecError(f"the tripwire counts {int(total[-1])} devices where {survivors} delivered: the sum is worthless")
-    largest = int(total[:-1].max())
+    largest = 0 if config.reals else int(total[:-1].max())
     if largest > 2 * config.half * survivors:
         raise CodecError(f"a sum of {largest} exceeds what {survivors} devices can reach ({2 * config.half * survivors})")
 
 
 def decode(total: Vector, survivors: int, config: SessionConfig) -> Decoded:
-    """The sums of the reals and of the integers. Raises CodecError where ``total`` cannot be a sum of encoded vectors."""
+    """Return the sums of the reals and of the integers; coordinates that no sum of encoded vectors has are clipped.
+
+    The reals end in [-n c, n c] (with noise: plus its tail), n = ``survivors``. Raises CodecError where `check_total` does.
+    """
     check_total(total, survivors, config)
-    shifted = total[: config.reals].astype(np.float64) - float(survivors * config.offset)
+    values = total[:-1]
+    limit = 2 * config.half * survivors
+    outside = int(np.count_nonzero(values > limit))
+    if outside:
+        # Around the ring, what lies nearer to 2^b than to the limit is below 0.
+        below = values > limit + ((1 << config.bits) - limit) // 2
+        values = np.where(below, 0, np.minimum(values, limit)).astype(total.dtype)
+    shifted = values[: config.reals].astype(np.float64) - float(survivors * config.offset)
+    if not config.noise_multiplier:
+        shifted = np.clip(shifted, -float(survivors * config.quantum), float(survivors * config.quantum))
     reals = np.multiply(shifted, config.scale / config.quantum, dtype=np.float64)
-    sums = total[config.reals : -1].astype(np.int64)
-    return Decoded(reals, sums if config.digits == 1 else _from_digits(sums, config.digits))
+    sums = values[config.reals :].astype(np.int64)
+    return Decoded(reals, sums if config.digits == 1 else _from_digits(sums, config.digits), outside)

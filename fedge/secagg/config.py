@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedge.errors import InputError
 from fedge.secagg import noise
+from fedge.secagg.rotation import SPREAD, SPREAD_SLACK, rotated_scale
 
 COHORT_LIMIT = 128
 NOISE_LIMIT = 1000.0
@@ -31,7 +32,7 @@ class SessionConfig:
     cohort_max: int
     """n_max: the largest cohort that the encoding has room for."""
     scale: float
-    """c: a real lies in [-c, c]; what lies outside is clipped."""
+    """c: a real lies in [-c, c]; what lies outside is clipped. c sqrt(reals) is at most 4 C, save with noise."""
     clip_norm: float
     """C: the L2 norm to which an update is clipped."""
     weight_cap: int
@@ -64,7 +65,24 @@ class SessionConfig:
             raise InputError(
                 "noise is for reals that are clipped to the scale, and exact integers beside them would tell more"
             )
+        if self.reals and not self.noise_multiplier:
+            self._check_spread()
         _ = self.quantum  # raises where noise leaves no room
+
+    def _check_spread(self) -> None:
+        """Raise InputError where a vector that fits the encoding could be over 4 times longer than the clip norm."""
+        root = math.sqrt(self.reals)
+        spread, largest = self.scale * root, SPREAD * self.clip_norm / root
+        if spread > SPREAD * self.clip_norm * (1.0 + SPREAD_SLACK):
+            raise InputError(
+                f"scale {self.scale} lets {self.reals} reals reach a norm of {spread:.6g}, more than {SPREAD:g} times "
+                f"the clip norm {self.clip_norm}: choose a scale of at most {largest:.6g}"
+            )
+
+    @property
+    def rotated_scale(self) -> float:
+        """The scale that a session must have: that of rotated updates; C itself where noise leaves them unrotated."""
+        return self.clip_norm if self.noise_multiplier else rotated_scale(self.clip_norm, self.reals)
 
     @property
     def digits(self) -> int:

@@ -1,4 +1,4 @@
-"""A device's side of the protocol `cohort-secagg-v1`: state and message in, state and reply out. No I/O, no clock.
+"""A device's side of the protocol `cohort-secagg-v2`: state and message in, state and reply out. No I/O, no clock.
 
 Store the new state before the reply leaves the device. The same request again gets the same reply; another one in its
 place is refused. Once a vector was masked, its update is spent (`DeviceState.spent`): never mask it again, whatever became

@@ -17,8 +17,19 @@ from fedge.secagg.errors import MessageError
 
 KEY_BYTES = 32
 _NONCE = bytes(12)
-_DERIVATION = b"fedge/sa/1/"
-_SIGNATURE = b"fedge/sa/1/sign/"
+_DERIVATION = b"fedge/sa/2/"
+_SIGNATURE = b"fedge/sa/2/sign/"
+_FIELD = 2**255 - 19
+_SMALL_ORDER = frozenset(
+    {
+        0,
+        1,
+        _FIELD - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
+"""The u-coordinates of all points of order 1, 2, 4 and 8 on the curve and its twist (https://cr.yp.to/ecdh.html#validate)."""
 _VERIFIED_LIMIT = 8_192
 _verified: set[bytes] = set()
 
@@ -32,6 +43,22 @@ def ordered(first: str, second: str) -> tuple[bytes, bytes]:
     """Two device names as bytes, the lower one first."""
     low, high = sorted((first.encode(), second.encode()))
     return low, high
+
+
+def check_public_key(name: str, public_key: bytes) -> bytes:
+    """Return an X25519 public key in its one canonical form (RFC 7748). Raises MessageError for any other bytes.
+
+    Refused are u >= p and the high bit set (X25519 would take each for another key, so that one key had several names), and
+    the points of small order, with which every agreement gives the same secret.
+    """
+    if len(public_key) != KEY_BYTES:
+        raise MessageError(f"{name} has {len(public_key)} bytes, expected {KEY_BYTES}")
+    u = int.from_bytes(public_key, "little")
+    if u >= _FIELD:
+        raise MessageError(f"{name} is not in canonical form: u is not below 2^255 - 19")
+    if u in _SMALL_ORDER:
+        raise MessageError(f"{name} is a point of small order")
+    return public_key
 
 
 def private_key_of(private: bytes) -> X25519PrivateKey:

@@ -1,9 +1,10 @@
 """Masks: ChaCha20 key streams, added to and taken from a vector in place.
 
-A stream is the cipher's output for a zero nonce with the counter from 0; its key must be used for nothing else. The vector
-is walked in chunks that stay in the cache while all streams pass over them, and key stream goes into one buffer that is
-allocated once. The cipher is seekable, so threads can take a range of chunks each: `cryptography` releases the
-interpreter's lock while it enciphers, numpy while it adds.
+A stream is the cipher's output for a zero nonce with the counter from 0; its key must be used for nothing else, except under
+another nonce for the blinding of a commitment (`range_proof.derive_blinding`). The vector is walked in chunks that stay in
+the cache while all streams pass over them, and key stream goes into one buffer that is allocated once. The cipher is
+seekable, so threads can take a range of chunks each: `cryptography` releases the interpreter's lock while it enciphers,
+numpy while it adds.
 """
 
 from collections.abc import Sequence

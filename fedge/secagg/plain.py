@@ -14,6 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from fedge.secagg.beacon import contribution
 from fedge.secagg.bundle import NONCE_BYTES, CertificateVerifier
 from fedge.secagg.codec import Vector, check_total, dtype_of
 from fedge.secagg.config import SessionConfig
@@ -24,7 +25,7 @@ from fedge.secagg.policy import DevicePolicy, accept_descriptor
 from fedge.secagg.record import Outcome, sign_record
 from fedge.secagg.server import open_session
 from fedge.secagg.server_state import ServerState, Stage
-from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session
+from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session, Task
 from fedge.secagg.wire import check_id, check_positions, check_size, parse, sha256, vector_from
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -124,9 +125,7 @@ def create_session(
     run: str,
     round: int,
     attempt: int,
-    release_id: str,
-    weights_sha256: str,
-    structure_sha256: str,
+    task: Task,
     verify_certificate: CertificateVerifier,
     now: float,
     entropy: Callable[[int], bytes],
@@ -146,9 +145,7 @@ def create_session(
         run=run,
         round=round,
         attempt=attempt,
-        release_id=release_id,
-        weights_sha256=weights_sha256,
-        structure_sha256=structure_sha256,
+        task=task,
         config=config,
         roster=tuple((device_id, sha256(bundle)) for device_id, bundle in taken.items()),
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),
@@ -218,9 +215,9 @@ def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     try:
         check_total(state.total, len(state.survivors), state.session.config)
     except CodecError as error:
-        state.abort(str(error))
+        state.abort(str(error), is_spoiled=True)
     record = sign_record(state.session, state.total, len(state.survivors), state.round_key)
-    outcome = Outcome(state.total, state.names(state.survivors), record)
+    outcome = Outcome(state.total, state.names(state.survivors), record, contribution(state.session_id, ()))
     state.close()
     return outcome
 

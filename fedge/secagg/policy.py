@@ -3,12 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fedge.secagg import keys
 from fedge.secagg.bundle import SUITE, CertificateVerifier, Member, check_distinct, read_bundle
+from fedge.secagg.config import SessionConfig
 from fedge.secagg.errors import MessageError, RefusedError, UnknownRoundKey, blaming
-from fedge.secagg.session import Descriptor, Session
+from fedge.secagg.session import Descriptor, Session, Task
 from fedge.secagg.wire import parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -29,16 +30,13 @@ class DevicePolicy:
     """The run whose descriptors it accepts."""
     last_accepted: tuple[int, int] | None
     """(round, attempt) of the last descriptor it accepted in this federation, from its durable store."""
-    release_id: str
-    """The release that it trained on: 64 hex digits, as the next two."""
-    weights_sha256: str
-    structure_sha256: str
+    task: Task
+    """What it checked in for, and computed its contribution from."""
     reals: int
     """Length of what it has to send."""
     integers: int
-    scale: float
-    """c, C and W as its release gives them: its update was made with these."""
     clip_norm: float
+    """The largest C and W that it accepts, as its release gives them: clipping harder tells less."""
     weight_cap: int
     now: float
     """Unix time in seconds."""
@@ -49,6 +47,8 @@ class DevicePolicy:
     """The least noise that it puts up with: a descriptor cannot talk it out of differential privacy."""
     max_session_s: float = 24 * 3600.0
     """How far ahead a deadline may lie: so long secrets may have to be kept."""
+    max_round_jump: int = 1_000_000
+    """How far a round may lie above the last accepted one: a number near the limit would shut the device out for good."""
     revocations_issued: float | None = None
     """Unix time of the revocation list behind ``revoked``; None where the caller answers for its age."""
     max_revocation_age_s: float = 7 * 24 * 3600.0
@@ -62,20 +62,23 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
     for name, found, wanted in (
         ("suite", descriptor.suite, suite),
         ("run", descriptor.run, policy.federation),
-        ("release", descriptor.release_id, policy.release_id),
-        ("weights hash", descriptor.weights_sha256, policy.weights_sha256),
-        ("structure hash", descriptor.structure_sha256, policy.structure_sha256),
+        *(
+            (f"task.{name}", getattr(descriptor.task, name), getattr(policy.task, name))
+            for name in Task.__dataclass_fields__
+        ),
         ("number of reals", config.reals, policy.reals),
         ("number of integers", config.integers, policy.integers),
-        ("scale", config.scale, policy.scale),
-        ("clip norm", config.clip_norm, policy.clip_norm),
-        ("weight cap", config.weight_cap, policy.weight_cap),
     ):
         if found != wanted:
             raise RefusedError(f"the descriptor's {name} is {found!r}, this device's is {wanted!r}")
+    _check_vectors(config, policy)
     this = (descriptor.round, descriptor.attempt)
     if policy.last_accepted is not None and this <= policy.last_accepted:
         raise RefusedError(f"(round, attempt) {this} is not above the last accepted {policy.last_accepted}")
+    if policy.last_accepted is not None and descriptor.round > policy.last_accepted[0] + policy.max_round_jump:
+        raise RefusedError(
+            f"round {descriptor.round} is more than {policy.max_round_jump} above the last one, {policy.last_accepted[0]}"
+        )
     if config.bits not in policy.bits:
         raise RefusedError(f"{config.bits} bits: this device accepts {sorted(policy.bits)}")
     if config.noise_multiplier < policy.noise_multiplier:
@@ -90,6 +93,29 @@ def check_descriptor(descriptor: Descriptor, policy: DevicePolicy, *, suite: str
         raise RefusedError("the bundle of this device does not stand in the roster once and unaltered")
     if revoked := [name for name, _ in descriptor.roster if name in policy.revoked]:
         raise RefusedError(f"the roster holds revoked devices: {', '.join(revoked)}")
+
+
+def sign_descriptor(round_key: Ed25519PrivateKey, descriptor: bytes) -> bytes:
+    """Return the signature that a session's roster message bears; Ed25519 gives the same one each time."""
+    return keys.sign(round_key, "descriptor", descriptor)
+
+
+def verify_descriptor(round_key: Ed25519PublicKey, descriptor: bytes, signature: bytes) -> Descriptor:
+    """Return a session descriptor that the aggregator's round key signed. Raises MessageError for any other."""
+    keys.verify(round_key, "descriptor", descriptor, signature)
+    return Descriptor.from_bytes(descriptor)
+
+
+def _check_vectors(config: SessionConfig, policy: DevicePolicy) -> None:
+    """Raise RefusedError for vectors that would tell or weigh more than the device accepts."""
+    for name, stated, largest in (
+        ("clip norm", config.clip_norm, policy.clip_norm),
+        ("weight cap", config.weight_cap, policy.weight_cap),
+    ):
+        if stated > largest:
+            raise RefusedError(f"the descriptor's {name} is {stated!r}, above this device's {largest!r}")
+    if config.scale != config.rotated_scale:
+        raise RefusedError(f"the descriptor's scale is {config.scale!r}, its clip norm needs {config.rotated_scale!r}")
 
 
 def accept_descriptor(

@@ -1,4 +1,4 @@
-"""The server's side of the protocol `cohort-secagg-v1`, steps 1 to 5: it relays, counts and adds up masked vectors.
+"""The server's side of the protocol `cohort-secagg-v2`, steps 1 to 5: it relays, counts and adds up masked vectors.
 
 A bad reply raises an error that blames its device and changes nothing: drop the device and go on. Where too few are left,
 the next `create_*` raises SessionAborted. Each `create_*` closes the stage before it: call it when all answered or the
@@ -19,7 +19,7 @@ from fedge.secagg.complaint import judge_complaint
 from fedge.secagg.config import SessionConfig
 from fedge.secagg.errors import MessageError, SecAggError, SessionAborted, blaming
 from fedge.secagg.server_state import ServerState, Stage
-from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session
+from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session, Task
 from fedge.secagg.sharing import KEY, SEED, check_share_reply, commitment
 from fedge.secagg.wire import parse, sha256, vector_from, vector_hash
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
@@ -33,9 +33,7 @@ def create_session(
     run: str,
     round: int,
     attempt: int,
-    release_id: str,
-    weights_sha256: str,
-    structure_sha256: str,
+    task: Task,
     verify_certificate: CertificateVerifier,
     now: float,
     entropy: Callable[[int], bytes],
@@ -51,9 +49,7 @@ def create_session(
         run=run,
         round=round,
         attempt=attempt,
-        release_id=release_id,
-        weights_sha256=weights_sha256,
-        structure_sha256=structure_sha256,
+        task=task,
         config=config,
         roster=tuple((member.device_id, sha256(bundles[member.device_id])) for member in members),
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),
@@ -194,7 +190,7 @@ def _read_bundles(
 ) -> tuple[tuple[Member, ...], dict[str, SecAggError]]:
     members: list[Member] = []
     refused: dict[str, SecAggError] = {}
-    trial = keys.private_key_of(sha256(b"fedge/sa/1/any private key shows a public key of small order"))
+    trial = keys.private_key_of(sha256(b"fedge/sa/2/any private key shows a public key of small order"))
     for device_id in sorted(bundles, key=str.encode):
         try:
             with blaming(device_id):

@@ -3,33 +3,125 @@
 The SHA-256 of the descriptor is the session's id; every key and signature of the session is bound to it.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 from fedge.errors import InputError
 from fedge.secagg.bundle import Member
 from fedge.secagg.config import SessionConfig, threshold
 from fedge.secagg.errors import MessageError
+from fedge.secagg.rotation import rotation_seed
 from fedge.secagg.wire import check_id, check_size, parse, sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 DESCRIPTOR_NONCE_BYTES = 16
+PERIOD_LIMIT = 1 << 48
+"""No calendar counts so many periods; what a store keeps of them stays far inside 64 signed bits."""
+ROUND_LIMIT, ATTEMPT_LIMIT = 2**31, 2**16
+"""No federation counts so many: every store holds the numbers below, and a device that accepted one can go on from it."""
+ARCHITECTURE_LIMIT = 1024
+"""Characters of an architecture's name and sizes."""
 _HEX = re.compile(r"[0-9a-f]{64}")
+
+Purpose = Literal["update", "counts", "health", "usage"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+_PURPOSE_VALUES: dict[Purpose, "pb.Purpose"] = {
+    "update": pb.PURPOSE_UPDATE,
+    "counts": pb.PURPOSE_COUNTS,
+    "health": pb.PURPOSE_HEALTH,
+    "usage": pb.PURPOSE_USAGE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Everything that decides what a device contributes to a session: the same for the whole cohort, and signed."""
+
+    purpose: Purpose
+    period: int
+    """Index in the federation's calendar (`fedge.calendar`)."""
+    release_id: str
+    """The signed release that the work refers to: 64 hex digits, as the next two."""
+    weights_sha256: str
+    structure_sha256: str
+    architecture: str = ""
+    """What is trained, as the release's manifest names it in canonical JSON."""
+    encoder_sha256: str = ""
+    """The frozen base under it: 64 hex digits."""
+    canary_release_id: str = ""
+    """The release whose health is summed, for the purpose ``health``; empty otherwise."""
+    probe_epsilon: float = 0.0
+    """For the purpose ``counts``: the noise on histograms of stored probes (`fedge.routing.probe_noise`); 0 otherwise."""
+    probe_cap: int = 0
+    """For the purpose ``counts``: most probes that a device counts for the first time in a period; 0 otherwise."""
+
+    def to_message(self) -> "pb.Task":
+        """Return the wire form."""
+        return pb.Task(
+            purpose=_PURPOSE_VALUES[self.purpose],
+            period=self.period,
+            release_id=self.release_id,
+            weights_sha256=self.weights_sha256,
+            structure_sha256=self.structure_sha256,
+            architecture=self.architecture,
+            encoder_sha256=self.encoder_sha256,
+            canary_release_id=self.canary_release_id,
+            probe_epsilon=self.probe_epsilon,
+            probe_cap=self.probe_cap,
+        )
+
+    @classmethod
+    def from_message(cls, message: "pb.Task") -> "Task":
+        """Read the wire form. Raises MessageError for a task that no session can have."""
+        purposes = [purpose for purpose, value in _PURPOSE_VALUES.items() if value == message.purpose]
+        if not purposes:
+            raise MessageError(f"a session of purpose {message.purpose} is unknown: expected one of {', '.join(PURPOSES)}")
+        if message.period >= PERIOD_LIMIT:
+            raise MessageError(f"period {message.period} lies beyond every calendar")
+        for value in (message.release_id, message.weights_sha256, message.structure_sha256):
+            if not _HEX.fullmatch(value):
+                raise MessageError(f"{value!r} is not a hash of 64 lower-case hex digits")
+        if message.encoder_sha256 and not _HEX.fullmatch(message.encoder_sha256):
+            raise MessageError(f"{message.encoder_sha256!r} is not a hash of 64 lower-case hex digits")
+        if len(message.architecture) > ARCHITECTURE_LIMIT:
+            raise MessageError(f"an architecture of {len(message.architecture)} characters, at most {ARCHITECTURE_LIMIT}")
+        canary = message.canary_release_id
+        if (purposes[0] == "health") != bool(canary) or (canary and not _HEX.fullmatch(canary)):
+            raise MessageError(f"a session of purpose {purposes[0]} cannot name the canary release {canary!r}")
+        counts = purposes[0] == "counts"
+        noisy = 0 < message.probe_epsilon < math.inf
+        if counts != (message.probe_cap > 0) or counts != noisy or (not counts and message.probe_epsilon):
+            raise MessageError(
+                f"a session of purpose {purposes[0]} cannot have the probe cap {message.probe_cap} and "
+                f"the epsilon {message.probe_epsilon}"
+            )
+        return cls(
+            purpose=purposes[0],
+            period=message.period,
+            release_id=message.release_id,
+            weights_sha256=message.weights_sha256,
+            structure_sha256=message.structure_sha256,
+            architecture=message.architecture,
+            encoder_sha256=message.encoder_sha256,
+            canary_release_id=canary,
+            probe_epsilon=message.probe_epsilon,
+            probe_cap=message.probe_cap,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What the aggregator signed: model, vectors and cohort. ``roster`` holds (device_id, SHA-256 of its bundle)."""
+    """What the aggregator signed: task, vectors and cohort. ``roster`` holds (device_id, SHA-256 of its bundle)."""
 
     suite: str
     run: str
     round: int
     attempt: int
-    release_id: str
-    weights_sha256: str
-    structure_sha256: str
+    task: Task
     config: SessionConfig
     roster: tuple[tuple[str, bytes], ...]
     nonce: bytes
@@ -42,9 +134,7 @@ class Descriptor:
             run=self.run,
             round=self.round,
             attempt=self.attempt,
-            release_id=self.release_id,
-            weights_sha256=self.weights_sha256,
-            structure_sha256=self.structure_sha256,
+            task=self.task.to_message(),
             configuration=pb.Configuration(
                 reals=config.reals,
                 integers=config.integers,
@@ -69,6 +159,8 @@ class Descriptor:
     def from_bytes(cls, data: bytes) -> "Descriptor":
         """Raises MessageError for a descriptor that contradicts itself or the protocol."""
         message = parse(pb.Descriptor, data)
+        if message.round >= ROUND_LIMIT or message.attempt >= ATTEMPT_LIMIT:
+            raise MessageError(f"(round, attempt) {(message.round, message.attempt)} is beyond every federation's count")
         stated = message.configuration
         try:
             config = SessionConfig(
@@ -102,17 +194,12 @@ class Descriptor:
             raise MessageError("the roster is not ascending by name without repetition")
         check_id("the run's name", message.run)
         check_size("the descriptor's nonce", message.nonce, DESCRIPTOR_NONCE_BYTES)
-        for value in (message.release_id, message.weights_sha256, message.structure_sha256):
-            if not _HEX.fullmatch(value):
-                raise MessageError(f"{value!r} is not a hash of 64 lower-case hex digits")
         return cls(
             suite=message.suite,
             run=message.run,
             round=message.round,
             attempt=message.attempt,
-            release_id=message.release_id,
-            weights_sha256=message.weights_sha256,
-            structure_sha256=message.structure_sha256,
+            task=Task.from_message(message.task),
             config=config,
             roster=roster,
             nonce=message.nonce,
@@ -137,6 +224,11 @@ class Session:
     def config(self) -> SessionConfig:
         """What the vectors look like."""
         return self.descriptor.config
+
+    @property
+    def rotation_seed(self) -> bytes:
+        """The public seed of the rotation of this session's updates."""
+        return rotation_seed(self.descriptor.task.release_id, self.descriptor.round, self.descriptor.attempt)
 
     @property
     def n(self) -> int:

@@ -37,12 +37,12 @@ class HeldShare:
 def commitment(session: Session, *, dealer: int, receiver: int, kind: str, share: bytes, salt: bytes) -> bytes:
     """H(session, dealer, receiver, kind, share, salt): hides the share behind the salt until it is revealed."""
     positions = dealer.to_bytes(4, "big") + receiver.to_bytes(4, "big")
-    return sha256(keys.prefixed(b"fedge/sa/1/commitment", session.session_id, positions, kind.encode(), share, salt))
+    return sha256(keys.prefixed(b"fedge/sa/2/commitment", session.session_id, positions, kind.encode(), share, salt))
 
 
 def entry(share: pb.DealtShare) -> bytes:
     """The hash by which a Dealing names what one receiver gets."""
-    return sha256(keys.prefixed(b"fedge/sa/1/dealt", share.seed_commitment, share.key_commitment, share.ciphertext))
+    return sha256(keys.prefixed(b"fedge/sa/2/dealt", share.seed_commitment, share.key_commitment, share.ciphertext))
 
 
 def commitments_of(session: Session, held: HeldShare, receiver: int) -> tuple[bytes, bytes]:

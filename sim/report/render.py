@@ -33,6 +33,7 @@ def render(summary: Mapping[str, Any]) -> str:
         parameters=summary.get("parameters", {}),
         setup=summary.get("seconds", {}),
         warning=words.warning(summary["secagg"]),
+        attackers=words.describe_attackers(summary),
         facts=words.facts(summary),
         last=rounds[-1] if rounds else None,
         tiles=words.tiles(summary) if rounds else [],

@@ -48,6 +48,19 @@ def warning(secagg: object) -> str | None:
     )
 
 
+def describe_attackers(summary: Mapping[str, Any]) -> str | None:
+    """Say how many devices played attackers and whose figures these are; None where all were honest."""
+    hostile: Mapping[str, int] = summary.get("hostile") or {}
+    if not hostile:
+        return None
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(hostile.items()))
+    total = sum(hostile.values())
+    return (
+        f"Attackers were played: {total} of {summary['devices']} devices lied in every round ({kinds}). Queries and costs "
+        f"are those of the other {summary['devices'] - total}; accuracy is that of the release which the whole fleet made."
+    )
+
+
 def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The header: what was run, with what."""
     rounds: Sequence[Mapping[str, Any]] = summary["rounds"]

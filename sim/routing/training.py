@@ -142,7 +142,7 @@ class _Sums:
             bits=32,
             cohort_max=max(2, largest),
             scale=_ROW_NORM / 2,
-            clip_norm=_ROW_NORM,
+            clip_norm=_ROW_NORM * DIMENSIONS**0.5,
             weight_cap=most,
             n_min=2,
             deadline=1.0,
@@ -157,7 +157,13 @@ class _Sums:
     def of_counts(self, contributions: Sequence[tuple[Floats, NDArray[np.int64]]]) -> Decoded:
         """The sums of reals [2 SHAPES] and integers [buckets + 1]."""
         reals, integers = contributions[0]
-        config = replace(self._config, reals=len(reals), integers=len(integers), scale=float(self._most))
+        config = replace(
+            self._config,
+            reals=len(reals),
+            integers=len(integers),
+            scale=float(self._most),
+            clip_norm=self._most * len(reals) ** 0.5,
+        )
         return self._sum(contributions, config)
 
     def _sum(self, contributions: Sequence[tuple[Floats, NDArray[np.int64]]], config: SessionConfig) -> Decoded:

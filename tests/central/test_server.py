@@ -141,6 +141,30 @@ def test_too_many_waiting_is_resource_exhausted(service, model, ask):
     assert all(outcome.may_succeed_later for outcome in outcomes)
 
 
+def test_a_refusal_that_passes_is_tried_again_with_a_growing_wait(service, model, ask):
+    waits = []
+
+    def wait_and_make_room(wait_s: float) -> None:
+        waits.append(wait_s)
+        model.may_run.set()
+        blocking.result()
+
+    with (
+        serve_in_thread(service, grace_s=0.5, options=ServerOptions(max_waiting=1)) as port,
+        GrpcCentralClient(f"127.0.0.1:{port}") as other,
+        GrpcCentralClient(f"127.0.0.1:{port}", sleep=wait_and_make_room) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        model.may_run.clear()
+        first = pool.submit(other.answer, ask("0", key="first", device="busy"), TIMEOUT_S)
+        assert model.is_running.wait(TIMEOUT_S)
+        blocking = pool.submit(other.answer, ask("1", key="second", device="busy"), TIMEOUT_S)
+        outcomes = client.answer_many([ask(str(i), key=f"k{i}") for i in (2, 3)], TIMEOUT_S)
+        assert {first.result().label} == {"label-0"}
+    assert [outcome.label for outcome in outcomes] == ["label-2", "label-3"]
+    assert waits
+
+
 def test_the_client_recovers_when_the_server_is_killed_and_started_again(service, model, ask):
     with ExitStack() as stack:
 

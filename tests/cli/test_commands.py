@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typer.main import get_command
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow
 from cli.main import app
 from fedge.costs import Kind, Payer, entry
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def fedge(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -185,6 +188,32 @@ def test_rounds_are_listed_and_shown_from_the_database(tmp_path: Path) -> None:
     assert {"Electricity, J: inference 1.5, idle 80", "note: a note [of one line]"} <= lines and "epsilon" not in printed
     assert "no round 4" in refusal("rounds", "show", "4", "--run", tmp_path)
     assert "aggregator.sqlite" in refusal("rounds", "list", "--run", tmp_path / "nowhere")
+
+
+FOREIGN = "[/b] [red]x[/red] :skull: \x1b]0;title\x07 \x9b31m"
+
+
+def test_text_of_devices_is_shown_as_it_is_and_no_terminal_obeys_it(tmp_path: Path) -> None:
+    with Database.open(f"sqlite:///{tmp_path / 'aggregator.sqlite'}") as database:
+        metrics = {"refusals": {FOREIGN: 2}, "notes": [FOREIGN]}
+        database.save_round(RoundRow(round=1, state="failed", started=0.0, finished=9.0, metrics=metrics))
+        session = {"round": 1, "attempt": 1, "purpose": "update"}
+        database.add_attempt(
+            AttemptRow(**session, outcome="aborted", reason=FOREIGN, cohort=12, survivors=0, started=0.0, finished=4.0)
+        )
+        database.add_dropouts([DropoutRow(**session, device_id="device-7", stage="query.shares", reason=FOREIGN)])
+    shown = fedge("rounds", "show", "1", "--run", tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert " ".join(shown.stdout.split()).count("[/b] [red]x[/red] :skull:") == 4
+    assert "\x1b" not in shown.stdout and "\x9b" not in shown.stdout
+    assert fedge("rounds", "list", "--run", tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_every_command_prints_by_the_one_console_that_reads_no_markup(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.name != "console.py":
+        assert not re.search(r"(?<!Plain)Console\(|from rich import print|from_markup", text), "use cli.console.PlainConsole"
 
 
 def arguments_of(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:

@@ -1,6 +1,7 @@
 """Serving over TLS: a certificate that is renewed while the console serves is shown to new connections."""
 
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -26,7 +27,8 @@ async def app(scope, receive, send):
 logs.configure("text", part="console")
 with listening("127.0.0.1", 0) as listener:
     ready = lambda: print(listener.getsockname()[1], flush=True)
-    serve_http(app, listener, ready=ready, tls=TlsFiles(Path(sys.argv[1]), Path(sys.argv[2])), look_s=0.02)
+    tls = TlsFiles(Path(sys.argv[1]), Path(sys.argv[2]))
+    serve_http(app, listener, ready=ready, tls=tls, look_s=0.02, request_timeout_s=0.5)
 """
 
 
@@ -85,3 +87,15 @@ def test_a_certificate_that_is_damaged_stays_the_one_that_is_shown(served: Serve
     (tmp_path / "nothing").replace(served.files["tls_key"])
     served.until_said("the one before is still shown")
     assert served.shown() == first and served.said("the one before is still shown") == 1
+
+
+def test_a_connection_on_which_half_a_request_comes_is_cut_off(served: Served) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain) as secure,
+    ):
+        secure.sendall(b"GET / HTTP/1.1\r\n")
+        assert b"408" in secure.recv(4096)
+        assert secure.recv(4096) == b""

@@ -24,6 +24,7 @@ from fedge.release import (
     Manifest,
     Release,
     Weights,
+    encoder_sha256,
     file_hashes,
     sign_release,
     structure_sha256,
@@ -61,55 +62,6 @@ def infer_model(weights: Weights) -> bytes:
     )
 
 
-def step_model() -> bytes:
-    """One step of softmax regression by gradient descent, its gradient written out."""
-    nodes = [
-        helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"]),
-        helper.make_node("LogSoftmax", ["logits"], ["log_p"], axis=1),
-        helper.make_node("Unsqueeze", ["label", "one"], ["label_column"]),
-        helper.make_node("Equal", ["label_column", "classes"], ["is_label"]),
-        helper.make_node("Cast", ["is_label"], ["target"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["sample_weight", "zero"], ["total"]),
-        helper.make_node("Div", ["sample_weight", "total"], ["share"]),
-        helper.make_node("Unsqueeze", ["share", "one"], ["share_column"]),
-        helper.make_node("Mul", ["target", "log_p"], ["picked"]),
-        helper.make_node("Mul", ["picked", "share_column"], ["weighted"]),
-        helper.make_node("ReduceSum", ["weighted", "both"], ["gain"], keepdims=0),
-        helper.make_node("Neg", ["gain"], ["loss"]),
-        helper.make_node("Exp", ["log_p"], ["p"]),
-        helper.make_node("Sub", ["p", "target"], ["error"]),
-        helper.make_node("Mul", ["error", "share_column"], ["d_logits"]),
-        helper.make_node("Transpose", ["embedding"], ["embedding_t"], perm=[1, 0]),
-        helper.make_node("MatMul", ["embedding_t", "d_logits"], ["d_weight"]),
-        helper.make_node("ReduceSum", ["d_logits", "zero"], ["d_bias"], keepdims=0),
-        helper.make_node("Mul", ["d_weight", "learning_rate"], ["weight_step"]),
-        helper.make_node("Mul", ["d_bias", "learning_rate"], ["bias_step"]),
-        helper.make_node("Sub", ["head.weight", "weight_step"], ["head.weight.next"]),
-        helper.make_node("Sub", ["head.bias", "bias_step"], ["head.bias.next"]),
-    ]
-    shapes = {"head.weight": [WIDTH, len(LABELS)], "head.bias": [len(LABELS)]}
-    return _model(
-        nodes,
-        inputs=[
-            *((name, TensorProto.FLOAT, shape) for name, shape in shapes.items()),
-            ("embedding", TensorProto.FLOAT, [BATCH, WIDTH]),
-            ("label", TensorProto.INT64, [BATCH]),
-            ("sample_weight", TensorProto.FLOAT, [BATCH]),
-            ("learning_rate", TensorProto.FLOAT, []),
-        ],
-        outputs=[
-            *((f"{name}.next", TensorProto.FLOAT, shape) for name, shape in shapes.items()),
-            ("loss", TensorProto.FLOAT, []),
-        ],
-        constants={
-            "one": np.array([1], dtype=np.int64),
-            "zero": np.array([0], dtype=np.int64),
-            "both": np.array([0, 1], dtype=np.int64),
-            "classes": np.arange(len(LABELS), dtype=np.int64),
-        },
-    )
-
-
 def _model(nodes: list, *, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> bytes:
     graph = helper.make_graph(
         nodes,
@@ -143,7 +95,6 @@ def make_release(release_key: Ed25519PrivateKey) -> MakeRelease:
         weights = weights_of(scale)
         files = {
             "infer.onnx": infer_model(weights),
-            "step.onnx": step_model(),
             "weights.safetensors": write_safetensors(weights),
         }
         queries = np.array([[1, 0, 0, 0], [0, 0, 1, 1]], dtype=np.float32)
@@ -154,6 +105,8 @@ def make_release(release_key: Ed25519PrivateKey) -> MakeRelease:
             oos_label=None,
             features=PixelFeatures(PIXELS).to_mapping(),
             files=file_hashes(files),
+            architecture={"name": "dense-head-v1", "dimensions": WIDTH, "classes": len(LABELS)},
+            encoder_sha256=encoder_sha256(files["infer.onnx"]),
             weights_sha256=weights_sha256(weights),
             structure_sha256=structure_sha256(weights),
             threshold_grid=GRID,
@@ -163,7 +116,14 @@ def make_release(release_key: Ed25519PrivateKey) -> MakeRelease:
             self_test={"queries": queries.tolist(), "logits": (logits_of(queries, weights) + shift).tolist()},
             metrics={},
             parent=parent,
-            training={"learning_rate": 0.5, "batch_size": BATCH, "epochs": 2, "clip_norm": 10.0, "weight_cap": 32},
+            training={
+                "learning_rate": 0.5,
+                "batch_size": BATCH,
+                "epochs": 2,
+                "clip_norm": 10.0,
+                "example_clip_norm": 10.0,
+                "weight_cap": 32,
+            },
         )
         return sign_release(manifest, files, release_key)
 

@@ -85,7 +85,7 @@ def test_an_expired_certificate_escalates_everything_and_promises_nothing(runnin
     """Sure or not, probe or not: and a probe from then on is no pair of what was answered locally."""
     bench = running(rate=0.5)
     bench.agent.ask(of_fate(True, 0.5, like=SURE_LEFT))
-    assert bench.store.probes.pending_pairs().seen == 1
+    assert bench.store.probes.select(fresh=100, max_scored=1).running_pair[0] == 1
     bench.clock.now += 86_399  # the last second of its life
     assert bench.agent.ask(of_fate(False, 0.5, like=SURE_LEFT)).answered_by == "device"
     bench.clock.now += 1
@@ -97,7 +97,7 @@ def test_an_expired_certificate_escalates_everything_and_promises_nothing(runnin
     ]
     assert bench.agent.ask(of_fate(False, 0.5, like=SURE_LEFT)).reason == "no_certificate"  # answered locally just before
     assert len(bench.store.probes) == 2
-    assert bench.store.probes.pending_pairs().seen == 1
+    assert bench.store.probes.select(fresh=100, max_scored=1).running_pair[0] == 1
 
 
 def test_what_an_expired_certificate_cannot_escalate_is_marked_degraded(running):
@@ -125,7 +125,7 @@ def test_an_unsure_probe_adds_no_pair(running):
     bench = running(rate=0.5)
     bench.agent.ask(of_fate(True, 0.5, like=UNSURE))
     assert len(bench.store.probes) == 1
-    assert bench.store.probes.pending_pairs().seen == 0
+    assert bench.store.probes.select(fresh=100, max_scored=1).running_pair[0] == 0
 
 
 def test_repetitions_of_a_probe_share_its_fate_and_count_once(running, certify):
@@ -136,7 +136,7 @@ def test_repetitions_of_a_probe_share_its_fate_and_count_once(running, certify):
     bench.source.publish(release, certify(release, rate=0.0, round_number=8))
     bench.agent.sync()
     assert bench.agent.ask(query).reason == "probe"  # though no new query would be drawn any more
-    assert len(bench.store.probes) == bench.store.probes.pending_pairs().seen == 1
+    assert len(bench.store.probes) == bench.store.probes.select(fresh=100, max_scored=1).running_pair[0] == 1
     assert bench.store.fates.count() == (1, 1)
 
 
@@ -159,7 +159,7 @@ def test_a_probe_that_fails_is_answered_locally_and_is_no_probe_yet(running):
     assert len(bench.store.probes) == len(bench.store.outbox) == 0
     bench.central.failure = None
     assert bench.agent.ask(query).reason == "probe"
-    assert bench.store.probes.pending_pairs().seen == 1
+    assert bench.store.probes.select(fresh=100, max_scored=1).running_pair[0] == 1
 
 
 def test_a_failed_escalation_gives_the_local_answer_marked_degraded(running):
@@ -402,7 +402,7 @@ def test_a_batch_is_its_queries_one_after_another(
     ]
     key = lambda p: (p.content_hash, p.central_label, p.predicted_label, p.would_stay_local)  # noqa: E731
     assert list(map(key, one.probes.all())) == list(map(key, other.probes.all()))
-    assert one.probes.pending_pairs() == other.probes.pending_pairs()
+    assert len({store.probes.select(fresh=100, max_scored=1).running_pair for store in (one, other)}) == 1
     assert {k: v for k, v in one.counters().items() if v} == {k: v for k, v in other.counters().items() if v}
     assert one.fates.count() == other.fates.count()
     assert sorted(q.content_hash for q in one.outbox.oldest(99)) == sorted(q.content_hash for q in other.outbox.oldest(99))

@@ -1,16 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.releases.inference import open_session
-from edge_client.rounds.learner import Training, Update, prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train
+from edge_client.training_policy import Training, training_from_mapping
+from fedge.architectures import DenseHead
 from fedge.errors import FedgeError, VerificationError
 from fedge.randomness import generator, root_seed
 from fedge.release import flatten
 
 TRAINING = Training(learning_rate=0.5, batch_size=4, epochs=3, clip_norm=1.0, weight_cap=32)
 SEED = root_seed(11)
+HEAD = DenseHead(3, 2)
 
 
 def numpy_train(weights, embeddings, labels, sample_weights, training, seed):
@@ -31,11 +35,6 @@ def numpy_train(weights, embeddings, labels, sample_weights, training, seed):
     return {"head.weight": w, "head.bias": b}, losses
 
 
-@pytest.fixture(scope="module")
-def step(make_release):
-    return open_session(make_release().files["step.onnx"])
-
-
 @pytest.fixture
 def initial(make_release):
     return make_release(scale=0.1).weights()
@@ -51,9 +50,9 @@ def examples(count: int):
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 8, 21])
-def test_training_is_gradient_descent_on_the_shuffled_examples(step, initial, count):
+def test_training_is_gradient_descent_on_the_shuffled_examples(initial, count):
     embeddings, labels, sample_weights = examples(count)
-    update = train(step, initial, embeddings, labels, training=TRAINING, seed=SEED, sample_weights=sample_weights)
+    update = train(HEAD, initial, embeddings, labels, training=TRAINING, seed=SEED, sample_weights=sample_weights)
     expected, loss = numpy_train(initial, embeddings, labels, sample_weights, TRAINING, SEED)
     wanted = np.concatenate([expected["head.bias"].ravel(), expected["head.weight"].ravel()]) - flatten(initial)
     np.testing.assert_allclose(update.delta, wanted, atol=2e-6)
@@ -61,34 +60,34 @@ def test_training_is_gradient_descent_on_the_shuffled_examples(step, initial, co
     assert (update.examples, update.steps) == (count, 3 * -(-count // 4))
 
 
-def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(step, initial):
+def test_two_runs_with_one_seed_give_the_same_bytes_and_another_seed_does_not(initial):
     embeddings, labels, _ = examples(13)
-    first = train(step, initial, embeddings, labels, training=TRAINING, seed=SEED)
-    again = train(step, initial, embeddings, labels, training=TRAINING, seed=SEED)
-    other = train(step, initial, embeddings, labels, training=TRAINING, seed=root_seed(12))
+    first = train(HEAD, initial, embeddings, labels, training=TRAINING, seed=SEED)
+    again = train(HEAD, initial, embeddings, labels, training=TRAINING, seed=SEED)
+    other = train(HEAD, initial, embeddings, labels, training=TRAINING, seed=root_seed(12))
     assert first.delta.tobytes() == again.delta.tobytes()
     assert first.delta.tobytes() != other.delta.tobytes()
 
 
-def test_no_examples_give_a_zero_update(step, initial):
-    update = train(step, initial, np.zeros((0, 3), np.float32), np.zeros(0, np.int64), training=TRAINING, seed=SEED)
+def test_no_examples_give_a_zero_update(initial):
+    update = train(HEAD, initial, np.zeros((0, 3), np.float32), np.zeros(0, np.int64), training=TRAINING, seed=SEED)
     assert update.examples == update.steps == 0
     assert update.delta.shape == (8,)
     assert not update.delta.any()
 
 
-def test_the_initial_weights_are_left_as_they_are(step, initial):
+def test_the_initial_weights_are_left_as_they_are(initial):
     before = flatten(initial).copy()
     embeddings, labels, _ = examples(5)
-    train(step, initial, embeddings, labels, training=TRAINING, seed=SEED)
+    train(HEAD, initial, embeddings, labels, training=TRAINING, seed=SEED)
     assert np.array_equal(flatten(initial), before)
 
 
-def test_a_training_that_diverges_is_an_error(step, initial):
+def test_a_training_that_diverges_is_an_error(initial):
     embeddings, labels, _ = examples(8)
     wild = Training(learning_rate=9e5, batch_size=4, epochs=40, clip_norm=1.0, weight_cap=32)
     with pytest.raises(FedgeError, match="diverged"):
-        train(step, initial, embeddings * np.float32(1e30), labels, training=wild, seed=SEED)
+        train(HEAD, initial, embeddings * np.float32(1e30), labels, training=wild, seed=SEED)
 
 
 @settings(max_examples=50, deadline=None)
@@ -115,22 +114,25 @@ def test_clipping_keeps_the_direction():
 
 
 def test_hyperparameters_are_read_strictly():
-    good = {"learning_rate": 0.5, "batch_size": 4, "epochs": 3, "clip_norm": 1.0, "weight_cap": 32, "optimizer": "sgd"}
-    assert training_from_mapping(good) == TRAINING
-    for name, value in [("epochs", 0), ("batch_size", 2.5), ("learning_rate", "high"), ("clip_norm", None)]:
+    good = {"learning_rate": 0.5, "batch_size": 4, "epochs": 3, "clip_norm": 1.0, "weight_cap": 32}
+    good |= {"example_clip_norm": 2.0, "l2": 0.01, "label_smoothing": 0.1, "optimizer": "sgd"}
+    wanted = replace(TRAINING, example_clip_norm=2.0, l2=0.01, label_smoothing=0.1)
+    assert training_from_mapping(good) == wanted
+    unusable = [("epochs", 0), ("batch_size", 2.5), ("learning_rate", "high"), ("clip_norm", None)]
+    for name, value in [*unusable, ("example_clip_norm", 0), ("l2", -1)]:
         with pytest.raises(VerificationError, match=name):
             training_from_mapping({**good, name: value})
 
 
-def test_a_device_of_heavy_examples_alone_trains_as_hard_as_they_weigh(step, initial):
-    """The step graph divides by the sum of the weights; a device that has pinned labels only must not lose them by that."""
+def test_a_device_of_heavy_examples_alone_trains_as_hard_as_they_weigh(initial):
+    """A device that has pinned labels only must not lose them by that."""
     embeddings, labels, _ = examples(4)
     once = Training(learning_rate=0.5, batch_size=4, epochs=1, clip_norm=1.0, weight_cap=32)
     light, heavy = (
-        train(step, initial, embeddings, labels, training=once, seed=SEED, sample_weights=np.full(4, weight, np.float32))
+        train(HEAD, initial, embeddings, labels, training=once, seed=SEED, sample_weights=np.full(4, weight, np.float32))
         for weight in (1.0, 10.0)
     )
-    same = train(step, initial, embeddings, labels, training=once, seed=SEED)
+    same = train(HEAD, initial, embeddings, labels, training=once, seed=SEED)
     assert light.delta.tobytes() == same.delta.tobytes()
     np.testing.assert_allclose(heavy.delta, 10 * light.delta, rtol=1e-4)
     assert heavy.loss_sum == pytest.approx(10 * light.loss_sum, rel=1e-5)

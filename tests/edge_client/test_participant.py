@@ -20,21 +20,35 @@ from edge_client.answering.energy import EnergyMeter
 from edge_client.flower import client_app, participant_socket
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
+from edge_client.refusal import SessionRefused
+from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.contribution import make_update
 from edge_client.rounds.participant import SLOT, Federation, Participant
-from edge_client.rounds.refusal import SessionRefused
-from edge_client.store import LabelledQuery, Probe
+from edge_client.store import ContributionEntry, LabelledQuery, Probe, restore
+from edge_client.training_policy import TrainingPolicy
 from fedge import logs, secagg
+from fedge.calendar import DAILY, DAY_S, Calendar
 from fedge.costs import Kind, PriceBook, load_profiles
 from fedge.errors import FedgeError, VerificationError
 from fedge.features import content_hash
 from fedge.identity import DeviceIdentity, issue_certificate, new_certificate_authority, verify_certificate
-from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.randomness import derive
 from fedge.release import Release, flatten, sign_release
 from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums
-from fedge.secagg import DeviceState, Phase, RefusedError, SessionAborted, SessionConfig, UnknownRoundKey
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import (
+    DeviceState,
+    Phase,
+    Purpose,
+    RefusedError,
+    SessionAborted,
+    SessionConfig,
+    Task,
+    UnknownRoundKey,
+)
+from fedge.secagg.rotation import rotate_back, rotation_seed
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
@@ -43,17 +57,33 @@ NOW = 1_767_225_600.0
 SESSION_S = 600.0
 CLIP, CAP, RATE, EPOCHS = 0.3, 3, 0.5, 2
 FEDERATION = "test"
-UPDATE, COUNTS, USAGE = rounds_pb2.PURPOSE_UPDATE, rounds_pb2.PURPOSE_COUNTS, rounds_pb2.PURPOSE_USAGE
+EPSILON, PROBE_CAP = 20.0, 16  # as little noise as there can be: what is summed shows
+LAYOUT = CountsLayout(5, lift=ProbeNoise(EPSILON, 1).bound)
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 AUTHORITY = new_certificate_authority(
-    "test", not_before=NOW - 60, not_after=NOW + 86_400, private_key=Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32)
+    "test", not_before=NOW - 60, not_after=NOW + 30 * DAY_S, private_key=Ed25519PrivateKey.from_private_bytes(b"\x0a" * 32)
 )
 
 
-def request_of(release_id: str, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1) -> bytes:
-    return rounds_pb2.CheckInRequest(
-        round=round_number, attempt=attempt, purpose=purpose, release_id=release_id, publication=0
-    ).SerializeToString()
+def task_of(release: Release, *, purpose: Purpose = "update", now: float = NOW, **changes: Any) -> Task:
+    """What a session about ``release`` asks for, in the period that holds ``now``."""
+    counts = purpose == "counts"
+    values = {
+        "purpose": purpose,
+        "period": DAILY.period_at(now),
+        "release_id": release.release_id,
+        "weights_sha256": release.manifest.weights_sha256,
+        "structure_sha256": release.manifest.structure_sha256,
+        "architecture": release.manifest.architecture_text,
+        "encoder_sha256": release.manifest.encoder_sha256,
+        "probe_epsilon": EPSILON if counts else 0.0,
+        "probe_cap": PROBE_CAP if counts else 0,
+    }
+    return Task(**{**values, **changes})
+
+
+def request_of(task: Task, *, round_number: int = 1, attempt: int = 1) -> bytes:
+    return rounds_pb2.CheckInRequest(round=round_number, attempt=attempt, task=task.to_message()).SerializeToString()
 
 
 def seed_of(name: str) -> bytes:
@@ -62,6 +92,9 @@ def seed_of(name: str) -> bytes:
 
 class Party:
     """Some devices, their aggregator's side of the protocol, and the release that they train on."""
+
+    training_policy = TrainingPolicy(max_example_share=math.inf)
+    """One example may be all of an update: these devices have as few."""
 
     def __init__(self, make_bench: Callable[..., Any], release: Release, *, devices: int) -> None:
         self.release = release
@@ -75,11 +108,13 @@ class Party:
         self.identities = {name: self._enrolled(name) for name in self.names}
         self.participants = {name: self.participant(name) for name in self.names}
         self.server: secagg.ServerState | None = None
+        self.survivors = 0
+        self.tasks: dict[str, Task] = {}
 
     def _enrolled(self, name: str) -> DeviceIdentity:
         key = Ed25519PrivateKey.generate()
         certificate = issue_certificate(
-            AUTHORITY.private_key, AUTHORITY.name, name, key.public_key(), not_before=NOW - 60, not_after=NOW + 86_400
+            AUTHORITY.private_key, AUTHORITY.name, name, key.public_key(), not_before=NOW - 60, not_after=NOW + 30 * DAY_S
         )
         return DeviceIdentity(name, key, certificate)
 
@@ -93,6 +128,7 @@ class Party:
             verify_certificate=self._vouched,
             revoked=frozenset(),
             n_min=2,
+            budget=ContributionBudget(max_probe_epsilon=EPSILON),
         )
 
     def participant(self, name: str, *, power: PowerMeter | None = None, repeatable_noise: bool = False) -> Participant:
@@ -109,7 +145,13 @@ class Party:
             clock=self.clock,
             entropy=os.urandom,
             repeatable_noise=repeatable_noise,
+            training_policy=self.training_policy,
         )
+
+    def put_back(self, name: str, dumped: bytes, *, repeatable_noise: bool) -> None:
+        """The device's database as it was once, under the same secrets."""
+        self.stores[name] = restore(dumped)
+        self.participants[name] = self.participant(name, repeatable_noise=repeatable_noise)
 
     def next_release(self, release_key: Ed25519PrivateKey) -> None:
         """The same model as the next version, which sessions are about from now on."""
@@ -129,11 +171,11 @@ class Party:
         assert stored is not None
         return DeviceState.from_bytes(stored, identity_key=self.identities[name].private_key)
 
-    def config(self, purpose: int, *, noise: float = 0.0) -> SessionConfig:
+    def config(self, purpose: Purpose, *, noise: float = 0.0) -> SessionConfig:
         weights = flatten(self.release.weights())
-        integers = {UPDATE: UpdateLayout().integers, COUNTS: CountsLayout(5).integers, USAGE: len(NAMES)}[purpose]
+        integers = {"update": UpdateLayout().integers, "counts": LAYOUT.integers, "usage": len(NAMES)}[purpose]
         return SessionConfig(
-            reals=len(weights) if purpose == UPDATE else 0,
+            reals=len(weights) if purpose == "update" else 0,
             integers=0 if noise else integers,
             noise_multiplier=noise,
             bits=32,
@@ -145,21 +187,39 @@ class Party:
             deadline=self.clock() + SESSION_S,
         )
 
-    def check_in(self, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1) -> dict[str, bytes]:
-        request = request_of(self.release.release_id, purpose=purpose, round_number=round_number, attempt=attempt)
+    def task(self, purpose: Purpose) -> Task:
+        return self.tasks.get(purpose) or task_of(self.release, purpose=purpose, now=self.clock())
+
+    def check_in(self, *, purpose: Purpose = "update", round_number: int = 1, attempt: int = 1) -> dict[str, bytes]:
+        """The bundles of those who have something to report. A round is a day: the clock moves to its period."""
+        self.clock.now = max(self.clock.now, NOW + (round_number - 1) * DAY_S)
+        request = request_of(self.task(purpose), round_number=round_number, attempt=attempt)
         bundles = {}
         for name in self.names:
             response = rounds_pb2.CheckInResponse.FromString(self.participants[name].check_in(request))
             assert response.device_id == name
-            bundles[name] = response.bundle
+            assert bool(response.bundle) is not response.nothing_to_report
+            if response.bundle:
+                bundles[name] = response.bundle
         return bundles
 
     def open(
-        self, *, purpose: int = UPDATE, round_number: int = 1, attempt: int = 1, config: SessionConfig | None = None
+        self, *, purpose: Purpose = "update", round_number: int = 1, attempt: int = 1, config: SessionConfig | None = None
     ) -> dict[str, bytes]:
         """Steps 0 and 1: everyone checked in, and the roster messages."""
         bundles = self.check_in(purpose=purpose, round_number=round_number, attempt=attempt)
-        manifest = self.release.manifest
+        return self.open_with(bundles, purpose=purpose, round_number=round_number, attempt=attempt, config=config)
+
+    def open_with(
+        self,
+        bundles: Mapping[str, bytes],
+        *,
+        purpose: Purpose = "update",
+        round_number: int = 1,
+        attempt: int = 1,
+        config: SessionConfig | None = None,
+    ) -> dict[str, bytes]:
+        """Step 1 alone."""
         self.server, messages = secagg.create_session(
             config or self.config(purpose),
             bundles,
@@ -167,9 +227,7 @@ class Party:
             run=FEDERATION,
             round=round_number,
             attempt=attempt,
-            release_id=self.release.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
+            task=self.task(purpose),
             verify_certificate=self._vouched,
             now=self.clock(),
             entropy=os.urandom,
@@ -200,18 +258,24 @@ class Party:
     def run(
         self,
         *,
-        purpose: int = UPDATE,
+        purpose: Purpose = "update",
         round_number: int = 1,
         attempt: int = 1,
         without: Collection[str] = (),
         config: SessionConfig | None = None,
     ) -> secagg.Decoded:
         """A whole session; those in ``without`` leave before they mask."""
+        self.clock.now = max(self.clock.now, NOW + (round_number - 1) * DAY_S)
         shape = config or self.config(purpose)
         delivery = self.share(self.open(purpose=purpose, round_number=round_number, attempt=attempt, config=shape))
         outcome = self.reveal(self.agree(self.mask(delivery, without=without)))
-        assert set(outcome.survivors) == set(self.names) - set(without)
-        return secagg.decode(outcome.total, len(outcome.survivors), shape)
+        assert set(outcome.survivors) == set(delivery) - set(without)
+        self.survivors = len(outcome.survivors)
+        decoded = secagg.decode(outcome.total, len(outcome.survivors), shape)
+        if purpose != "update" or shape.noise_multiplier:
+            return decoded
+        seed = rotation_seed(self.release.release_id, round_number, attempt)
+        return replace(decoded, reals=rotate_back(decoded.reals, seed, len(flatten(self.release.weights()))))
 
     def teach(self, name: str, examples: list[tuple[np.ndarray, str]]) -> None:
         self.stores[name].memory.add(
@@ -229,8 +293,13 @@ class Party:
         return [example.used for example in self.stores[name].memory.all()]
 
     def pending(self, name: str) -> tuple[int, int]:
-        pairs = self.stores[name].probes.pending_pairs()
-        return pairs.seen, pairs.disagreed
+        """The running pair that the device has not reported yet."""
+        return self.stores[name].probes.select(fresh=100, max_scored=1).running_pair
+
+    def counts(self, round_number: int = 1, **session: Any) -> CountSums:
+        """The sums of a whole counts session."""
+        decoded = self.run(purpose="counts", round_number=round_number, **session)
+        return LAYOUT.decode(decoded.integers, devices=self.survivors)
 
 
 @pytest.fixture
@@ -259,8 +328,7 @@ def party(make_party) -> Party:
 
 def trained(release: Release, release_math, examples: list[LabelledQuery]) -> np.ndarray:
     """Full-batch softmax regression in float64, its update clipped and weighed: what the device must add to the sum."""
-    encoder = release_encoder(release_math)
-    embedding = np.array([encoder(example.query) for example in examples])
+    embedding = release_embeddings(release_math, examples)
     target = np.eye(2)[[("left", "right").index(example.label) for example in examples]]
     start = {name: array.astype(np.float64) for name, array in release.weights().items()}
     weights = dict(start)
@@ -276,10 +344,11 @@ def trained(release: Release, release_math, examples: list[LabelledQuery]) -> np
     return delta * min(1.0, CLIP / np.linalg.norm(delta)) * min(len(examples), CAP) / CAP
 
 
-def release_encoder(release_math) -> Callable[[np.ndarray], np.ndarray]:
-    """The tiny release's encoder, read off its numpy twin with the identity as head."""
+def release_embeddings(release_math, examples: list[LabelledQuery]) -> np.ndarray:
+    """The tiny release's encoder, read off its numpy twin with the identity as head; each row scaled to the norm sqrt(3)."""
     head = {"head.weight": np.eye(3, dtype=np.float32), "head.bias": np.zeros(3, dtype=np.float32)}
-    return lambda query: release_math(np.asarray(query)[None], head)[0].astype(np.float64)
+    rows = release_math(np.array([example.query for example in examples]), head).astype(np.float64)
+    return rows * math.sqrt(3) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 # What a session gives.
@@ -289,23 +358,24 @@ def test_a_session_gives_the_weighted_sum_of_the_clipped_updates(party, release_
     expected = sum(trained(party.release, release_math, party.stores[name].memory.all()) for name in party.names)
     decoded = party.run()
     # Each device rounds by less than one quantum; the rest is float32 against float64.
-    quantum = CLIP / party.config(UPDATE).quantum
+    quantum = CLIP / party.config("update").quantum
     assert decoded.reals == pytest.approx(expected, abs=len(party.names) * quantum + 1e-6)
     sums = UpdateLayout().decode(decoded.integers)
     assert (sums.weight, sums.examples) == (1 + 2 + 3 + 3, 1 + 2 + 3 + 4)
 
 
 def test_the_sum_is_that_of_the_encoded_updates_to_the_last_bit(party):
-    config = party.config(UPDATE)
+    config = party.config("update")
+    rotation = rotation_seed(party.release.release_id, 1, 1)
     vectors = []
     for name in party.names:
         releases, seed = party.benches[name].manager, seed_of(name)
         base, _ = releases.obtain(party.release.release_id)
-        own = make_update(party.stores[name], releases.loader, base, seed=derive(seed, "training", 1, 1))
-        vectors.append(secagg.encode(own.reals, own.integers, config, derive(seed, "rounding", 1, 1)))
+        own = make_update(party.stores[name], base, seed=derive(seed, "training", 1, 1))
+        vectors.append(secagg.encode(*own.coordinates(config, rotation), config, derive(seed, "rounding", 1, 1)))
     decoded = party.run()
     expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
-    assert decoded.reals.tolist() == expected.reals.tolist()
+    assert decoded.reals.tolist() == rotate_back(expected.reals, rotation, len(decoded.reals)).tolist()
     assert decoded.integers.tolist() == expected.integers.tolist()
 
 
@@ -349,12 +419,14 @@ def test_the_sum_of_those_who_delivered_is_exact_when_one_leaves_before_masking(
 
 def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party):
     party = make_party(noise=2.0)
-    exact, noisy = party.config(UPDATE), party.config(UPDATE, noise=2.0)
+    exact, noisy = party.config("update"), party.config("update", noise=2.0)
     with pytest.raises(RefusedError, match=r"the noise multiplier is 1\.5: this device takes part from 2\.0 on"):
-        party.share(party.open(config=party.config(UPDATE, noise=1.5)))
+        party.share(party.open(config=party.config("update", noise=1.5)))
     with pytest.raises(RefusedError, match="number of integers"):
         party.share(party.open(config=exact))
-    sums = [party.run(config=noisy, attempt=attempt).reals for attempt in (2, 3)]
+    sums = [party.run(config=noisy, attempt=2).reals]
+    party.clock.now = NOW + DAY_S
+    sums.append(party.run(config=party.config("update", noise=2.0), round_number=2).reals)
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
     # The noise of the two is not the same. Of eight values a standard deviation varies much: at the expected one itself this
     # would fail in a fifth of all runs, at a quarter of it in less than one of ten thousand.
@@ -364,13 +436,13 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
 
 @pytest.mark.parametrize("repeatable", [False, True])
 def test_a_database_that_was_put_back_brings_no_noise_twice_except_in_a_simulation(make_party, repeatable):
-    party = make_party(noise=2.0, taught=False)  # updates of zeros: a sum is noise and nothing else
-    noisy = party.config(UPDATE, noise=2.0)
+    party = make_party(noise=2.0)
+    noisy = party.config("update", noise=2.0)
+    before = {name: store.dump() for name, store in party.stores.items()}
     sums = []
     for _ in range(2):
         for name in party.names:
-            party.participants[name] = party.participant(name, repeatable_noise=repeatable)
-            party.stores[name]._database.write("DELETE FROM accepted")
+            party.put_back(name, before[name], repeatable_noise=repeatable)
         sums.append(party.run(config=noisy).reals)
     assert (sums[0].tolist() == sums[1].tolist()) is repeatable
 
@@ -384,16 +456,15 @@ def test_a_device_with_a_floor_takes_no_part_in_sums_without_noise_whatever_the_
 
 def test_counts_are_exact_where_updates_carry_noise(make_party):
     party = make_party(noise=2.0)
-    decoded = party.run(purpose=COUNTS)
-    assert CountsLayout(5).decode(decoded.integers).running_seen > 0
+    assert party.counts().running_seen > 0
 
 
-def test_without_labels_the_update_is_zero_and_weighs_nothing(make_party):
+def test_a_device_without_labels_stays_out_of_an_update_instead_of_sending_zeros(make_party, queries):
     party = make_party(taught=False)
-    decoded = party.run()
-    sums = UpdateLayout().decode(decoded.integers)
-    assert (sums.weight, sums.examples, sums.loss_sum, sums.nll.any()) == (0, 0, 0.0, False)
-    assert abs(decoded.reals).max() <= len(party.names) * CLIP / party.config(UPDATE).quantum
+    assert party.check_in() == {}
+    for name in party.names[:2]:
+        party.teach(name, [(queries[0], "left")])
+    assert set(party.check_in(attempt=2)) == {"device-1", "device-2"}
 
 
 def test_out_of_scope_answers_are_left_out_of_an_update_but_judged_for_the_temperature(make_party, queries, release_math):
@@ -406,26 +477,26 @@ def test_out_of_scope_answers_are_left_out_of_an_update_but_judged_for_the_tempe
     assert (sums.weight, sums.examples) == (4, 4)
     assert decoded.reals == pytest.approx(sum(trained(party.release, release_math, e) for e in in_scope), abs=1e-6)
     remembered = [example for name in party.names for example in party.stores[name].memory.all()]
-    logits = release_math(np.array([example.query for example in remembered]), party.release.weights())
+    head = party.release.weights()
+    logits = release_embeddings(release_math, remembered) @ head["head.weight"] + head["head.bias"]
     labels = np.array([("left", "right").index(example.label) for example in remembered], dtype=np.int64)
     assert sums.nll == pytest.approx(nll_sums(logits, labels), abs=4 * 5.1e-4)
     assert party.used("device-1") == [1, 1]  # both were seen: neither is fresh for the next temperature
 
 
-def test_a_label_that_the_release_does_not_know_teaches_nothing(make_party, queries):
+def test_a_label_that_the_release_does_not_know_is_nothing_to_report(make_party, queries):
     party = make_party(taught=False)
     for number, name in enumerate(party.names):
         party.teach(name, [(queries[number], "up")])
-    assert UpdateLayout().decode(party.run().integers).examples == 0
+    assert party.check_in() == {}
 
 
 def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party):
     assert UpdateLayout().decode(party.run().integers).nll.all()
     releases = party.benches["device-4"].manager
     base, _ = releases.obtain(party.release.release_id)
-    again = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
-    sums = UpdateLayout().decode(again.integers)
-    assert sums.examples == 4 and not sums.nll.any()
+    again = make_update(party.stores["device-4"], base, seed=b"x" * 32)
+    assert again.metrics.examples == 4 and not again.metrics.nll.any()
 
 
 def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
@@ -434,16 +505,16 @@ def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_change
     text = '[labels.left]\nrule = "always-central"\n[training]\nconstraint_weight = '
 
     def made(policy: str = ""):
-        return make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32, policy=Policy.from_toml(policy))
+        return make_update(party.stores["device-4"], base, seed=b"x" * 32, policy=Policy.from_toml(policy))
 
     free, off, on, more = made(), made(text + "0"), made(text + "1"), made(text + "9")
     assert free.reals.tobytes() == off.reals.tobytes() and free.integers.tolist() == off.integers.tolist()
     assert on.reals.tobytes() == made(text + "1").reals.tobytes()
     assert len({update.reals.tobytes() for update in (free, on, more)}) == 3
-    without = make_update(party.stores["device-4"], releases.loader, base, seed=b"x" * 32)
+    without = make_update(party.stores["device-4"], base, seed=b"x" * 32)
     assert without.reals.tobytes() == free.reals.tobytes()
-    sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
-    assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
+    sums = [update.metrics for update in (free, more)]
+    assert sums[0].examples == sums[1].examples
     assert sums[0].nll.tolist() == sums[1].nll.tolist()
 
 
@@ -451,7 +522,7 @@ def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_change
 
 
 def used(party, round_number=1):
-    return Usage.decode(party.run(purpose=USAGE, round_number=round_number).integers)
+    return Usage.decode(party.run(purpose="usage", round_number=round_number).integers)
 
 
 def test_usage_is_what_was_answered_since_the_last_sum(party):
@@ -464,53 +535,112 @@ def test_usage_is_what_was_answered_since_the_last_sum(party):
     assert (first.queries, first.local, first.degraded, first.probes) == (25, 13, 1, 4)
     assert first.fallback_rate == pytest.approx(8 / 21)
     assert (first.idle_j, first.hardware_microusd) == (0, 0)  # nobody has been asked before
-    party.stores["device-2"].count({"answered.device.confident": 5})
+    for name in party.names[1:]:
+        party.stores[name].count({"answered.device.confident": 5})
     second = used(party, 2)
-    assert (second.queries, second.local) == (5, 5)
+    assert (second.queries, second.local, party.survivors) == (15, 15, 3)  # device 1 was not asked anything
+
+
+def test_a_device_that_answered_nothing_stays_out_of_the_sum_of_usage(party):
+    assert party.check_in(purpose="usage") == {}
+    party.stores["device-2"].count({"answered.device.confident": 5})
+    assert set(party.check_in(purpose="usage", attempt=2)) == {"device-2"}
 
 
 def test_usage_carries_the_energy_of_the_ledger_each_joule_once(party):
     party.run()  # trains
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 1})
     ledgers = [party.stores[name].ledger.lifetime() for name in party.names]
     usage = used(party, 2)
     for kind, told in ((Kind.DEVICE_TRAINING, usage.training_mj), (Kind.DEVICE_RADIO, usage.radio_mj)):
         owed = sum(ledger.quantity(kind) for ledger in ledgers) * 1000
         assert owed - len(party.names) <= told <= owed + 1e-6
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 1})
     assert used(party, 3).training_mj == 0
 
 
 def test_usage_counts_the_time_between_two_sums_as_idle(party):
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 1})
     used(party)
-    party.clock.now += 60.0
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 1})
     profile = load_profiles()["raspberry-pi-4"]
     usage = used(party, 2)
-    assert usage.idle_j == len(party.names) * int(profile.idle_w * 60)
-    assert usage.hardware_microusd == len(party.names) * int(profile.hardware_usd_per_s * 60 * 1e6)
+    assert usage.idle_j == len(party.names) * int(profile.idle_w * DAY_S)
+    assert usage.hardware_microusd == len(party.names) * int(profile.hardware_usd_per_s * DAY_S * 1e6)
 
 
-def test_usage_of_an_aborted_session_that_never_left_is_told_the_next_time(party):
-    party.stores["device-1"].count({"answered.device.confident": 3})
-    party.share(party.open(purpose=USAGE))
-    assert used(party, 2).queries == 3
+def test_usage_of_an_aborted_session_that_never_left_is_reported_the_next_time(party):
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 3})
+    party.share(party.open(purpose="usage"))
+    assert Usage.decode(party.run(purpose="usage", attempt=2).integers).queries == 12
 
 
 # Running pairs and memory are spent when the vector leaves.
 
 
-def test_counts_carry_each_running_pair_once(party, queries, release_key):
-    layout = CountsLayout(5)
-    first = layout.decode(party.run(purpose=COUNTS).integers)
+def test_counts_carry_each_running_pair_once(party, queries):
+    first = party.counts()
     assert (first.running_seen, first.running_disagreed) == (1 + 2 + 3 + 4, 4)
-    assert first.seen.sum() == 10
-    party.probe("device-1", queries[5], agrees=False)
-    party.next_release(release_key)
-    second = layout.decode(party.run(purpose=COUNTS, round_number=2).integers)
-    assert (second.running_seen, second.running_disagreed) == (1, 1)
-    assert second.seen.sum() == 11  # the grid test looks at all probes, each time
+    assert (first.seen.sum(), first.new_seen.sum()) == (10, 10)
+    for name, query in zip(party.names, queries[5:], strict=False):
+        party.probe(name, query, agrees=False)
+    second = party.counts(2)
+    assert (second.running_seen, second.running_disagreed) == (4, 4)
+    assert (second.seen.sum(), second.new_seen.sum()) == (14, 4)  # the grid test looks at all probes, each time
+
+
+def test_a_device_without_a_fresh_probe_stays_out_of_the_counts(party, queries):
+    party.counts()
+    party.probe("device-3", queries[5], agrees=True)
+    assert set(party.check_in(purpose="counts", round_number=2)) == {"device-3"}
+
+
+def test_a_probe_stands_in_no_more_histograms_than_the_device_allows(party, queries):
+    for name in party.names:
+        budget = ContributionBudget(max_probe_epsilon=EPSILON, max_rescores=2)
+        party.participants[name].take_federation(replace(party.federation(), budget=budget))
+    seen = []
+    for number in range(1, 5):
+        for name, query in zip(party.names, queries[4 * number :], strict=False):
+            party.probe(name, query, agrees=True)
+        seen.append(int(party.counts(number).seen.sum()))
+    assert seen == [14, 18, 8, 8]
+
+
+def test_a_device_counts_no_more_fresh_probes_a_period_than_the_cap(make_party, queries):
+    party = make_party(taught=False)
+    for name in party.names:
+        for query in queries[:20]:
+            party.probe(name, query, agrees=True)
+    assert [int(party.counts(number).new_seen.sum()) for number in (1, 2)] == [4 * PROBE_CAP, 4 * (20 - PROBE_CAP)]
+
+
+def test_the_noise_of_a_histogram_is_drawn_anew_for_each_session_and_leaves_the_new_probes_exact(make_party, queries):
+    party = make_party(taught=False)
+    epsilon = 0.5
+    layout = CountsLayout(5, lift=ProbeNoise(epsilon, 1).bound)
+    for name in party.names:
+        party.probe(name, queries[0], agrees=True)
+        task = replace(party.task("counts"), probe_epsilon=epsilon)
+        party.tasks = {"counts": task}
+    sums = []
+    for number in (1, 2, 3, 4):
+        for name in party.names:
+            party.probe(name, queries[number], agrees=True)
+        party.tasks = {"counts": replace(party.task("counts"), period=DAILY.period_at(NOW) + number - 1)}
+        sums.append(layout.decode(party.run(purpose="counts", round_number=number).integers, devices=4))
+    assert [int(one.new_seen.sum()) for one in sums] == [8, 4, 4, 4]
+    assert {int(one.seen.sum()) for one in sums} != {8, 12, 16, 20}
+    assert len({tuple(one.seen - one.disagreed) for one in sums}) == 4
 
 
 def test_pairs_are_spent_when_the_vector_leaves_and_not_before(party):
-    messages = party.open(purpose=COUNTS)
+    messages = party.open(purpose="counts")
     assert party.pending("device-4") == (4, 1)
     delivery = party.share(messages)
     assert party.pending("device-4") == (4, 1)
@@ -521,7 +651,7 @@ def test_pairs_are_spent_when_the_vector_leaves_and_not_before(party):
 
 
 def test_the_marks_are_written_before_the_masked_state_whose_fsync_covers_them(party, monkeypatch):
-    delivery = party.share(party.open(purpose=COUNTS))
+    delivery = party.share(party.open(purpose="counts"))
     sessions, seen = type(party.stores["device-4"].sessions), []
     save = sessions.save
 
@@ -534,59 +664,140 @@ def test_the_marks_are_written_before_the_masked_state_whose_fsync_covers_them(p
     assert seen == [(0, 0)]
 
 
-def test_a_pair_that_comes_in_after_the_check_in_stays_pending(party, queries):
-    delivery = party.share(party.open(purpose=COUNTS))
-    party.probe("device-1", queries[5], agrees=True)
+def test_a_pair_that_comes_in_after_the_vector_left_stays_pending(party, queries):
+    delivery = party.share(party.open(purpose="counts"))
     party.mask(delivery)
+    party.probe("device-1", queries[5], agrees=True)
     assert party.pending("device-1") == (1, 0)
 
 
-def test_an_aborted_session_reports_no_pair_twice(party, release_key):
-    delivery = party.share(party.open(purpose=COUNTS))
+def test_an_aborted_session_reports_no_pair_twice(party):
+    delivery = party.share(party.open(purpose="counts"))
     with pytest.raises(SessionAborted):  # two of four deliver, it takes three
         party.mask(delivery, without=["device-1", "device-2"])
-    party.next_release(release_key)
-    sums = CountsLayout(5).decode(party.run(purpose=COUNTS, round_number=2).integers)
+    sums = party.counts(2)
     assert (sums.running_seen, sums.running_disagreed) == (1 + 2, 2)  # what devices 3 and 4 sent off is gone for good
 
 
-@pytest.mark.parametrize(("round_number", "attempt"), [(1, 2), (2, 1)])
-def test_counts_of_one_release_leave_a_device_once_whatever_the_server_says(party, round_number, attempt):
-    party.run(purpose=COUNTS)
-    delivery = party.share(party.open(purpose=COUNTS, round_number=round_number, attempt=attempt))
+@pytest.mark.parametrize("purpose", ["update", "counts", "usage"])
+def test_a_period_is_spent_once_whatever_release_session_or_attempt_the_server_names(party, release_key, queries, purpose):
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 3})
+    party.run(purpose=purpose)
+    for name, query in zip(party.names, queries[5:], strict=False):
+        party.probe(name, query, agrees=True)
+        party.teach(name, [(query, "left")])
+        party.stores[name].count({"answered.device.confident": 3})
+        party.restart(name)
+    party.next_release(release_key)  # a twin: the same model under another id
+    party.clock.now += DAY_S - 1
+    assert party.check_in(purpose=purpose, attempt=2) == {}
+    party.clock.now += 1
+    assert set(party.check_in(purpose=purpose, attempt=3)) == set(party.names)
+
+
+def test_a_session_that_was_opened_before_its_period_was_spent_gets_nothing_either(party):
+    """Two sessions side by side: the slot holds one, and the period's row stops the other's vector in any case."""
+    delivery = party.share(party.open(purpose="counts"))
+    store = party.stores["device-1"]
+    entry = ContributionEntry("counts", 0, party.clock(), party.release.release_id, 4)
+    with store.transaction(durable=True):
+        assert store.contributions.spend(entry, since=party.clock())
     with pytest.raises(SessionRefused, match="never masked again"):
         party.participants["device-1"].shares(delivery["device-1"])
+    assert party.pending("device-1") == (1, 1)
+
+
+@pytest.mark.parametrize("change", [{"period": -1}, {"period": 1}])
+def test_only_the_current_period_by_the_devices_own_clock_is_accepted(party, change):
+    task = party.task("update")
+    party.tasks = {"update": replace(task, period=task.period + change["period"])}
+    with pytest.raises(RefusedError, match="by this device's clock it is"):
+        party.check_in()
+
+
+def test_a_calendar_shorter_than_the_device_allows_is_refused_with_the_remedy(party):
+    short = replace(party.federation(), calendar=Calendar(60.0))
+    party.participants["device-1"].take_federation(short)
+    with pytest.raises(RefusedError, match=r"periods last 60 s, .* from 3600 s on: lower min_period_s in device\.toml"):
+        party.check_in()
+
+
+@pytest.mark.parametrize(
+    ("purpose", "change"),
+    [
+        ("update", {"purpose": "usage"}),
+        ("usage", {"purpose": "update"}),
+        ("counts", {"probe_cap": 1}),
+        ("counts", {"probe_epsilon": 0.5}),
+        ("update", {"release_id": "f" * 64}),
+        ("update", {"period": 1}),
+    ],
+)
+def test_a_descriptor_that_asks_for_anything_else_than_the_check_in_is_refused(party, purpose, change):
+    for name in party.names:
+        party.stores[name].count({"answered.device.confident": 3})
+    bundles = party.check_in(purpose=purpose)
+    values = {"probe_epsilon": 0.0, "probe_cap": 0} if "purpose" in change else {}
+    party.tasks = {purpose: replace(party.task(purpose), **values, **change)}
+    messages = party.open_with(bundles, purpose=purpose)
+    with pytest.raises(RefusedError, match=r"the descriptor's (task\.|number of)"):
+        party.participants["device-1"].roster(messages["device-1"])
+
+
+def test_a_second_descriptor_of_one_round_and_attempt_is_refused(party):
+    bundles = party.check_in()
+    first, second = party.open_with(bundles), party.open_with(bundles)
+    party.participants["device-1"].roster(first["device-1"])
+    with pytest.raises(FedgeError):
+        party.participants["device-1"].roster(second["device-1"])
+    bundles = party.check_in()  # a new check-in for the same pair
+    with pytest.raises(RefusedError, match="not above the last accepted"):
+        party.participants["device-1"].roster(party.open_with(bundles)["device-1"])
+
+
+def test_the_privacy_ledger_says_what_left(party):
+    party.run()
+    party.counts(2)
+    party.run(round_number=3)
+    counts, update = party.stores["device-2"].contributions.totals()
+    assert (counts.purpose, counts.count, counts.epsilon) == ("counts", 1, EPSILON)
+    assert (update.purpose, update.count, update.at) == ("update", 2, NOW + 2 * DAY_S)
 
 
 def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party):
     first = party.run()
     second = party.run(round_number=2)
     assert UpdateLayout().decode(first.integers).examples == 10
-    assert UpdateLayout().decode(second.integers).examples == 10 - 4  # each of the four leaves at least one out
+    # Each leaves at least one out; device 1, whose only example left already, stays out.
+    assert (UpdateLayout().decode(second.integers).examples, party.survivors) == (10 - 1 - 3, 3)
     assert not np.allclose(first.reals, second.reals)
 
 
-def test_who_has_nothing_new_to_say_on_a_release_says_nothing_and_the_sum_goes_on(make_party, queries):
+def test_who_has_nothing_new_to_say_on_a_release_stays_out(make_party, queries):
     party = make_party(taught=False)
     for number, name in enumerate(party.names):
         party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
-    # All of it, each of the two alone, and then there is nothing that has not left: the session is finished all the same.
-    told = [UpdateLayout().decode(party.run(round_number=number).integers).examples for number in range(1, 9)]
-    assert told[0] == 8
-    assert told[1] == 4
-    assert told[-1] == 0
+    # All of it, then each of the two alone, and then there is nothing that has not left.
+    assert UpdateLayout().decode(party.run().integers).examples == 8
+    assert UpdateLayout().decode(party.run(round_number=2).integers).examples == 4
+    number = 3
+    while len(party.check_in(round_number=number)) > 1:
+        party.run(round_number=number, attempt=2)
+        number += 1
+    assert number > 3
 
 
 def test_a_session_that_ends_before_masking_spends_nothing(party):
-    party.share(party.open(purpose=COUNTS))
-    sums = CountsLayout(5).decode(party.run(purpose=COUNTS, round_number=2).integers)
+    party.share(party.open(purpose="counts"))
+    sums = party.counts(attempt=2)
     assert (sums.running_seen, sums.running_disagreed) == (10, 4)
 
 
 def test_an_update_session_spends_no_pairs_and_counts_use_no_memory(party):
     party.run()
     assert party.pending("device-4") == (4, 1)
-    party.run(purpose=COUNTS, round_number=2)
+    party.run(purpose="counts", attempt=2)
     assert party.used("device-4") == [1, 1, 1, 1]
 
 
@@ -699,7 +910,7 @@ def test_a_device_that_restarts_after_check_in_drops_out_and_the_others_finish(p
 
 
 def test_a_device_that_restarts_before_it_masked_masks_nothing(party):
-    delivery = party.share(party.open(purpose=COUNTS))
+    delivery = party.share(party.open(purpose="counts"))
     party.restart("device-4")
     with pytest.raises(SessionRefused, match="restarted since"):
         party.participants["device-4"].shares(delivery["device-4"])
@@ -763,7 +974,7 @@ def test_a_second_before_the_deadline_the_session_goes_on(party):
 def test_a_device_whose_session_expired_takes_part_in_the_next(party):
     party.share(party.open())
     party.clock.now += SESSION_S
-    assert UpdateLayout().decode(party.run(round_number=2).integers).examples > 0
+    assert UpdateLayout().decode(party.run(attempt=2).integers).examples > 0
 
 
 # What is refused, and how.
@@ -771,10 +982,11 @@ def test_a_device_whose_session_expired_takes_part_in_the_next(party):
 
 def test_a_release_other_than_the_one_asked_for_is_refused(party, make_release):
     other = make_release(scale=3.0, version=2)
+    party.source.publish(other)
     fetch = party.source.fetch
     party.source.fetch = lambda release_id, have: fetch(party.release.release_id, have)
     with pytest.raises(VerificationError, match=r"asked for release [0-9a-f]{12}, was sent [0-9a-f]{12}"):
-        party.participants["device-1"].check_in(request_of(other.release_id))
+        party.participants["device-1"].check_in(request_of(task_of(other)))
     assert party.stores["device-1"].sessions.load(SLOT) is None
 
 
@@ -783,20 +995,18 @@ def test_a_descriptor_for_another_release_than_the_one_fetched_is_refused(party,
     party.source.releases[other.release_id] = other
     bundles = party.check_in()
     _, messages = secagg.create_session(
-        party.config(UPDATE),
+        party.config("update"),
         bundles,
         round_key=ROUND_KEY,
         run=FEDERATION,
         round=1,
         attempt=1,
-        release_id=other.release_id,
-        weights_sha256=other.manifest.weights_sha256,
-        structure_sha256=other.manifest.structure_sha256,
+        task=task_of(other),
         verify_certificate=party._vouched,
         now=party.clock(),
         entropy=os.urandom,
     )
-    with pytest.raises(FedgeError, match="the descriptor's release is"):
+    with pytest.raises(FedgeError, match=r"the descriptor's task\.release_id is"):
         party.participants["device-1"].roster(messages["device-1"])
     assert party.phase("device-1") is Phase.BUNDLED
     assert party.stores["device-1"].sessions.last_accepted(FEDERATION) is None
@@ -804,8 +1014,10 @@ def test_a_descriptor_for_another_release_than_the_one_fetched_is_refused(party,
 
 @pytest.mark.parametrize("purpose", [0, 7])
 def test_a_purpose_that_the_device_does_not_know_is_refused_by_number(party, purpose):
-    request = request_of(party.release.release_id, purpose=purpose)
-    with pytest.raises(SessionRefused, match=f"a session of purpose {purpose} is unknown to this device"):
+    request = rounds_pb2.CheckInRequest.FromString(request_of(party.task("update")))
+    request.task.purpose = purpose
+    request = request.SerializeToString()
+    with pytest.raises(SessionRefused, match=f"a session of purpose {purpose} is unknown"):
         party.participants["device-1"].check_in(request)
 
 
@@ -821,9 +1033,9 @@ def test_what_a_session_costs_stands_in_the_ledger(party):
     assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
     energy_j = ledger.totals().quantity(Kind.DEVICE_TRAINING)
     assert energy_j > 0
-    party.check_in(attempt=2)  # the release is there already: only the work is charged again
-    assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
-    assert ledger.totals().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j
+    party.check_in(round_number=2)  # the release is there already: only the work is charged again
+    assert ledger.lifetime().quantity(Kind.DOWNLINK_RELEASES) == size
+    assert ledger.lifetime().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j
 
 
 # The Flower app around it.
@@ -848,7 +1060,7 @@ def payload_of(reply: Message) -> bytes:
 
 
 def test_the_app_answers_a_step_with_bytes_and_the_vector_beside_them(party, ask_app):
-    reply = ask_app("train.check_in", request_of(party.release.release_id))
+    reply = ask_app("train.check_in", request_of(party.task("update")))
     response = rounds_pb2.CheckInResponse.FromString(payload_of(reply))
     assert response.device_id == "device-1" and response.bundle
     roster = party.open()
@@ -857,7 +1069,7 @@ def test_the_app_answers_a_step_with_bytes_and_the_vector_beside_them(party, ask
     delivery = party.share(roster)
     reply = ask_app("query.shares", delivery["device-1"])
     vector = reply.content.array_records[VECTOR][VECTOR].data
-    assert len(vector) == party.config(UPDATE).vector_bytes
+    assert len(vector) == party.config("update").vector_bytes
     assert (payload_of(reply), vector) == party.participants["device-1"].shares(delivery["device-1"])
     consistency = party.mask(delivery)
     reply = ask_app("query.consistency", consistency["device-1"])
@@ -888,7 +1100,7 @@ def device_lines() -> Iterator[list[dict[str, Any]]]:
 
 
 def test_log_lines_of_a_session_bear_its_round_purpose_and_id_and_no_other_line_does(party, ask_app, device_lines):
-    ask_app("train.check_in", request_of(party.release.release_id, round_number=7, attempt=2))
+    ask_app("train.check_in", request_of(party.task("update"), round_number=7, attempt=2))
     (checked_in,) = device_lines
     assert "session" not in checked_in  # it has none yet
     assert {name: checked_in[name] for name in ("part", "round", "attempt", "purpose")} == {
@@ -949,3 +1161,41 @@ def test_a_rule_of_the_device_is_one_line_in_its_log_and_stays_there(caplog):
         assert participant_socket._receive(ours) == (participant_socket.REFUSAL, b"the device refused: RefusedError")
     found = [(said in record.getMessage(), record.exc_info) for record in caplog.records]
     assert found == [(True, None), (True, None)]
+
+
+def test_a_device_trains_on_the_release_of_its_own_channel_only(party, make_release):
+    """A twin that is offered, and that a check-in names, gets counts but no update."""
+    twin = make_release(scale=3.0, version=2)
+    party.source.releases[twin.release_id] = twin
+    participant = party.participants["device-1"]
+    with pytest.raises(SessionRefused, match=rf"release {twin.release_id[:12]} is not the one that this device is to run"):
+        participant.check_in(request_of(task_of(twin)))
+    participant.check_in(request_of(task_of(twin, purpose="counts")))
+    party.source.publish(twin)
+    participant.check_in(request_of(task_of(twin), attempt=2))
+
+
+def test_one_example_makes_no_update_that_leaves(party):
+    party.training_policy = TrainingPolicy()
+    party.restart("device-1")  # has a single example
+    with pytest.raises(SessionRefused, match="by its own rules"):
+        party.participants["device-1"].check_in(request_of(party.task("update")))
+
+
+def test_what_a_release_did_here_is_noted_once_its_update_has_left(party):
+    assert party.stores["device-1"].training.last_fit() is None
+    party.run()
+    fit = party.stores["device-4"].training.last_fit()
+    assert (fit.encoder_sha256, fit.examples) == (party.release.manifest.encoder_sha256, 4)
+    assert 0 < fit.missed < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("architecture", '{"name":"dense-head-v9"}'), ("architecture", ""), ("encoder_sha256", "00" * 32)],
+)
+def test_a_task_that_names_another_architecture_or_base_is_refused(party, name, value):
+    for purpose in ("update", "counts"):
+        task = replace(party.task(purpose), **{name: value})
+        with pytest.raises(RefusedError, match=rf"another {name.removesuffix('_sha256')} than the task names"):
+            party.participants["device-4"].check_in(request_of(task))

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edge_client.releases.loading import ReleaseLoader
-from edge_client.rounds.probe_counts import probe_counts
-from edge_client.store import Probe, open_memory
+from edge_client.rounds.probe_counts import count_probes
+from edge_client.store import Probe, ProbeSelection
 from fedge.features import content_hash
 from fedge.routing import Policy
 
@@ -16,14 +16,13 @@ def query_of(confidence: float, scale: float) -> np.ndarray:
     return np.array([gap, 0, 0, 0], dtype=np.float32)
 
 
-def store_with(*probes: tuple[float, str, int], scale: float):
-    """(confidence under the candidate, central's label, publication it came in under)."""
-    store = open_memory()
-    for confidence, central, publication in probes:
-        query = query_of(confidence, scale)
-        store.fates.settle({content_hash(query): True}, at=0.0)
-        store.probes.record([Probe(content_hash(query), query, central, "right", 0.1, "old", publication, False, 0.0)])
-    return store
+def probes_with(*probes: tuple[float, str], scale: float) -> tuple[Probe, ...]:
+    """(confidence under the candidate, central's label)."""
+    queries = [query_of(confidence, scale) for confidence, _ in probes]
+    return tuple(
+        Probe(content_hash(query), query, central, "right", 0.1, "old", 0, False, 0.0)
+        for query, (_, central) in zip(queries, probes, strict=True)
+    )
 
 
 @pytest.fixture
@@ -33,35 +32,38 @@ def candidate(make_release, release_key):
     return ReleaseLoader(release_key.public_key()).load(release.manifest.to_bytes(), release.signature, files)
 
 
-def test_probes_are_binned_by_what_the_candidate_says_of_them(candidate):
-    store = store_with(
-        (0.55, "left", 1), (0.65, "right", 1), (0.66, "left", 1), (0.95, "left", 1), (0.97, "up", 1), scale=3.0
+def count(candidate, fresh=(), old=(), policy=None):
+    return count_probes(
+        candidate, ProbeSelection(fresh, old), policy=policy or Policy.default(), central_price_usd=0.001
     )
-    counts = probe_counts(candidate, store, policy=Policy.default(), publication=1, central_price_usd=0.001)
-    assert counts.seen.tolist() == [1, 2, 0, 0, 2]
-    assert counts.disagreed.tolist() == [0, 1, 0, 0, 1]
 
 
-def test_only_probes_since_the_last_publication_are_new(candidate):
-    store = store_with((0.55, "left", 3), (0.65, "right", 4), (0.95, "left", 5), scale=3.0)
-    counts = probe_counts(candidate, store, policy=Policy.default(), publication=4, central_price_usd=0.001)
-    assert counts.seen.tolist() == [1, 1, 0, 0, 1]
-    assert counts.new_seen.tolist() == [0, 1, 0, 0, 1]
-    assert counts.new_disagreed.tolist() == [0, 1, 0, 0, 0]
+def test_fresh_probes_are_binned_by_what_the_candidate_says_of_them(candidate):
+    probes = probes_with((0.55, "left"), (0.65, "right"), (0.66, "left"), (0.95, "left"), (0.97, "up"), scale=3.0)
+    counts = count(candidate, fresh=probes)
+    assert counts.new_seen.tolist() == [1, 2, 0, 0, 2]
+    assert counts.new_disagreed.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_all_probes_are_counted_on_the_coarse_grid(candidate):
+    """Of the grid's five points every fourth stands in the coarse one: 0.5 and 0.9."""
+    fresh = probes_with((0.55, "left"), (0.95, "up"), scale=3.0)
+    old = probes_with((0.65, "right"), (0.85, "left"), (0.97, "left"), scale=3.0)
+    counts = count(candidate, fresh=fresh, old=old)
+    assert (counts.seen.tolist(), counts.disagreed.tolist()) == ([3, 2], [1, 1])
+    assert counts.new_seen.tolist() == [1, 0, 0, 0, 1]
 
 
 def test_probes_that_no_threshold_would_keep_local_are_not_counted(candidate):
-    store = store_with((0.65, "right", 1), (0.95, "left", 1), scale=3.0)
+    probes = probes_with((0.65, "right"), (0.95, "left"), scale=3.0)
     pinned = Policy.from_toml('[labels.left]\nrule = "always-central"')
-    counts = probe_counts(candidate, store, policy=pinned, publication=0, central_price_usd=0.001)
-    assert not counts.seen.any()
+    assert not count(candidate, fresh=probes, policy=pinned).new_seen.any()
     dear = Policy.from_toml("error_price_usd = 0.01")  # an error costs ten questions: local from a confidence of 0.9 on
-    counts = probe_counts(candidate, store, policy=dear, publication=0, central_price_usd=0.001)
-    assert counts.seen.tolist() == [0, 0, 0, 0, 1]
+    assert count(candidate, fresh=probes, policy=dear).new_seen.tolist() == [0, 0, 0, 0, 1]
 
 
-def test_without_probes_there_is_nothing_to_say(candidate):
-    counts = probe_counts(candidate, open_memory(), policy=Policy.default(), publication=0, central_price_usd=0.001)
-    for histogram in (counts.seen, counts.disagreed, counts.new_seen, counts.new_disagreed):
+def test_without_probes_every_count_is_zero(candidate):
+    counts = count(candidate)
+    for histogram, bins in ((counts.seen, 2), (counts.disagreed, 2), (counts.new_seen, 5), (counts.new_disagreed, 5)):
         assert histogram.dtype == np.int64
-        assert histogram.tolist() == [0] * 5
+        assert histogram.tolist() == [0] * bins

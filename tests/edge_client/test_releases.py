@@ -263,9 +263,9 @@ def test_equal_looking_bytes_that_are_other_objects_are_verified_again(make_rele
     manifest = release.manifest.to_bytes()
     loaded = loader.load(manifest, release.signature, files)
     assert loader.load(manifest, release.signature, files) is loaded
-    altered = {**files, release.manifest.files["step.onnx"]: b"other bytes under the same name"}
+    altered = {**files, release.manifest.files["infer.onnx"]: b"other bytes under the same name"}
     with pytest.raises(VerificationError):
         loader.load(manifest, release.signature, altered)
-    without = {key: data for key, data in files.items() if key != release.manifest.files["step.onnx"]}
+    without = {key: data for key, data in files.items() if key != release.manifest.files["infer.onnx"]}
     with pytest.raises(VerificationError):
         loader.load(manifest, release.signature, without)

@@ -129,31 +129,44 @@ def test_what_was_not_drawn_is_never_a_probe():
     assert len(store.probes) == 0
 
 
-def test_pairs_count_probes_that_would_have_stayed_local_until_they_are_spent():
+def fresh(store):
+    return store.probes.select(fresh=100, max_scored=1)
+
+
+def test_the_running_pair_counts_fresh_probes_that_would_have_stayed_local_until_they_are_sent():
     store = open_memory()
     drawn(store, *"abcd")
     store.probes.record([probe("a"), probe("b", predicted="off"), probe("c", local=False, predicted="off")])
-    reported = store.probes.pending_pairs()
-    assert (reported.seen, reported.disagreed) == (2, 1)
+    reported = fresh(store)
+    assert (reported.running_pair, len(reported.fresh)) == ((2, 1), 3)
     store.probes.record([probe("d", predicted="off")])
-    store.probes.mark_pairs_spent(reported)
-    later = store.probes.pending_pairs()
-    assert (later.seen, later.disagreed) == (1, 1)
-    store.probes.mark_pairs_spent(later)
-    assert (store.probes.pending_pairs().seen, len(store.probes)) == (0, 4)
+    store.probes.mark_sent(reported)
+    later = fresh(store)
+    assert (later.running_pair, len(later.fresh)) == ((1, 1), 1)
+    store.probes.mark_sent(later)
+    assert (fresh(store).running_pair, store.probes.fresh_count(), len(store.probes)) == ((0, 0), 0, 4)
 
 
-def test_pending_pairs_outlive_the_bound_on_probes_and_a_dropped_probe_is_not_counted_again():
+def test_a_probe_is_scored_again_no_more_than_it_may_be():
+    store = open_memory()
+    drawn(store, *"ab")
+    store.probes.record([probe("a")])
+    store.probes.mark_sent(store.probes.select(fresh=1, max_scored=3))
+    store.probes.record([probe("b")])
+    for expected in (["a"], ["a"], []):
+        selection = store.probes.select(fresh=0, max_scored=3)
+        assert [one.query for one in selection.old] == expected
+        store.probes.mark_sent(selection)
+
+
+def test_the_oldest_probes_go_first_and_a_dropped_probe_is_not_counted_again():
     store = open_memory(limits=Limits(probes=2))
     texts = [f"q{number}" for number in range(6)]
-    drawn(store, *texts)
+    drawn(store, *texts, "last")
     store.probes.record([probe(text) for text in texts])
-    assert len(store.probes) == 6
-    store.probes.mark_pairs_spent(store.probes.pending_pairs())
-    drawn(store, "last")
+    assert [row.query for row in store.probes.all()] == ["q4", "q5"]
     store.probes.record([probe("last"), probe("q0")])
     assert [row.query for row in store.probes.all()] == ["q5", "last"]
-    assert store.probes.pending_pairs().seen == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,13 +192,14 @@ def test_every_pair_is_reported_exactly_once_whatever_the_order(steps):
         elif kind == "reboot":
             store = restore(store.dump())
         else:
-            pairs = store.probes.pending_pairs()
+            selection = fresh(store)
+            seen, disagreed = selection.running_pair
             if flag:  # the vector left the device; else the session was aborted before that
-                store.probes.mark_pairs_spent(pairs)
-                reported_seen, reported_wrong = reported_seen + pairs.seen, reported_wrong + pairs.disagreed
-    left = store.probes.pending_pairs()
-    assert reported_seen + left.seen == sum(local for local, _ in first.values())
-    assert reported_wrong + left.disagreed == sum(local and wrong for local, wrong in first.values())
+                store.probes.mark_sent(selection)
+                reported_seen, reported_wrong = reported_seen + seen, reported_wrong + disagreed
+    left_seen, left_disagreed = fresh(store).running_pair
+    assert reported_seen + left_seen == sum(local for local, _ in first.values())
+    assert reported_wrong + left_disagreed == sum(local and wrong for local, wrong in first.values())
 
 
 def test_ledger_totals_since_a_mark_and_folding_lose_nothing():

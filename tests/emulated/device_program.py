@@ -137,7 +137,7 @@ class BoardDevice:
         """What training on the labelled queries gives, as the first session's update."""
         active = self.releases.active
         assert active is not None
-        made = make_update(self.store, self.releases.loader, active.loaded, seed=derive(self.seed, "training", 1, 1))
+        made = make_update(self.store, active.loaded, seed=derive(self.seed, "training", 1, 1))
         return Answer({"steps": made.steps}, (made.reals.tobytes(), made.integers.tobytes()))
 
     def deliver(self, kind: str, payload: bytes) -> Answer:

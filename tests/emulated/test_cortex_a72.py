@@ -25,12 +25,14 @@ from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.workloads import load_workload
 from edge_client.flower.client_app import PAYLOAD, VECTOR
 from fedge import secagg
+from fedge.calendar import DAILY
 from fedge.identity import issue_certificate, new_certificate_authority, verify_certificate
 from fedge.layouts import UpdateLayout
 from fedge.randomness import derive, root_seed
 from fedge.release import (
     Manifest,
     Release,
+    encoder_sha256,
     file_hashes,
     flatten,
     sign_release,
@@ -39,8 +41,7 @@ from fedge.release import (
     write_release,
     write_safetensors,
 )
-from fedge.secagg import SessionConfig
-from protos.fedge.rounds.v1 import rounds_pb2
+from fedge.secagg import SessionConfig, Task
 from sim.grid import InProcessGrid, Node, node_context
 
 NOW = 1_767_225_600.0
@@ -126,10 +127,10 @@ def board() -> Board:
 
 
 def make_release(workload: Any) -> Release:
-    """A real release of the workload: encoder quantized as QDQ int8, a head that was trained, a training step."""
+    """A real release of the workload: encoder quantized as QDQ int8, a head that was trained."""
     model = build_device_model(workload, root_seed(3), warm_start=True)
     files = quantized(model, model.head)
-    contents = {"infer.onnx": files.infer, "step.onnx": model.step, "weights.safetensors": write_safetensors(model.head)}
+    contents = {"infer.onnx": files.infer, "weights.safetensors": write_safetensors(model.head)}
     manifest = Manifest(
         version=1,
         workload=workload.name,
@@ -137,6 +138,8 @@ def make_release(workload: Any) -> Release:
         oos_label=None,
         features=model.features.to_mapping(),
         files=file_hashes(contents),
+        architecture=model.architecture.to_mapping(),
+        encoder_sha256=encoder_sha256(files.infer),
         weights_sha256=weights_sha256(model.head),
         structure_sha256=structure_sha256(model.head),
         threshold_grid=(0.5, 0.9),
@@ -267,11 +270,15 @@ def test_a_secure_aggregation_session_of_the_board_and_seven_x86_peers_gives_the
     plan = SessionPlan(
         round_number=1,
         attempt=1,
-        purpose=rounds_pb2.PURPOSE_UPDATE,
-        release_id=cohort.release.release_id,
-        weights_sha256=manifest.weights_sha256,
-        structure_sha256=manifest.structure_sha256,
-        publication=0,
+        task=Task(
+            purpose="update",
+            period=DAILY.period_at(NOW),
+            release_id=cohort.release.release_id,
+            weights_sha256=manifest.weights_sha256,
+            structure_sha256=manifest.structure_sha256,
+            architecture=manifest.architecture_text,
+            encoder_sha256=manifest.encoder_sha256,
+        ),
         config=config,
         timeout_s=300.0,
     )

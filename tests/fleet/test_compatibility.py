@@ -34,13 +34,19 @@ def test_two_steps_apart_is_refused_with_the_end_to_update(theirs, ours, said):
         check_protocol(theirs, ours=ours, who="the device")
 
 
-@pytest.mark.parametrize("spoken", [0, PROTOCOL + 1])
+@pytest.mark.parametrize("spoken", [PROTOCOL - 1, PROTOCOL + 1])
 def test_a_device_one_step_away_joins_and_renews_at_a_real_door(federation, monkeypatch, spoken):
     monkeypatch.setattr(devices, "PROTOCOL", spoken)
     home = federation.enroll("kitchen")
     before = home.tls_certificate.read_bytes()
     renew(federation, home)
     assert home.tls_certificate.read_bytes() != before
+
+
+def test_a_device_of_secure_aggregation_version_1_is_refused_when_it_joins(federation, monkeypatch):
+    monkeypatch.setattr(devices, "PROTOCOL", 0)  # it says no number
+    with pytest.raises(EnrollmentFailed, match="speaks protocol 1, this end 3"):
+        federation.enroll("kitchen")
 
 
 def test_a_device_two_steps_newer_is_told_so_when_it_joins_and_when_it_renews(federation, monkeypatch):
@@ -69,7 +75,7 @@ def test_a_newer_server_is_borne_one_step_and_not_two(federation, monkeypatch, s
     [
         pb.JoinResponse(federation="fedge"),
         pb.RenewResponse(server_time_s=1.0),
-        rounds_pb2.CheckInRequest(round=1, attempt=1, purpose=rounds_pb2.PURPOSE_UPDATE, release_id="a" * 64),
+        rounds_pb2.CheckInRequest(round=1, attempt=1, task=secagg_pb2.Task(purpose=secagg_pb2.PURPOSE_UPDATE)),
         rounds_pb2.CheckInResponse(device_id="kitchen", bundle=b"b"),
     ],
     ids=lambda message: message.DESCRIPTOR.name,
@@ -81,7 +87,7 @@ def test_a_field_of_a_version_to_come_changes_nothing_that_is_known(message):
 
 
 def test_what_an_older_end_does_not_say_has_a_meaning():
-    assert rounds_pb2.CheckInRequest().canary_release_id == ""  # no canary
+    assert not rounds_pb2.CheckInResponse().nothing_to_report  # something
     assert secagg_pb2.Configuration().noise_multiplier == 0.0  # no noise
     assert pb.Wish().protocol == 0  # the first protocol
     assert compatibility.FIRST == 1
@@ -95,7 +101,7 @@ def test_a_descriptor_without_the_field_for_noise_is_read_as_one_without_noise(d
 
 @pytest.fixture
 def descriptor_bytes() -> bytes:
-    from fedge.secagg import SUITE, SessionConfig
+    from fedge.secagg import SUITE, SessionConfig, Task
 
     config = SessionConfig(
         reals=3,
@@ -110,4 +116,5 @@ def descriptor_bytes() -> bytes:
     )
     roster = tuple((name, bytes(32)) for name in ("a", "b", "c"))
     digest = "0" * 64
-    return Descriptor(SUITE, "run", 1, 1, digest, digest, digest, config, roster, bytes(16)).to_bytes()
+    task = Task(purpose="update", period=1, release_id=digest, weights_sha256=digest, structure_sha256=digest)
+    return Descriptor(SUITE, "run", 1, 1, task, config, roster, bytes(16)).to_bytes()

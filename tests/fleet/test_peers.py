@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from contextlib import contextmanager
-from threading import Thread
+from threading import Semaphore, Thread
 
 import grpc
 import pytest
@@ -12,7 +12,8 @@ from aggregator.central import CentralService, Limits, Pricing, ServerTls, serve
 from aggregator.fleet.door import serve_door
 from aggregator.fleet.peers import caller, check_speaks_for_itself
 from aggregator.fleet.published import PublishedRevocations
-from edge_client.membership.door import credentials
+from aggregator.settings import LimitsSettings
+from edge_client.membership.door import credentials, is_marked_for_later
 from fedge.errors import VerificationError
 from fedge.wire import answer_request
 from protos.fedge.central.v1 import central_pb2_grpc
@@ -43,7 +44,7 @@ class Echo(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def echoing(federation, echo):
+def echoing(federation, echo, limits=None):
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -54,6 +55,7 @@ def echoing(federation, echo):
         services=[lambda server: server.add_generic_rpc_handlers([echo])],
         is_revoked=PublishedRevocations(federation.home).is_revoked,
         clock=federation.clock,
+        limits=limits,
     )
     door = asyncio.run_coroutine_threadsafe(served, loop).result()
     try:
@@ -165,3 +167,51 @@ def test_central_refuses_a_revoked_device_and_another_ones_name_by_the_same_rule
         for method, request in ((stub.Answer, asked("kitchen")), (stub.Describe, DescribeRequest())):
             with pytest.raises(grpc.RpcError, match="revoked"):
                 method(request, timeout=20)
+
+
+def test_a_device_over_its_calls_is_told_which_limit_and_that_it_passes_while_others_go_on(federation):
+    loud, quiet, echo = federation.enroll("loud"), federation.enroll("quiet"), Holding()
+    with (
+        echoing(federation, echo, LimitsSettings(gateway_calls_per_device=3)) as port,
+        grpc.secure_channel(f"localhost:{port}", credentials(loud)) as first,
+        grpc.secure_channel(f"localhost:{port}", credentials(loud)) as second,
+        grpc.secure_channel(f"localhost:{port}", credentials(quiet)) as other,
+    ):
+        held = [channel.unary_unary("/test.Hold/hold").future(b"", timeout=60) for channel in (first, second, first)]
+        echo.wait_for(3)
+        with pytest.raises(grpc.RpcError, match="gateway_calls_per_device") as refusal:
+            second.unary_unary("/test.Hold/hold")(b"", timeout=20)
+        assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert is_marked_for_later(refusal.value)
+        others = other.unary_unary("/test.Hold/hold").future(b"", timeout=60)
+        echo.wait_for(4)
+        echo.release()
+        assert [call.result() for call in (*held, others)] == [b"loud"] * 3 + [b"quiet"]
+        assert second.unary_unary("/test.Hold/hold")(b"", timeout=20) == b"loud"  # what it held is free again
+
+
+class Holding(grpc.GenericRpcHandler):
+    """Answers with the caller's name once it may."""
+
+    def __init__(self) -> None:
+        self.entered = Semaphore(0)
+        self.seen = 0
+        self.open = False
+
+    def service(self, details):
+        async def hold(request, context):
+            self.entered.release()
+            while not self.open:
+                await asyncio.sleep(0.01)
+            return caller(context).encode()
+
+        return grpc.unary_unary_rpc_method_handler(hold)
+
+    def wait_for(self, calls: int) -> None:
+        """Wait until so many calls have come in since the start."""
+        while self.seen < calls:
+            assert self.entered.acquire(timeout=30)
+            self.seen += 1
+
+    def release(self) -> None:
+        self.open = True

@@ -18,13 +18,22 @@ from aggregator.fleet.nodes import EnrolledNodes, PublishedNodes
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.superlink.client import SuperLink
 from aggregator.rounds.superlink.process import prepare_superlink, superlink_command, superlink_environment
-from aggregator.rounds.superlink.relay import MAX_BODY_BYTES, Destination, Refused, RelayServicer, add_relay, check
+from aggregator.rounds.superlink.relay import (
+    MAX_BODY_BYTES,
+    Destination,
+    Refused,
+    RelayServicer,
+    add_relay,
+    check,
+    check_sender,
+)
 from aggregator.rounds.superlink.runtime_client import SuperLinkLost
 from edge_client.flower.carriers import through_door
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, node_public_key
 from edge_client.flower.node import EmbeddedNode, Pace
 from edge_client.membership.door import DoorChannel
-from protos.fedge.fleet.v1.relay_pb2 import RelayRequest
+from protos.fedge.fleet.v1.relay_pb2 import PushRequest, RelayRequest
+from protos.fedge.fleet.v1.relay_pb2_grpc import RelayStub
 
 PATIENCE_S = 120.0
 KEY = node_public_key(ec.generate_private_key(ec.SECP384R1()))
@@ -36,15 +45,19 @@ def request(path: str = "/v1/fleet/pull-messages", body: bytes = b"", key: bytes
     return RelayRequest(path=path, body=body, **{**proof, **fields})
 
 
+def admit(asked: RelayRequest, node_key: bytes | None = KEY) -> None:
+    check(asked, node_key, size_bytes=len(asked.body), limits=MAX_BODY_BYTES)
+
+
 def refusal(asked: RelayRequest, node_key: bytes | None = KEY) -> grpc.StatusCode:
     with pytest.raises(Refused) as refused:
-        check(asked, node_key)
+        admit(asked, node_key)
     return refused.value.code
 
 
-@pytest.mark.parametrize("route", sorted(MAX_BODY_BYTES.keys() - {"push-messages"}))
+@pytest.mark.parametrize("route", sorted(MAX_BODY_BYTES))
 def test_a_nodes_own_routes_pass_up_to_their_size(route):
-    check(request(f"/v1/fleet/{route}", bytes(MAX_BODY_BYTES[route])), KEY)
+    admit(request(f"/v1/fleet/{route}", bytes(MAX_BODY_BYTES[route])))
     oversized = request(f"/v1/fleet/{route}", bytes(MAX_BODY_BYTES[route] + 1))
     assert refusal(oversized) == grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -80,14 +93,18 @@ def test_a_proof_that_is_no_header_does_not_pass(field, text):
 
 
 def test_a_message_that_names_another_sender_does_not_pass():
-    def pushed(sender: int) -> RelayRequest:
+    def pushed(sender: int) -> bytes:
         message = message_pb2.Message(metadata=message_pb2.Metadata(src_node_id=sender))
-        body = fleet_pb2.PushMessagesRequest(node=Node(node_id=7), messages_list=[message]).SerializeToString()
-        return request("/v1/fleet/push-messages", body)
+        return fleet_pb2.PushMessagesRequest(node=Node(node_id=7), messages_list=[message]).SerializeToString()
 
-    check(pushed(7), KEY)
-    assert refusal(pushed(8)) == grpc.StatusCode.PERMISSION_DENIED
-    assert refusal(request("/v1/fleet/push-messages", b"\xff")) == grpc.StatusCode.INVALID_ARGUMENT
+    def refused(body: bytes) -> grpc.StatusCode:
+        with pytest.raises(Refused) as caught:
+            check_sender(body)
+        return caught.value.code
+
+    check_sender(pushed(7))
+    assert refused(pushed(8)) == grpc.StatusCode.PERMISSION_DENIED
+    assert refused(b"\xff") == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def echo(message, context):
@@ -144,6 +161,13 @@ def node_key(home) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def push(channel, home, *, size_bytes: int, pieces: list[bytes], route: str = "push-object"):
+    key = b64encode(node_public_key(node_key(home))).decode()
+    head = PushRequest(path=f"/v1/fleet/{route}", body_bytes=size_bytes, public_key=key, timestamp="x", signature="c2ln")
+    stub = RelayStub(channel())
+    return stub.Push(iter([head, *(PushRequest(data=data) for data in pieces)]), timeout=30)
+
+
 def test_enrolled_devices_take_part_through_the_door_and_revoked_ones_do_not(superlink, closed):
     with closed.open():
         homes = {name: closed.enroll(name) for name in ("device-1", "device-2")}
@@ -166,9 +190,20 @@ def test_enrolled_devices_take_part_through_the_door_and_revoked_ones_do_not(sup
                 link = DeviceLink(grid, clock=time.time, sleep=time.sleep, batch=64)
                 eventually("both nodes", lambda: len(link.nodes()) == 2)
                 got = {}
-                requests = {node: device.encode() for node, device in device_of.items()}
+                # Large enough to pass in pieces both ways.
+                requests = {node: device.encode() * 50_000 for node, device in device_of.items()}
                 link.exchange("query.roster", requests, lambda node, reply: got.update({node: reply.payload}), **WAIT)
                 assert got == requests
+
+                with pytest.raises(grpc.RpcError, match="the body ends before its size") as early:
+                    push(channels["device-1"], homes["device-1"], size_bytes=10, pieces=[b"12345"])
+                assert early.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+                with pytest.raises(grpc.RpcError, match="2 are still to come"):
+                    push(channels["device-1"], homes["device-1"], size_bytes=2, pieces=[b"12345"])
+                with pytest.raises(grpc.RpcError, match="at most 15728640 bytes"):
+                    push(channels["device-1"], homes["device-1"], size_bytes=(15 << 20) + 1, pieces=[])
+                with pytest.raises(grpc.RpcError, match="not one of a node's"):
+                    push(channels["device-1"], homes["device-1"], size_bytes=2, pieces=[b"12"], route="get-run")
 
                 thief = FleetApi(through_door(channels["device-1"]), node_key(homes["device-2"]))
                 with pytest.raises(FleetRefused) as refused:

@@ -14,7 +14,6 @@ from fedge.errors import InputError
 from fedge.features import features_from_mapping
 from fedge.release import (
     INFER,
-    STEP,
     WEIGHTS,
     CertificateDocument,
     Manifest,
@@ -120,9 +119,9 @@ def weights(data):
 
 
 def model(data):
-    """An ONNX file; after a first byte of 1 or 2 a program edits one of the release's own models."""
+    """An ONNX file; after a first byte of 1 or 2 a program edits the release's own model."""
     if data[:1] in (b"\1", b"\2"):
-        original = RELEASE.files[INFER if data[:1] == b"\1" else STEP]
+        original = RELEASE.files[INFER]
         data = altered(onnx.ModelProto.FromString(original), Program(data[1:]))
     check_model(data)
 
@@ -140,8 +139,8 @@ def assembled(data):
         case 2:
             files[INFER] = altered(onnx.ModelProto.FromString(files[INFER]), program)
         case _:
-            files.pop((INFER, STEP, WEIGHTS)[program.number(3)])
-    if isinstance(mapping, dict) and len(files) == 3 and files != RELEASE.files:
+            files.pop((INFER, WEIGHTS)[program.number(2)])
+    if isinstance(mapping, dict) and len(files) == 2 and files != RELEASE.files:
         mapping["files"] = file_hashes(files)
     data = spelled(mapping)
     signature = sign(RELEASE_KEY, RELEASE_DOMAIN, data)
@@ -158,7 +157,7 @@ PRIVATE, PUBLIC = ((FOLDER / name).read_bytes() for name in ("private.pem", "pub
 def folder(data):
     """The release's folder with one of its files edited."""
     program = Program(data)
-    name = (MANIFEST_NAME, SIGNATURE_NAME, INFER, STEP, WEIGHTS)[program.number(5)]
+    name = (MANIFEST_NAME, SIGNATURE_NAME, INFER, WEIGHTS)[program.number(4)]
     path = FOLDER / "release" / name
     whole = path.read_bytes()
     path.write_bytes(edited_bytes(whole, program))
@@ -186,7 +185,7 @@ TARGETS = {
     "release.certificate": Target(decode=certificate, seeds=(DOCUMENT, b"\1"), runs=2_000),
     "release.statement": Target(decode=certificate_statement, seeds=(STATEMENT,), runs=2_000),
     "release.weights": Target(decode=weights, seeds=(RELEASE.files[WEIGHTS], b"\1")),
-    "release.model": Target(decode=model, seeds=(RELEASE.files[INFER], RELEASE.files[STEP], b"\1", b"\2")),
+    "release.model": Target(decode=model, seeds=(RELEASE.files[INFER], b"\1", b"\2")),
     "release.assembled": Target(decode=assembled, seeds=(b"", b"\1", b"\2"), runs=300),
     "release.folder": Target(decode=folder, seeds=(b"", b"\2", b"\4"), runs=300),
     "release.private_key": Target(decode=private_key_file, seeds=(PRIVATE,), runs=2_000),

@@ -9,6 +9,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 from program import Program, edited_bytes
+from secagg_cohort import TASK
 from sessions import NAMES, NOW, Cohort, altered, private_key, verify_certificate
 from table import Target
 
@@ -88,11 +89,7 @@ DEVICES = Devices()
 PLAN = SessionPlan(
     round_number=7,
     attempt=1,
-    purpose=rounds_pb2.PURPOSE_UPDATE,
-    release_id="1" * 64,
-    weights_sha256="2" * 64,
-    structure_sha256="3" * 64,
-    publication=0,
+    task=TASK,
     config=DEVICES.cohort.config,
     timeout_s=1.0,
 )
@@ -247,7 +244,7 @@ TARGETS = {
         decode=check_in_response, seeds=(rounds_pb2.CheckInResponse(device_id="device-02").SerializeToString(),)
     ),
     "rounds.check_in_request": Target(
-        decode=check_in_request, seeds=(rounds_pb2.CheckInRequest(round=1, release_id="1" * 64).SerializeToString(),)
+        decode=check_in_request, seeds=(rounds_pb2.CheckInRequest(round=1, task=TASK.to_message()).SerializeToString(),)
     ),
     "rounds.flower_reply": Target(decode=flower_reply, seeds=(b"", b"\1", b"\2\1"), runs=1_000),
     "rounds.flower_request": Target(decode=flower_request, seeds=(b"",), runs=1_000),

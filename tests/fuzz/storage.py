@@ -11,6 +11,7 @@ import numpy as np
 from program import Program, edited_bytes, edited_json
 from table import Target, scratch
 
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from edge_client.store.blobs import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
@@ -33,6 +34,7 @@ STATE = FederationState(
     probe_rate=0.1,
     certificate_state="certified",
     certificate_bound=0.04,
+    history=SumHistory.begin(clip_norm=2.0, weight_cap=100),
 ).to_bytes()
 CHECKPOINT = Checkpoint("{}", 2, 100.0, {"state": b"aggregator"}, (b"first", b"second"), [{"round": 1}])
 OUT = scratch("checkpoint")

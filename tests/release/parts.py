@@ -1,16 +1,15 @@
-"""Small releases made by hand: two ONNX graphs built with onnx.helper, so that no trainer is needed."""
+"""Small releases made by hand: an ONNX graph built with onnx.helper, so that no trainer is needed."""
 
 import numpy as np
-import onnx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
 from fedge.release import (
     INFER,
-    STEP,
     WEIGHTS,
     Manifest,
     Release,
+    encoder_sha256,
     file_hashes,
     sign_release,
     structure_sha256,
@@ -30,23 +29,17 @@ def graph_model(nodes, *, initializers=(), inputs=None, outputs=None, opset=20):
 
 
 def infer_model() -> bytes:
-    """A quantized linear layer: DequantizeLinear, MatMul, Softmax."""
+    """A quantized linear layer: DequantizeLinear, MatMul, Softmax; what goes in is the embedding, too."""
     table = numpy_helper.from_array(np.array([[1, -2], [3, 4]], dtype=np.int8), "w8")
     scale = numpy_helper.from_array(np.float32(0.5), "scale")
     nodes = [
         helper.make_node("DequantizeLinear", ["w8", "scale"], ["w"]),
         helper.make_node("MatMul", ["x", "w"], ["l"]),
         helper.make_node("Softmax", ["l"], ["y"], axis=-1),
+        helper.make_node("Identity", ["x"], ["embedding"]),
     ]
-    return graph_model(nodes, initializers=[table, scale]).SerializeToString()
-
-
-def step_model() -> bytes:
-    nodes = [
-        onnx.helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.float32([2.0]), "k")),
-        onnx.helper.make_node("Mul", ["x", "c"], ["y"]),
-    ]
-    return graph_model(nodes).SerializeToString()
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("y", "embedding")]
+    return graph_model(nodes, initializers=[table, scale], outputs=outputs).SerializeToString()
 
 
 def some_weights(scale: float = 1.0):
@@ -64,6 +57,8 @@ def manifest_of(files, weights, **changes) -> Manifest:
         "oos_label": "none",
         "features": {"kind": "pixels", "size": 2},
         "files": file_hashes(files),
+        "architecture": {"name": "dense-head-v1", "dimensions": 2, "classes": 3},
+        "encoder_sha256": encoder_sha256(files[INFER] or infer_model()),
         "weights_sha256": weights_sha256(weights),
         "structure_sha256": structure_sha256(weights),
         "threshold_grid": (0.1, 0.5, 0.9),
@@ -73,12 +68,19 @@ def manifest_of(files, weights, **changes) -> Manifest:
         "self_test": {"queries": [[0.0, 1.0]], "logits": [[1.5, 2.0, 0.0]]},
         "metrics": {"agreement": 0.99},
         "parent": None,
-        "training": {"learning_rate": 0.1, "batch_size": 16, "epochs": 2, "clip_norm": 1.0, "weight_cap": 64},
+        "training": {
+            "learning_rate": 0.1,
+            "batch_size": 16,
+            "epochs": 2,
+            "clip_norm": 1.0,
+            "example_clip_norm": 8.0,
+            "weight_cap": 64,
+        },
     }
     return Manifest(**(fields | changes))
 
 
 def some_release(scale: float = 1.0, key: Ed25519PrivateKey = RELEASE_KEY, **changes) -> Release:
     weights = some_weights(scale)
-    files = {INFER: infer_model(), STEP: step_model(), WEIGHTS: write_safetensors(weights)}
+    files = {INFER: infer_model(), WEIGHTS: write_safetensors(weights)}
     return sign_release(manifest_of(files, weights, **changes), files, key)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -5,7 +7,6 @@ from hypothesis import strategies as st
 from fedge.errors import InputError, VerificationError
 from fedge.release import (
     FILE_NAMES,
-    STEP,
     WEIGHTS,
     Release,
     assemble_release,
@@ -60,7 +61,7 @@ def test_writing_again_changes_nothing_and_another_release_needs_consent(parts, 
 
 def test_a_failed_write_leaves_the_old_release(parts, release, key, folder):
     other = parts.some_release(2.0)
-    broken = Release(other.manifest, {**other.files, STEP: "not bytes"}, other.signature)
+    broken = Release(other.manifest, {**other.files, WEIGHTS: "not bytes"}, other.signature)
     with pytest.raises(TypeError):
         write_release(folder, broken, replace=True)
     assert read_release(folder, key) == release
@@ -114,13 +115,16 @@ def test_files_of_two_releases_cannot_be_mixed(parts, release, key):
 
 def test_a_release_whose_parts_do_not_fit_cannot_be_signed(parts):
     weights = parts.some_weights()
-    files = {"infer.onnx": parts.infer_model(), "step.onnx": b"no model", WEIGHTS: write_safetensors(weights)}
-    with pytest.raises(VerificationError, match=r"step\.onnx"):
-        sign_release(parts.manifest_of(files, weights), files, parts.RELEASE_KEY)
-    files["step.onnx"] = parts.step_model()
+    files = {"infer.onnx": parts.infer_model(), WEIGHTS: write_safetensors(weights)}
+    manifest = parts.manifest_of(files, weights)
+    broken = {**files, "infer.onnx": b"no model"}
+    with pytest.raises(VerificationError, match=r"infer\.onnx"):
+        sign_release(dataclasses.replace(manifest, files=file_hashes(broken)), broken, parts.RELEASE_KEY)
+    with pytest.raises(VerificationError, match="encoder does not have the hash"):
+        sign_release(parts.manifest_of(files, weights, encoder_sha256="00" * 32), files, parts.RELEASE_KEY)
     with pytest.raises(VerificationError, match="weights do not have the hash"):
         sign_release(parts.manifest_of(files, parts.some_weights(2.0)), files, parts.RELEASE_KEY)
-    with pytest.raises(VerificationError, match="structure"):
+    with pytest.raises(InputError, match="structure"):
         sign_release(parts.manifest_of(files, weights, structure_sha256="00" * 32), files, parts.RELEASE_KEY)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -101,7 +102,7 @@ def test_a_manifest_without_one_of_its_fields_is_refused(manifest, name):
         lambda text: text.replace('"workload"', '"\\u0077orkload"'),
         lambda text: text.replace('"temperature":1.5', '"temperature":1.50'),
         lambda text: text.replace('"temperature":1.5', '"temperature":15e-1'),
-        lambda text: text.replace('{"confidence"', '{"confidence":"margin","confidence"', 1),
+        lambda text: text.replace('"confidence":', '"confidence":"margin","confidence":', 1),
         lambda text: text.replace('"temperature":1.5', '"temperature":NaN'),
         lambda text: text.replace('"temperature":1.5', '"temperature":1e999'),
         lambda text: "[" * 100_000,
@@ -120,6 +121,29 @@ def test_any_other_spelling_is_refused(manifest, spell):
 def test_an_oversized_manifest_is_refused_before_it_is_parsed():
     with pytest.raises(VerificationError, match="more than"):
         Manifest.from_bytes(b"[" * (5 * 2**20))
+
+
+def test_a_release_of_an_older_version_is_refused_in_one_line(manifest):
+    mapping = json.loads(manifest.to_bytes())
+    del mapping["architecture"], mapping["encoder_sha256"]
+    mapping["files"]["step.onnx"] = "00" * 32
+    text = json.dumps(mapping, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(VerificationError, match="made by an older fedge and brings its own training step: make and publish"):
+        Manifest.from_bytes(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": {"name": "dense-head-v9", "dimensions": 2, "classes": 3}}, "unknown to this fedge"),
+        ({"architecture": {"name": "dense-head-v1", "dimensions": 2, "classes": 2}}, "2 classes does not fit 3 labels"),
+        ({"architecture": {"name": "dense-head-v1", "dimensions": 3, "classes": 3}}, "structure_sha256"),
+        ({"encoder_sha256": "no hash"}, "encoder_sha256"),
+    ],
+)
+def test_an_architecture_that_does_not_fit_cannot_stand_in_a_manifest(manifest, changes, words):
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(manifest, **changes)
 
 
 def test_an_unusable_manifest_cannot_be_made(parts):

@@ -39,7 +39,7 @@ def test_a_candidate_can_be_fetched_before_it_is_promoted(server, tmp_path, make
 
 
 def test_a_file_that_did_not_change_is_not_downloaded_again(server, tmp_path, make_release):
-    first, second = make_release(), make_release(scale=3.0, version=2)
+    first, second = make_release(), make_release(version=2)
     source = server.device(tmp_path / "device")
     server.publish(first)
     have = source.fetch(first.release_id, ()).files.keys()
@@ -47,20 +47,20 @@ def test_a_file_that_did_not_change_is_not_downloaded_again(server, tmp_path, ma
     source.latest()
     before = source.received_bytes
     pieces = source.fetch(second.release_id, have)
-    step = second.manifest.files["step.onnx"]
-    assert step not in pieces.files
+    unchanged = second.manifest.files["infer.onnx"]
+    assert unchanged not in pieces.files
     assert source.received_bytes - before == pieces.size_bytes
     # Nor after a restart, when nobody says what the device has: the files lie in its own folders.
     again = server.device(tmp_path / "device")
-    assert again.fetch(second.release_id, ()).files[step] == second.files["step.onnx"]
-    assert again.received_bytes < pieces.size_bytes
+    assert again.fetch(second.release_id, ()).files[unchanged] == second.files["infer.onnx"]
+    assert again.received_bytes < before
 
 
 def test_a_file_is_offered_once_however_many_releases_have_it(server, make_release):
     server.publish(make_release())
-    server.publish(make_release(scale=3.0, version=2))
-    step = make_release().manifest.files["step.onnx"]
-    assert len(list((server.tuf.public / "targets" / "files").glob(f"*{step}"))) == 1
+    server.publish(make_release(version=2))
+    unchanged = make_release().manifest.files["infer.onnx"]
+    assert len(list((server.tuf.public / "targets" / "files").glob(f"*{unchanged}"))) == 1
 
 
 def test_publishing_twice_signs_nothing_new(server, make_release):

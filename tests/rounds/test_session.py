@@ -20,21 +20,25 @@ from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, Progres
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.progress import StoredProgress
-from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
+from aggregator.rounds.publish import MIN_AGREEMENT, Export, HeldOut, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner
-from aggregator.rounds.round_settings import RoundSettings
+from aggregator.rounds.round_settings import PROBE_CAP, PROBE_EPSILON, RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
 from aggregator.store import Database
 from fedge import secagg
+from fedge.architectures import DenseHead
+from fedge.calendar import DAILY
 from fedge.errors import VerificationError
 from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.release import CertificateDocument, flatten
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, keys, read_record
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import DevicePolicy, SessionAborted, SessionConfig, Task, keys, read_record
+from fedge.secagg.rotation import rotate, rotate_back
 from fedge.usage import Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from protos.fedge.secagg.v1 import secagg_pb2
@@ -43,6 +47,7 @@ from sim.grid import InProcessGrid, Node, node_context
 NOW = 1_767_225_600.0
 RUN = "test"
 GRID = (0.5, 0.9)
+LAYOUT = CountsLayout(len(GRID), lift=ProbeNoise(PROBE_EPSILON, 1).bound)
 FIRST_NODE, DEVICES, COHORT = 100, 8, 4  # of 4 devices 3 must stay to the end
 CAP, CLIP, STEP = 4, 1.0, 0.5
 ROUND_KEY = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -92,18 +97,25 @@ class TinyDevice:
         self.request = rounds_pb2.CheckInRequest()
 
     def contribution(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.request.purpose == rounds_pb2.PURPOSE_UPDATE:
+        purpose = Task.from_message(self.request.task).purpose
+        if purpose == "update":
             nll = [4.0 + abs(i - 3) for i in range(len(TEMPERATURE_GRID))]
-            return STEP * np.eye(DEVICES)[self.number], UpdateLayout().encode(weight=CAP, examples=5, loss_sum=2.5, nll=nll)
-        if self.request.purpose == rounds_pb2.PURPOSE_USAGE:
+            session = None if self.state is None else self.state.session
+            cap = CAP if session is None else session.config.weight_cap
+            integers = UpdateLayout().encode(weight=cap, examples=5, loss_sum=2.5, nll=nll, norm=STEP)
+            update = STEP * np.eye(DEVICES)[self.number]
+            if session is None:
+                return update, integers
+            clipped = update * min(1.0, session.config.clip_norm / STEP)
+            return rotate(clipped, session.rotation_seed), integers
+        if purpose == "usage":
             return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
         seen, wrong = np.array([100, 100]), np.array([50, 0])
-        counts = {"seen": seen, "disagreed": wrong, "new_seen": seen, "new_disagreed": wrong}
+        counts = {"agreed": np.array([150]), "disagreed": np.array([50]), "new_seen": seen, "new_disagreed": wrong}
         counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
-        return np.zeros(0), CountsLayout(2).encode(**counts)
+        return np.zeros(0), LAYOUT.encode(**counts)
 
     def policy(self) -> DevicePolicy:
-        manifest = self.registry.release(self.request.release_id).manifest
         reals, integers = self.contribution()
         return DevicePolicy(
             round_key=ROUND_KEY.public_key(),
@@ -111,12 +123,9 @@ class TinyDevice:
             revoked=frozenset(),
             federation=RUN,
             last_accepted=self.last_accepted,
-            release_id=self.request.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
+            task=Task.from_message(self.request.task),
             reals=len(reals),
             integers=len(integers),
-            scale=CLIP,
             clip_norm=CLIP,
             weight_cap=CAP,
             now=self.clock(),
@@ -126,6 +135,8 @@ class TinyDevice:
     def answer(self, action: str, payload: bytes) -> tuple[bytes, bytes | None]:
         if action == CHECK_IN:
             self.request.ParseFromString(payload)
+            if payload and self.contribution() is None:
+                return rounds_pb2.CheckInResponse(device_id=self.name, nothing_to_report=True).SerializeToString(), None
             certificate = self.name.encode() + b"|" + self.key.public_key().public_bytes_raw()
             self.state, bundle = secagg.create_bundle(
                 self.key, self.name, certificate, now=self.clock(), expires=self.clock() + 3600, entropy=os.urandom
@@ -166,8 +177,10 @@ class TinyDevice:
 
 
 def tiny_model() -> bytes:
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in ("pixels", "logits")]
-    graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["logits"])], "g", value[:1], value[1:])
+    names = ("pixels", "logits", "embedding")
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in names]
+    nodes = [helper.make_node("Identity", ["pixels"], [name]) for name in names[1:]]
+    graph = helper.make_graph(nodes, "g", value[:1], value[1:])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 
@@ -185,6 +198,7 @@ class World:
         self.away: set[tuple[int | None, str | None, str | None]] = set()
         self.asked: list[tuple[int, str, str]] = []
         self.agreement = 1.0
+        self.held_out: HeldOut | None = None
         nodes = {node: Node(device.app(), node_context(node)) for node, device in self.devices.items()}
         self.grid = InProcessGrid(nodes, absent=self._absent)
         self.link = DeviceLink(self.grid, clock=self.clock, sleep=self.clock.sleep, poll_s=1.0)
@@ -205,13 +219,22 @@ class World:
             labels=("a", "b"),
             oos_label=None,
             features={"kind": "pixels", "size": 2},
-            step=model,
+            architecture=DenseHead(3, 2),
             first_head=head,
-            training={"learning_rate": 0.1, "batch_size": 4, "epochs": 1, "clip_norm": CLIP, "weight_cap": CAP},
+            training={
+                "learning_rate": 0.1,
+                "batch_size": 4,
+                "epochs": 1,
+                "clip_norm": CLIP,
+                "example_clip_norm": CLIP,
+                "weight_cap": CAP,
+            },
             threshold_grid=GRID,
             confidence="max_probability",
             price_book="test",
-            export=lambda weights: Export(model, self.agreement, {"queries": [[0.0, 1.0]], "logits": [[0.0, 1.0]]}),
+            export=lambda weights: Export(
+                model, self.agreement, {"queries": [[0.0, 1.0]], "logits": [[0.0, 1.0]]}, self.held_out
+            ),
             release_key=RELEASE_KEY,
         )
         first = self.maker.make(head, version=0, temperature=1.0, parent=None)
@@ -224,6 +247,13 @@ class World:
         return any(
             all(wanted in (None, given) for wanted, given in zip(entry, (node, action, group), strict=True))
             for entry in self.away
+        )
+
+    def moved_on(self, before: FederationState, round_number: int) -> FederationState:
+        """``before`` as a round that failed leaves it: only what is known of the fleet, and the beacon, went on."""
+        now = self.state
+        return replace(
+            before, round_number=round_number, beacon=now.beacon, suspicion=now.suspicion, probes=now.probes
         )
 
     def checked_in(self, group: str) -> set[int]:
@@ -250,15 +280,18 @@ class World:
         plan = SessionPlan(
             round_number=1,
             attempt=attempt,
-            purpose=rounds_pb2.PURPOSE_UPDATE,
-            release_id=self.state.release_id,
-            weights_sha256=manifest.weights_sha256,
-            structure_sha256=manifest.structure_sha256,
-            publication=0,
+            task=Task(
+                purpose="update",
+                period=DAILY.period_at(self.clock()),
+                release_id=self.state.release_id,
+                weights_sha256=manifest.weights_sha256,
+                structure_sha256=manifest.structure_sha256,
+            ),
             config=self.config(),
             timeout_s=10.0,
         )
-        return self.driver.run(plan, list(nodes), tally).decoded
+        result = self.driver.run(plan, list(nodes), tally)
+        return replace(result.decoded, reals=rotate_back(result.decoded.reals, result.rotation_seed, DEVICES))
 
     def round(
         self,
@@ -613,12 +646,14 @@ def test_a_round_moves_the_weights_by_the_mean_and_publishes_release_and_certifi
     assert flatten(world.state.head) == pytest.approx(expected, abs=1e-7)
     assert (report.outcome, report.attempts, report.cohort, report.survivors) == ("finished", 1, COHORT, COHORT)
     assert report.training_loss == pytest.approx(0.5)
-    assert world.state.temperature == TEMPERATURE_GRID[3]
+    assert world.state.temperature == TEMPERATURE_GRID[11]  # two points towards the best one, the fourth
+    assert world.state.history.weight_cap == CAP and world.state.history.mean_norms == (pytest.approx(STEP / 2),)
+    assert report.sum_checks[0].kind is None
     active, releases, certificate = world.published()
     assert active == report.release_id == world.state.release_id and releases == [first, active]
     assert certificate == report.certificate.to_bytes()
-    assert world.state.threshold == 0.9 and world.state.running.seen == 10 * DEVICES
-    assert (world.state.round_number, world.state.version, world.state.publication) == (1, 1, 1)
+    assert world.state.threshold == 0.9 and world.state.running.seen == 10 * DEVICES - 2 * PROBE_CAP
+    assert (world.state.round_number, world.state.version) == (1, 1)
 
 
 def test_a_round_above_the_limit_of_a_cohort_runs_several_and_adds_their_sums(world: World) -> None:
@@ -682,7 +717,7 @@ def test_a_round_that_uses_up_its_attempts_fails_and_changes_nothing(world: Worl
     assert (report.outcome, report.attempts, report.release_id) == ("failed", 3, before.release_id)
     assert (report.release, report.certificate, report.survivors) == (None, None, 0)
     assert world.published() == published
-    assert world.state.to_bytes() == replace(before, round_number=2).to_bytes()
+    assert world.state.to_bytes() == world.moved_on(before, 2).to_bytes()
     world.away.clear()
     assert world.round().outcome == "finished" and world.state.version == 2
 
@@ -702,7 +737,7 @@ def test_a_round_with_nobody_there_fails_in_words(world: World) -> None:
     world.away = {(None, None, None)}
     report = world.round()
     assert report.outcome == "failed" and world.published() == published
-    assert world.state.to_bytes() == replace(before, round_number=1).to_bytes()
+    assert world.state.to_bytes() == world.moved_on(before, 1).to_bytes()
     assert report.notes[0].startswith("update attempt 1 aborted: the session aborts at roster: 0 devices")
 
 
@@ -727,28 +762,27 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     report = world.round()
     assert [(s.purpose, s.outcome) for s in report.sessions[1:]] == [("counts", "aborted"), ("counts", "finished")]
     assert not set(world.checked_in("1.2")) & set(world.checked_in("1.3"))
-    assert world.state.running.seen == 10 * COHORT
+    assert world.state.running.seen == 10 * COHORT - PROBE_CAP  # less what one liar may have invented
 
 
 @pytest.mark.parametrize(
-    ("lies", "reason"),
+    ("lies", "reason", "seen"),
     [
-        ({"running_disagreed": 10_000}, "more disagreements than probes"),
-        ({"disagreed": np.array([0, 10_000])}, "more disagreements than probes"),
-        ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes"),
-        ({"seen": np.array([2**27, 0])}, "more than 4 devices can have"),
-        ({"running_seen": 2**27}, "more than 4 devices can have"),
+        ({"running_disagreed": 10_000}, "a running pair of 10000 disagreements among 40 probes cannot be", 10 * COHORT),
+        ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes", 10 * DEVICES),
+        ({"agreed": np.array([2**27])}, "more than 4 devices can have", 10 * DEVICES),
+        ({"running_seen": 2**27}, "cannot be", 10 * COHORT),
     ],
 )
 def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
-    world: World, lies: dict[str, int | np.ndarray], reason: str
+    world: World, lies: dict[str, int | np.ndarray], reason: str, seen: int
 ) -> None:
     world.devices[101].lies = lies
     report = world.round()
     assert report.outcome == "finished" and report.certificate is not None
-    assert world.state.running.seen == 10 * COHORT  # those of the other cohort
-    (note,) = [note for note in report.notes if "discarded" in note]
-    assert reason in note and report.tally.refusals == {"InputError": 1}
+    assert world.state.running.seen == seen - 2 * PROBE_CAP  # and what a liar may have invented in each cohort is deducted
+    (note,) = [note for note in report.notes if "lied" in note]
+    assert reason in note and report.tally.refusals == {"LiarEvidence": 1}
 
 
 def test_every_so_many_rounds_devices_are_asked_what_they_answered_and_used(world: World) -> None:
@@ -883,7 +917,7 @@ def test_a_failed_round_is_logged_and_the_run_goes_on_from_the_round_before(worl
     assert [(row.round, row.state) for row in database.rounds()] == [(1, "finished"), (2, "failed")]
     assert not [row for row in database.records() if row.round == 2] and len(database.releases()) == 1
     resumed = FederationState.from_bytes(database.load_state())
-    assert resumed.to_bytes() == replace(before, round_number=2).to_bytes()
+    assert resumed.to_bytes() == world.moved_on(before, 2).to_bytes()
 
 
 def test_a_devices_own_words_reach_the_log_cut_and_on_one_line(world: World, database: Database) -> None:
@@ -895,3 +929,26 @@ def test_a_devices_own_words_reach_the_log_cut_and_on_one_line(world: World, dat
     world.logged_round(database, max_attempts=1)
     reasons = {row.reason for row in database.dropouts(1)}
     assert all(reason.startswith("ValueError: a b c!!!") and len(reason) <= 300 for reason in reasons) and reasons
+
+
+def test_a_release_that_is_worse_on_held_out_queries_is_not_published_and_everything_goes_back(world: World) -> None:
+    world.held_out = HeldOut(540, 600)
+    world.round()
+    before, live = world.state, world.published()
+    assert before.best_accuracy == 0.9
+    world.held_out = HeldOut(500, 600)
+    report = world.round()
+    assert report.outcome == "quality gate" and "83.3%" in report.notes[0] and "90.0%" in report.notes[0]
+    assert report.sum_checks[0].kind == "accuracy"
+    assert flatten(world.state.head).tolist() == flatten(before.head).tolist()
+    assert world.state.optimizer.first.tolist() == before.optimizer.first.tolist()
+    assert world.state.history == before.history and world.state.best_accuracy == 0.9
+    assert world.published()[1] == live[1]
+
+
+def test_a_slow_slide_stops_where_a_single_step_would(world: World) -> None:
+    outcomes = []
+    for right in (540, 536, 532, 528, 524, 520):
+        world.held_out = HeldOut(right, 600)
+        outcomes.append(world.round().outcome)
+    assert outcomes == ["finished"] * 4 + ["quality gate"] * 2

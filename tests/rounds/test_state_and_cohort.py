@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
 from fedge.errors import FedgeError, InputError
-from fedge.layouts import CountsLayout, CountSums, UpdateLayout
+from fedge.layouts import EXAMPLE_RUNGS, NORM_RUNGS, CountsLayout, CountSums, UpdateLayout
 from fedge.release import flatten
 from fedge.routing import RunningBound
 from fedge.routing.confidence import TEMPERATURE_GRID
@@ -31,11 +32,14 @@ def state() -> FederationState:
         release_id=RELEASE,
         version=7,
         running=RunningBound(100, 3),
-        publication=6,
         threshold=None,
         probe_rate=0.1,
         certificate_state="none",
         certificate_bound=0.09,
+        history=SumHistory(
+            first_clip_norm=2.0, largest_weight_cap=100, clip_norm=0.5, weight_cap=32, mean_norms=(0.125, 1 / 3)
+        ),
+        best_accuracy=0.9,
     )
 
 
@@ -45,6 +49,7 @@ def test_the_state_survives_being_stored_to_the_last_bit() -> None:
     assert after.to_bytes() == before.to_bytes()
     assert (flatten(after.head) == flatten(before.head)).all()
     assert (after.optimizer.second == before.optimizer.second).all()
+    assert after.history == before.history and after.best_accuracy == 0.9
     assert after.running == before.running and after.threshold is None
 
 
@@ -71,6 +76,11 @@ def test_cohorts_are_as_few_and_as_equal_as_they_can_be(devices: int, limit: int
         ("release_id", 5),
         ("optimizer", OptimizerState(np.zeros(5), np.zeros(5))),
         ("running", RunningBound(100.0, 3.0)),
+        ("best_accuracy", 1),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=float("nan"))),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=0.0)),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=1.0, weight_cap=101)),
+        ("history", SumHistory(first_clip_norm=2.0, largest_weight_cap=100, clip_norm=1.0, mean_norms=(-1.0,))),
     ],
 )
 def test_a_state_that_no_round_leaves_behind_is_refused_before_the_next_one(field: str, value: object) -> None:
@@ -85,23 +95,57 @@ def test_a_state_that_nests_beyond_reason_is_refused() -> None:
 
 
 @given(st.sets(st.integers(1, 500), min_size=1), st.integers(1, 40), st.integers(1, 9))
-def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, attempt: int) -> None:
-    seed = b"x" * 32
-    cohort = draw_cohort(list(nodes), size, seed=seed, round_number=1, attempt=attempt)
+def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, period: int) -> None:
+    ordered = order_nodes(list(nodes), beacon=b"x" * 32, period=period, purpose="update")
+    cohort = draw_cohort(ordered, size)
     assert len(cohort) == min(size, len(nodes)) == len(set(cohort))
     assert set(cohort) <= nodes
-    again = draw_cohort(sorted(nodes, reverse=True), size, seed=seed, round_number=1, attempt=attempt)
-    assert again == cohort
+    again = order_nodes(sorted(nodes, reverse=True), beacon=b"x" * 32, period=period, purpose="update")
+    assert draw_cohort(again, size) == cohort
 
 
-def test_another_attempt_draws_another_cohort() -> None:
-    draws = {tuple(draw_cohort(range(100), 10, seed=b"x" * 32, round_number=1, attempt=attempt)) for attempt in range(1, 20)}
-    assert len(draws) == 19
+def test_another_period_purpose_or_beacon_draws_another_cohort() -> None:
+    def draw(beacon: bytes, period: int, purpose: str) -> tuple[int, ...]:
+        return tuple(draw_cohort(order_nodes(range(100), beacon=beacon, period=period, purpose=purpose), 10))
+
+    draws = {draw(b"x" * 32, period, purpose) for period in range(1, 20) for purpose in ("update", "counts")}
+    assert len(draws) == 38 and draw(b"y" * 32, 1, "update") not in draws
+
+
+@given(st.sets(st.integers(1, 500), min_size=2, max_size=60), st.data())
+def test_leaving_a_node_out_redraws_nobody_else(nodes: set[int], data: st.DataObject) -> None:
+    left_out = data.draw(st.sampled_from(sorted(nodes)))
+    ordered = order_nodes(list(nodes), beacon=b"x" * 32, period=4, purpose="update")
+    without = order_nodes(list(nodes - {left_out}), beacon=b"x" * 32, period=4, purpose="update")
+    assert without == [node for node in ordered if node != left_out]
+
+
+def test_nodes_that_left_are_drawn_last() -> None:
+    ordered = order_nodes(range(9), beacon=b"x" * 32, period=1, purpose="update")
+    left = set(ordered[:4])
+    assert not left & set(draw_cohort(ordered, 5, last=left))
+    assert set(draw_cohort(ordered, 6, last=left)) == set(ordered[4:]) | {ordered[0]}
+
+
+@given(st.integers(1, 400), st.integers(2, 30), st.integers(2, 200), st.integers(30, 128))
+def test_testing_cohorts_are_never_smaller_than_n_min_and_leave_room_to_differ(
+    devices: int, n_min: int, cohort: int, limit: int
+) -> None:
+    sizes = least_cohort_sizes(devices, n_min=n_min, cohort=max(cohort, n_min), limit=limit)
+    assert sum(sizes) <= devices and all(n_min <= size <= limit for size in sizes)
+    assert bool(sizes) == (devices > n_min)
+    assert len(sizes) >= 2 or not sizes or sizes[0] < devices  # one cohort of everybody would tell nothing
+
+
+def test_cohorts_for_testing_of_30_devices() -> None:
+    assert least_cohort(11) == 13 and least_cohort(8) == 10 and least_cohort(2) == 3
+    sizes = {devices: least_cohort_sizes(devices, n_min=11, cohort=32, limit=128) for devices in (11, 12, 20, 30, 39, 500)}
+    assert sizes == {11: [], 12: [11], 20: [13], 30: [15, 15], 39: [16, 16], 500: [16, 16]}
 
 
 @given(st.sets(st.integers(1, 900), min_size=1), st.integers(2, 40))
 def test_all_nodes_are_dealt_into_cohorts_of_like_size(nodes: set[int], size: int) -> None:
-    cohorts = split_cohorts(list(nodes), size, limit=50, seed=b"x" * 32, round_number=3)
+    cohorts = split_cohorts(order_nodes(list(nodes), beacon=b"x" * 32, period=3, purpose="counts"), size, limit=50)
     assert sorted(node for cohort in cohorts for node in cohort) == sorted(nodes)
     lengths = [len(cohort) for cohort in cohorts]
     assert max(lengths) - min(lengths) <= 1 and max(lengths) <= min(50, 2 * size - 1)
@@ -175,14 +219,31 @@ def test_a_bad_record_tightens_the_next_threshold() -> None:
 @given(st.integers(0, 100), st.integers(0, 5000), st.floats(0, 1e4), st.lists(st.floats(0, 1e4), min_size=24, max_size=24))
 def test_an_updates_metrics_come_back_to_a_thousandth(weight: int, examples: int, loss: float, nll: list[float]) -> None:
     layout = UpdateLayout()
-    decoded = layout.decode(layout.encode(weight=weight, examples=examples, loss_sum=loss, nll=nll))
+    decoded = layout.decode(layout.encode(weight=weight, examples=examples, loss_sum=loss, nll=nll, norm=0.3))
     assert (decoded.weight, decoded.examples) == (weight, examples)
     assert decoded.loss_sum == pytest.approx(loss, abs=5.1e-4)
     assert decoded.nll.tolist() == pytest.approx(nll, abs=5.1e-4)
 
 
+@pytest.mark.parametrize(
+    ("norm", "examples", "norm_bucket", "example_bucket"),
+    [(0.0, 1, 0, 1), (2.0**-8, 2, 1, 2), (0.3, 5, 13, 4), (1e9, 10**6, len(NORM_RUNGS), len(EXAMPLE_RUNGS))],
+)
+def test_a_device_stands_once_on_each_ladder(norm: float, examples: int, norm_bucket: int, example_bucket: int) -> None:
+    layout = UpdateLayout()
+    sums = layout.decode(layout.encode(weight=1, examples=examples, loss_sum=0, nll=np.zeros(24), norm=norm))
+    assert np.flatnonzero(sums.norms).tolist() == [norm_bucket] and sums.norms.sum() == 1
+    assert np.flatnonzero(sums.example_counts).tolist() == [example_bucket] and sums.example_counts.sum() == 1
+
+
+def test_a_device_without_examples_stands_on_no_ladder() -> None:
+    layout = UpdateLayout()
+    encoded = layout.encode(weight=0, examples=0, loss_sum=0.0, nll=np.zeros(24), norm=0.0)
+    assert not encoded.any()
+
+
 def test_layouts_refuse_a_sum_of_another_length() -> None:
-    assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID)
+    assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID) + len(NORM_RUNGS) + len(EXAMPLE_RUNGS) + 2
     for layout in (UpdateLayout(), CountsLayout(4)):
         with pytest.raises(InputError):
             layout.decode(np.zeros(layout.integers + 1, dtype=np.int64))
@@ -212,5 +273,5 @@ def test_counts_of_several_cohorts_add_up() -> None:
 
 def test_cohorts_keep_node_ids_of_64_bits_as_they_are():
     nodes = [2**64 - 1, 2**63 + 12345678901, 2**53 + 1, 5]
-    [cohort] = split_cohorts(nodes, 4, limit=128, seed=b"s" * 32, round_number=1)
+    [cohort] = split_cohorts(order_nodes(nodes, beacon=b"s" * 32, period=1, purpose="counts"), 4, limit=128)
     assert cohort == sorted(nodes) and all(type(node) is int for node in cohort)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedge.errors import VerificationError
 from fedge.routing import (
+    Cautions,
     CertificateStatement,
     GridTest,
     RunningBound,
@@ -36,6 +37,7 @@ def issue(grid=FOUND, running=GOOD, **overrides) -> CertificateStatement:
         "probe_rate": 0.1,
         "issued_at": 1_790_000_000,
         "expires_at": 1_790_086_400,
+        "cautions": Cautions(liars=1, probe_cap=8, deducted=8, cross_checked=True),
     }
     return statement(grid=grid, running=running, **(values | overrides))
 
@@ -67,7 +69,8 @@ def test_only_the_grid_test_passed_is_empirical_and_no_threshold_is_none():
     ],
 )
 def test_the_state_follows_from_the_bounds(threshold, bound, state):
-    assert certificate_state(threshold, bound, 0.05) == state
+    assert certificate_state(threshold, bound, 0.05, True) == state
+    assert certificate_state(threshold, bound, 0.05, False) == ("empirical" if state == "certified" else state)
 
 
 def test_the_running_bound_of_nothing_is_none():

@@ -72,7 +72,7 @@ class HostileServer(RuleBasedStateMachine):
         if altered:
             roster = pb.Roster.FromString(message)
             descriptor = pb.Descriptor.FromString(roster.descriptor)
-            descriptor.weights_sha256 = "f" * 64
+            descriptor.task.weights_sha256 = "f" * 64
             roster.descriptor = descriptor.SerializeToString()
             roster.signature = keys.sign(private_key("round"), "descriptor", roster.descriptor)
             message = roster.SerializeToString()

@@ -44,9 +44,9 @@ def test_the_encoded_vector_travels_as_it_is():
 
 def test_a_plain_descriptor_is_no_descriptor_of_the_protocol_and_the_other_way_round():
     open_, private = cohort_of(), Cohort.open_fresh(5)
-    with raises(RefusedError, "the descriptor's suite is 'cohort-secagg-v1', this device's is 'plain-v1'"):
+    with raises(RefusedError, "the descriptor's suite is 'cohort-secagg-v2', this device's is 'plain-v1'"):
         plain.handle_roster(open_.states[ME], private.messages[ME], open_.policy())
-    with raises(RefusedError, "the descriptor's suite is 'plain-v1', this device's is 'cohort-secagg-v1'"):
+    with raises(RefusedError, "the descriptor's suite is 'plain-v1', this device's is 'cohort-secagg-v2'"):
         secagg.handle_roster(private.states[ME], open_.messages[ME], private.policy())
 
 
@@ -64,7 +64,7 @@ def test_the_record_says_that_nothing_was_masked():
     ("change", "message"),
     [
         ({"device_id": "device-01"}, "the bundle is that of 'device-01' for 'plain-v1'"),
-        ({"suite": "cohort-secagg-v1"}, "the bundle is that of 'device-03' for 'cohort-secagg-v1'"),
+        ({"suite": "cohort-secagg-v2"}, "the bundle is that of 'device-03' for 'cohort-secagg-v2'"),
         ({"nonce": b"1"}, "the nonce has 1 bytes, expected 32"),
         ({"device_id": ""}, "the device's name has 0 bytes, expected 1 to 128"),
     ],

@@ -39,11 +39,11 @@ def altered(message: bytes, change, *, signer="round", domain="descriptor", bund
 
 
 def setting(path: str, value):
-    """Sets a field of the descriptor, or of its configuration where the path is dotted."""
+    """Sets a field of the descriptor, or of a message in it where the path is dotted."""
 
     def change(descriptor):
-        target = descriptor.configuration if path.startswith("configuration.") else descriptor
-        setattr(target, path.rpartition(".")[2], value)
+        part, _, name = path.rpartition(".")
+        setattr(getattr(descriptor, part) if part else descriptor, name, value)
 
     return change
 
@@ -74,14 +74,24 @@ def test_the_cohort_as_it_stands_is_accepted(cohort):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("suite", "plain-v1", "the descriptor's suite is 'plain-v1', this device's is 'cohort-secagg-v1'"),
+        ("suite", "plain-v1", "the descriptor's suite is 'plain-v1', this device's is 'cohort-secagg-v2'"),
         ("run", "other", "the descriptor's run is 'other', this device's is 'fleet'"),
-        ("release_id", "9" * 64, f"the descriptor's release is '{'9' * 64}', this device's is '{'1' * 64}'"),
-        ("weights_sha256", "9" * 64, f"the descriptor's weights hash is '{'9' * 64}', this device's is '{'2' * 64}'"),
-        ("structure_sha256", "9" * 64, f"the descriptor's structure hash is '{'9' * 64}', this device's is '{'3' * 64}'"),
-        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, this device's is 1.0"),
-        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, this device's is 1.0"),
-        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, this device's is 10"),
+        ("task.purpose", pb.PURPOSE_USAGE, "the descriptor's task.purpose is 'usage', this device's is 'update'"),
+        ("task.period", 6, "the descriptor's task.period is 6, this device's is 5"),
+        ("task.release_id", "9" * 64, f"the descriptor's task.release_id is '{'9' * 64}', this device's is '{'1' * 64}'"),
+        (
+            "task.weights_sha256",
+            "9" * 64,
+            f"the descriptor's task.weights_sha256 is '{'9' * 64}', this device's is '{'2' * 64}'",
+        ),
+        (
+            "task.structure_sha256",
+            "9" * 64,
+            f"the descriptor's task.structure_sha256 is '{'9' * 64}', this device's is '{'3' * 64}'",
+        ),
+        ("configuration.scale", 0.5, "the descriptor's scale is 0.5, its clip norm needs 1.0"),
+        ("configuration.clip_norm", 2.0, "the descriptor's clip norm is 2.0, above this device's 1.0"),
+        ("configuration.weight_cap", 11, "the descriptor's weight cap is 11, above this device's 10"),
         ("configuration.deadline", NOW, "the deadline 1000.0 is not within 86400.0 s from 1000.0"),
         ("configuration.deadline", NOW + 86401, "the deadline 87401.0 is not within 86400.0 s from 1000.0"),
     ],
@@ -101,10 +111,26 @@ def test_an_altered_descriptor_is_refused_even_with_a_good_signature(cohort, pat
         ("run", "", "the run's name has 0 bytes, expected 1 to 128"),
         ("run", "é" * 65, "the run's name has 130 bytes, expected 1 to 128"),
         ("nonce", b"", "the descriptor's nonce has 0 bytes, expected 16"),
-        ("release_id", "A" * 64, f"'{'A' * 64}' is not a hash of 64 lower-case hex digits"),
-        ("weights_sha256", "1" * 63, f"'{'1' * 63}' is not a hash of 64 lower-case hex digits"),
-        ("structure_sha256", "1" * 65, f"'{'1' * 65}' is not a hash of 64 lower-case hex digits"),
-        ("structure_sha256", "1" * 64 + "\n", f"'{'1' * 64}\\n' is not a hash of 64 lower-case hex digits"),
+        ("task.release_id", "A" * 64, f"'{'A' * 64}' is not a hash of 64 lower-case hex digits"),
+        ("task.weights_sha256", "1" * 63, f"'{'1' * 63}' is not a hash of 64 lower-case hex digits"),
+        ("task.structure_sha256", "1" * 65, f"'{'1' * 65}' is not a hash of 64 lower-case hex digits"),
+        ("task.structure_sha256", "1" * 64 + "\n", f"'{'1' * 64}\\n' is not a hash of 64 lower-case hex digits"),
+        (
+            "task.purpose",
+            0,
+            "a session of purpose 0 is unknown: expected one of update, counts, health, usage",
+        ),
+        ("task.period", 1 << 48, "period 281474976710656 lies beyond every calendar"),
+        (
+            "task.canary_release_id",
+            "4" * 64,
+            f"a session of purpose update cannot name the canary release '{'4' * 64}'",
+        ),
+        (
+            "task.probe_cap",
+            1,
+            "a session of purpose update cannot have the probe cap 1 and the epsilon 0.0",
+        ),
     ],
 )
 def test_a_descriptor_that_contradicts_the_protocol_is_no_message(cohort, path, value, message):
@@ -262,7 +288,7 @@ def test_a_bundle_for_each_entry_of_the_roster(cohort):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda b: setattr(b, "suite", "v0"), "the bundle is for 'v0', not 'cohort-secagg-v1'"),
+        (lambda b: setattr(b, "suite", "v0"), "the bundle is for 'v0', not 'cohort-secagg-v2'"),
         (lambda b: setattr(b, "device_id", ""), "the device's name has 0 bytes, expected 1 to 128"),
         (lambda b: setattr(b, "device_id", "x"), "the certificate is for 'device-03', the bundle for 'x'"),
         (lambda b: setattr(b, "nonce", b"1"), "the nonce has 1 bytes, expected 32"),
@@ -327,7 +353,7 @@ def test_an_identity_key_that_stands_twice_is_refused(cohort):
 def test_a_peer_key_of_small_order_is_refused(cohort):
     bundle = rebundle(cohort, "device-03", lambda bundle: setattr(bundle, "channel_key", bytes(32)))
     roster = swap_bundle(cohort, "device-03", bundle)
-    refuses(cohort, MessageError, "an X25519 public key is of small order or not 32 bytes long", roster=roster)
+    refuses(cohort, MessageError, "the channel key is a point of small order", roster=roster, blames="device-03")
 
 
 def test_the_same_roster_again_gets_the_stored_answer_and_another_is_refused(cohort):
@@ -363,8 +389,13 @@ def test_a_bundle_holds_public_values_only():
         assert len(secret) == 32 and secret not in bundle
     assert len({secrets.mask_key, secrets.channel_key, secrets.seed, secrets.dealing_seed}) == 4
     body = pb.Bundle.FromString(pb.SignedBundle.FromString(bundle).bundle)
-    assert body.suite == secagg.SUITE == "cohort-secagg-v1"
+    assert body.suite == secagg.SUITE == "cohort-secagg-v2"
     assert body.mask_key == keys.public_key_of(secrets.mask_key)
     assert body.channel_key == keys.public_key_of(secrets.channel_key)
     assert body.seed_sha256 == sha256(secrets.seed)
     assert body.expires == EXPIRES and len(body.nonce) == 32
+
+
+def test_a_round_far_above_the_last_one_is_refused(cohort):
+    refuses(cohort, RefusedError, "round 7 is more than 3 above the last one, 3", last_accepted=(3, 1), max_round_jump=3)
+    cohort.roster_reply(FIRST, cohort.messages[FIRST], last_accepted=(4, 1), max_round_jump=3)

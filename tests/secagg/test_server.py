@@ -46,15 +46,15 @@ def test_the_roster_is_ordered_by_the_bytes_of_the_names():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda b: setattr(b, "suite", "v0"), "the bundle is for 'v0', not 'cohort-secagg-v1'"),
+        (lambda b: setattr(b, "suite", "v0"), "the bundle is for 'v0', not 'cohort-secagg-v2'"),
         (lambda b: setattr(b, "expires", NOW - 1), "the bundle expired at 999.0, now is 1000.0"),
         (
             lambda b: setattr(b, "mask_key", bytes(32)),
-            "an X25519 public key is of small order or not 32 bytes long",
+            "the mask key is a point of small order",
         ),
         (
             lambda b: setattr(b, "channel_key", b"\1" + bytes(31)),
-            "an X25519 public key is of small order or not 32 bytes long",
+            "the channel key is a point of small order",
         ),
         (lambda b: setattr(b, "mask_key", b.channel_key), "a name or key stands twice in the cohort"),
     ],
@@ -160,7 +160,7 @@ def test_the_record_binds_session_and_sum_and_only_the_round_key_signs_it():
     cohort = Cohort(3)
     outcome = cohort.run()
     record = secagg.read_record(outcome.record, private_key("round").public_key())
-    assert record.suite == "cohort-secagg-v1" and record.survivors == 3
+    assert record.suite == "cohort-secagg-v2" and record.survivors == 3
     assert (record.run, record.round, record.attempt) == ("fleet", 7, 1)
     assert record.session_id == cohort.server.session_id == secagg.wire.sha256(cohort.server.session.descriptor_bytes)
     assert record.result_blake2b == secagg.wire.vector_hash(outcome.total)

@@ -44,7 +44,7 @@ def test_a_commitment_binds_session_dealer_receiver_kind_share_and_salt(dealt):
             (b"seed", share.seed_share, share.seed_salt, reply.shares[receiver - 1].seed_commitment),
             (b"key", share.key_share, share.key_salt, reply.shares[receiver - 1].key_commitment),
         ):
-            assert found == sha256(framed(b"fedge/sa/1/commitment", session.session_id, positions, kind, value, salt))
+            assert found == sha256(framed(b"fedge/sa/2/commitment", session.session_id, positions, kind, value, salt))
 
 
 def test_the_dealing_names_every_share_by_its_hash(dealt):
@@ -53,7 +53,7 @@ def test_the_dealing_names_every_share_by_its_hash(dealt):
     assert (dealing.session_id, dealing.dealer, len(reply.shares)) == (session.session_id, 2, 4)
     for share, found in zip(reply.shares, dealing.receivers, strict=True):
         parts = (share.seed_commitment, share.key_commitment, share.ciphertext)
-        assert found == sha256(framed(b"fedge/sa/1/dealt", *parts))
+        assert found == sha256(framed(b"fedge/sa/2/dealt", *parts))
     assert [len(share.ciphertext) for share in reply.shares] == [146, 0, 146, 146]
 
 

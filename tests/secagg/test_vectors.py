@@ -117,7 +117,7 @@ def test_rfc_8032_and_our_signature_is_that_of_the_tagged_message(secret, public
     key = Ed25519PrivateKey.from_private_bytes(unhex(secret))
     assert key.public_key().public_bytes_raw().hex() == public
     assert key.sign(unhex(message)).hex() == signature
-    tagged = b"fedge/sa/1/sign/" + b"\0\0\0\6bundle" + unhex(message)
+    tagged = b"fedge/sa/2/sign/" + b"\0\0\0\6bundle" + unhex(message)
     assert keys.sign(key, "bundle", unhex(message)) == key.sign(tagged)
     keys.verify(key.public_key(), "bundle", unhex(message), key.sign(tagged))
 
@@ -149,7 +149,7 @@ def framed(*parts: bytes) -> bytes:
 
 def test_derivations_follow_the_specification():
     session, secret = hashlib.sha256(b"session").digest(), bytes(range(32))
-    info = b"fedge/sa/1/"
+    info = b"fedge/sa/2/"
     own = keys.self_mask_key(secret, session_id=session, device_id="a")
     assert own == hkdf_by_hand(secret, session, info + framed(b"self", b"a"))
     pair = keys.pair_mask_key(secret, session_id=session, first="b", second="a")

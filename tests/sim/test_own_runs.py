@@ -180,10 +180,10 @@ def test_a_fleet_takes_a_base_of_another_structure_keeps_what_it_remembers_and_l
     assert first["probes"]["local"] >= last["probes"]["local"] > 0
     for earlier, later in zip(memories(runs.folder("before")), memories(runs.folder("wider")), strict=True):
         assert earlier <= later
-    # Each device has downloaded the base itself: its training step is not the old one.
-    step, infer = (len(data) for data in (wider.model.step, wider.model.infer_int8))
+    # Each device has downloaded the base itself.
+    infer = len(wider.model.infer_int8)
     released = first["quantities"]["downlink_releases"] - second["quantities"]["downlink_releases"]
-    assert released > 10 * (step + infer)
+    assert released > 8 * infer
 
 
 def test_rounds_on_a_base_that_the_server_does_not_have_are_refused(
@@ -201,7 +201,7 @@ def test_rounds_on_a_base_that_the_server_does_not_have_are_refused(
         runs.play("", name="foreign", rounds=4, after="before", new_base=True)
 
 
-def test_a_base_is_known_by_what_its_self_test_says_with_the_same_head(runs: OwnRuns, wider: Preparation) -> None:
+def test_a_base_is_known_by_the_hash_of_its_encoder_under_any_head(runs: OwnRuns, wider: Preparation) -> None:
     facts, key = WorkloadFacts.of(runs.preparation.workload), Ed25519PrivateKey.generate()
     maker, other = (
         release_maker(facts, model, PriceBook.load_default(), key) for model in (runs.preparation.model, wider.model)
@@ -211,6 +211,5 @@ def test_a_base_is_known_by_what_its_self_test_says_with_the_same_head(runs: Own
     stored = Manifest.from_bytes(release.manifest.to_bytes())
     assert maker.is_base_of(replace(release, manifest=stored))
     assert not other.is_base_of(release)
-    logits = [[value + 0.01 for value in row] for row in stored.self_test["logits"]]
-    strange = replace(stored, self_test={"queries": stored.self_test["queries"], "logits": logits})
+    strange = replace(stored, encoder_sha256="00" * 32)
     assert not maker.is_base_of(replace(release, manifest=strange))

@@ -10,6 +10,7 @@ process when that message comes), ``device-5:claim=device-1`` (answers under ano
 
 import importlib.util
 import logging
+import math
 import os
 import signal
 import socket
@@ -107,6 +108,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
     from aggregator.rounds.server_optimizer import ServerOptimizer
     from aggregator.rounds.service import RoundsParts
     from aggregator.settings import ServerHome
+    from fedge.architectures import DenseHead
 
     model = tiny()
     keys = AggregatorKeys.open(folder / "keys")
@@ -116,6 +118,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         "batch_size": model.BATCH,
         "epochs": 2,
         "clip_norm": 10.0,
+        "example_clip_norm": 10.0,
         "weight_cap": 32,
     }
 
@@ -128,7 +131,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         labels=model.LABELS,
         oos_label=None,
         features=model.PixelFeatures(model.PIXELS).to_mapping(),
-        step=model.step_model(),
+        architecture=DenseHead(model.WIDTH, len(model.LABELS)),
         first_head=model.weights_of(0.5),
         training=training,
         threshold_grid=model.GRID,
@@ -202,6 +205,7 @@ def participant(folder: Path, name: str) -> Any:
     from edge_client.releases.shelf import FolderShelf
     from edge_client.rounds.participant import Federation, Participant
     from edge_client.store import open_file
+    from edge_client.training_policy import TrainingPolicy
     from fedge import secagg
     from fedge.costs import PriceBook, load_profiles
     from fedge.routing import Policy
@@ -236,6 +240,7 @@ def participant(folder: Path, name: str) -> Any:
         seed=name.encode().ljust(32, b"."),
         clock=time.time,
         entropy=os.urandom,
+        training_policy=TrainingPolicy(max_example_share=math.inf),  # six examples of two labels
     )
 
 

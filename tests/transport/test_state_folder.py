@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import init
 from aggregator.rounds.state import FederationState
 from aggregator.rounds.state_folder import StateFolder
@@ -19,11 +20,11 @@ def state_of(round_number: int) -> FederationState:
         release_id="ab" * 32,
         version=round_number,
         running=RunningBound(),
-        publication=0,
         threshold=None,
         probe_rate=0.3,
         certificate_state="none",
         certificate_bound=None,
+        history=SumHistory.begin(clip_norm=2.0, weight_cap=100),
     )
 
 

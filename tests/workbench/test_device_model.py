@@ -3,13 +3,13 @@ from dataclasses import replace
 from subprocess import run
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from aggregator.workbench import recipes
 from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.model_files import run_model, with_head
 from aggregator.workbench.workloads import Split, Workload
+from fedge.architectures import DescentSettings
 from fedge.errors import InputError
 from fedge.features import PixelFeatures, TextFeatures
 from fedge.randomness import root_seed
@@ -87,16 +87,15 @@ def test_self_test_logits_come_from_the_int8_file(warm):
     np.testing.assert_array_equal(np.array(files.self_test_logits, np.float32), alone)
 
 
-def test_a_head_trained_by_the_step_graph_on_int8_embeddings_learns_from_zero(cold):
-    session = onnxruntime.InferenceSession(cold.step, providers=["CPUExecutionProvider"])
+def test_a_head_trained_on_int8_embeddings_learns_from_zero(cold):
     server, weights, size = workload().server, dict(cold.head), int(cold.training["batch_size"])
+    settings = DescentSettings(l2=float(cold.training["l2"]))
     embedding = run_model(quantized(cold, cold.head).infer, cold.features.encode(server.queries), ["embedding"])["embedding"]
     for start in range(0, 160, size):
         rows = slice(start, start + size)
-        batch = {"embedding": embedding[rows], "label": server.labels[rows], "sample_weight": np.ones(size, np.float32)}
-        rate = np.array(cold.training["learning_rate"], np.float32)
-        names = [f"{name}.next" for name in weights]
-        weights = dict(zip(weights, session.run(names, {**weights, **batch, "learning_rate": rate}), strict=True))
+        batch = (embedding[rows], server.labels[rows], np.ones(size, np.float32))
+        rate = float(cold.training["learning_rate"])
+        weights = cold.architecture.step(weights, *batch, learning_rate=rate, settings=settings).weights
     test = workload().test
     logits = run_model(with_head(cold.infer_int8, weights), cold.features.encode(test.queries), ["logits"])["logits"]
     assert np.mean(logits.argmax(axis=1) == test.labels) > 0.9
@@ -109,7 +108,7 @@ def test_the_held_out_queries_trained_nothing_and_are_a_share_of_the_server_part
 def test_one_seed_gives_equal_bytes_whatever_the_head_starts_from(cold, warm):
     assert with_head(warm.infer_int8, cold.head) == cold.infer_int8
     assert with_head(warm.infer, cold.head) == cold.infer
-    assert warm.step == cold.step
+    assert warm.architecture == cold.architecture
 
 
 def test_pixels_make_a_device_model_too():

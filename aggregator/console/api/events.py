@@ -12,12 +12,12 @@ from fastapi.responses import StreamingResponse
 from aggregator.console.auth.viewer import is_still_known
 from aggregator.console.figures.live import at_hand, fingerprint
 from aggregator.console.shell.context import Console, TheConsole
+from aggregator.console.shell.numbers import MAX_NUMBER
 from aggregator.store import StoreError
 
 POLL_S = 1.0
 KEEP_ALIVE_S = 15.0
 BUSY_RETRY_MS = 30_000
-MAX_NUMBER = 2**63 - 1  # what both databases take for an event's number
 MAX_DIGITS = 18
 router = APIRouter(prefix="/api/v1")
 

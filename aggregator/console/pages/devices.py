@@ -1,13 +1,13 @@
 """The page of devices, a part at a time, and the page of one."""
 
-from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from aggregator.console.figures import fleet
 from aggregator.console.shell.context import TheConsole
+from aggregator.console.shell.numbers import Start
 from aggregator.console.shell.templating import page
 from aggregator.console.shell.wanted import TheWanted
 from aggregator.fleet.census import EVERYONE, Wanted
@@ -19,7 +19,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/devices")
 def devices_page(
-    request: Request, console: TheConsole, wanted: TheWanted, start: Annotated[int, Query(ge=0)] = 0
+    request: Request, console: TheConsole, wanted: TheWanted, start: Start = 0
 ) -> Response:
     """As they stand now, from number ``start`` on."""
     start = min(start, MOST)

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from aggregator.console.figures.live import at_hand, spans
 from aggregator.console.figures.timeline import bars, full_round
 from aggregator.console.shell.context import Console, TheConsole
+from aggregator.console.shell.numbers import BeforeRound
 from aggregator.console.shell.templating import MISSING, page
 from aggregator.store import RoundRow
 
@@ -36,7 +36,7 @@ class Line:
 
 
 @router.get("/rounds")
-def rounds(request: Request, console: TheConsole, before: Annotated[int | None, Query(ge=1)] = None) -> Response:
+def rounds(request: Request, console: TheConsole, before: BeforeRound = None) -> Response:
     """The latest rounds, or those before one."""
     found = console.database.latest_rounds(SHOWN, before=before)
     oldest = found[0].round if found else 0

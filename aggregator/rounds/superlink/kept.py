@@ -6,8 +6,23 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from fedge.errors import FedgeError
+
 IDLE_S = 3.0
 """SuperLink hangs up on a connection that was idle for five seconds; before that, it is opened anew."""
+
+
+class AnswerTooLargeError(FedgeError):
+    """An answer has more bytes than the caller takes in one piece."""
+
+
+def open_connection(address: str, authority: str, *, timeout_s: float) -> http.client.HTTPSConnection:
+    """Return a connection to ``address`` (host:port) that opens at its first request: TLS 1.3, checked by ``authority``."""
+    host, _, port = address.rpartition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=authority)
+    return http.client.HTTPSConnection(host, int(port), timeout=timeout_s, context=context)
 
 
 class KeptConnections:
@@ -16,19 +31,23 @@ class KeptConnections:
     """
 
     def __init__(self, address: str, authority: Callable[[], str], *, timeout_s: float) -> None:
-        host, _, port = address.rpartition(":")
-        self._host, self._port = host, int(port)
+        self._address = address
         self._authority = authority
         self._timeout_s = timeout_s
         self._local = threading.local()
 
-    def post(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        """One request: status and body. Raises OSError or HTTPException where no answer came; nothing is tried twice."""
+    def post(
+        self, path: str, headers: Mapping[str, str], body: bytes, *, max_bytes: int | None = None
+    ) -> tuple[int, bytes]:
+        """Send one request and return the answer's status and body; nothing is tried twice.
+
+        Raises OSError or HTTPException where no answer came, AnswerTooLargeError for a body of more than ``max_bytes``.
+        """
         connection = self._open()
         try:
             connection.request("POST", path, body=body, headers=dict(headers))
             response = connection.getresponse()
-            answer = response.status, response.read()
+            answer = response.status, _read(response, max_bytes)
         except BaseException:
             self.close()
             raise
@@ -47,9 +66,17 @@ class KeptConnections:
         if found is not None and time.monotonic() - self._local.used < IDLE_S:
             return found
         self.close()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_verify_locations(cadata=self._authority())
-        made = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s, context=context)
+        made = open_connection(self._address, self._authority(), timeout_s=self._timeout_s)
         self._local.connection = made
         return made
+
+
+def _read(response: http.client.HTTPResponse, max_bytes: int | None) -> bytes:
+    if max_bytes is None:
+        return response.read()
+    if (response.length or 0) > max_bytes:
+        raise AnswerTooLargeError(f"an answer of {response.length} bytes, more than {max_bytes}")
+    body = response.read(max_bytes + 1)
+    if len(body) > max_bytes:
+        raise AnswerTooLargeError(f"an answer of more than {max_bytes} bytes")
+    return body

@@ -2,9 +2,11 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote, urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -51,6 +53,23 @@ def test_a_correction_is_kept_and_an_unknown_one_named(local):
     status, refused, _ = local.call("POST", "/v1/answers/999999/correction", {"label": "label-7"})
     assert status == 404 and "999999" in refused["error"]["message"]
     assert local.call("GET", f"/v1/answers/{number}")[1]["state"] == "answered"
+
+
+@pytest.mark.parametrize("number", [str(2**63), str(2**64), "9" * 5000, "-1", "١"], ids=lambda text: ascii(text)[:12])
+def test_a_number_that_no_store_holds_is_not_found(local, number):
+    shown, refused, _ = local.call("GET", f"/v1/answers/{quote(number)}")
+    corrected, *_ = local.call("POST", f"/v1/answers/{quote(number)}/correction", {"label": "label-7"})
+    assert (shown, corrected) == (404, 404) and "no answer has the number" in refused["error"]["message"]
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "1e999", str(2**64), "-" + "9" * 400])
+def test_a_number_in_a_body_that_nothing_holds_is_refused_in_one_line(local, value):
+    with socket.create_connection(("127.0.0.1", urlsplit(local.url).port), timeout=30) as connection:
+        body = f'{{"query": [{value}]}}'
+        head = f"POST /v1/ask HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        connection.sendall(f"{head}\r\nconnection: close\r\n\r\n{body}".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.match(rb"HTTP/1.1 4\d\d ", answer), answer[:200]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/fedge/fleet/v1/relay.proto\x12\x0e\x66\x65\x64ge.fleet.v1\"d\n\x0cRelayRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\t\x12\x11\n\ttimestamp\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\t\"-\n\rRelayResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32M\n\x05Relay\x12\x44\n\x05Relay\x12\x1c.fedge.fleet.v1.RelayRequest\x1a\x1d.fedge.fleet.v1.RelayResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/fedge/fleet/v1/relay.proto\x12\x0e\x66\x65\x64ge.fleet.v1\"d\n\x0cRelayRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\t\x12\x11\n\ttimestamp\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\t\"-\n\rRelayResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"w\n\x0bPushRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nbody_bytes\x18\x02 \x01(\x04\x12\x12\n\npublic_key\x18\x03 \x01(\t\x12\x11\n\ttimestamp\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\",\n\x0cPushResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"c\n\x0bPullRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x12\n\npublic_key\x18\x03 \x01(\t\x12\x11\n\ttimestamp\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\t\",\n\x0cPullResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd7\x01\n\x05Relay\x12\x44\n\x05Relay\x12\x1c.fedge.fleet.v1.RelayRequest\x1a\x1d.fedge.fleet.v1.RelayResponse\x12\x43\n\x04Push\x12\x1b.fedge.fleet.v1.PushRequest\x1a\x1c.fedge.fleet.v1.PushResponse(\x01\x12\x43\n\x04Pull\x12\x1b.fedge.fleet.v1.PullRequest\x1a\x1c.fedge.fleet.v1.PullResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELAYREQUEST']._serialized_end=153
   _globals['_RELAYRESPONSE']._serialized_start=155
   _globals['_RELAYRESPONSE']._serialized_end=200
-  _globals['_RELAY']._serialized_start=202
-  _globals['_RELAY']._serialized_end=279
+  _globals['_PUSHREQUEST']._serialized_start=202
+  _globals['_PUSHREQUEST']._serialized_end=321
+  _globals['_PUSHRESPONSE']._serialized_start=323
+  _globals['_PUSHRESPONSE']._serialized_end=367
+  _globals['_PULLREQUEST']._serialized_start=369
+  _globals['_PULLREQUEST']._serialized_end=468
+  _globals['_PULLRESPONSE']._serialized_start=470
+  _globals['_PULLRESPONSE']._serialized_end=514
+  _globals['_RELAY']._serialized_start=517
+  _globals['_RELAY']._serialized_end=732
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,16 @@ class RelayStub:
                 request_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayRequest.SerializeToString,
                 response_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayResponse.FromString,
                 _registered_method=True)
+        self.Push = channel.stream_unary(
+                '/fedge.fleet.v1.Relay/Push',
+                request_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushRequest.SerializeToString,
+                response_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushResponse.FromString,
+                _registered_method=True)
+        self.Pull = channel.unary_stream(
+                '/fedge.fleet.v1.Relay/Pull',
+                request_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullRequest.SerializeToString,
+                response_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServicer:
@@ -47,7 +57,22 @@ class RelayServicer:
     """
 
     def Relay(self, request, context):
-        """One request and its answer. Repeating it repeats the request.
+        """One request and its answer, each of at most 64 KiB. Repeating it repeats the request. Status 413 with an empty body says
+        that the answer is larger: call Pull.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Push(self, request_iterator, context):
+        """One request with a large body, in pieces: the first message has everything but data, the others have data alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pull(self, request, context):
+        """One request with a large answer, in pieces: the first message has the status, the others have data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +85,16 @@ def add_RelayServicer_to_server(servicer, server):
                     servicer.Relay,
                     request_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayRequest.FromString,
                     response_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayResponse.SerializeToString,
+            ),
+            'Push': grpc.stream_unary_rpc_method_handler(
+                    servicer.Push,
+                    request_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushRequest.FromString,
+                    response_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushResponse.SerializeToString,
+            ),
+            'Pull': grpc.unary_stream_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullRequest.FromString,
+                    response_serializer=protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +125,60 @@ class Relay:
             '/fedge.fleet.v1.Relay/Relay',
             protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayRequest.SerializeToString,
             protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.RelayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Push(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/fedge.fleet.v1.Relay/Push',
+            protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushRequest.SerializeToString,
+            protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PushResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedge.fleet.v1.Relay/Pull',
+            protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullRequest.SerializeToString,
+            protos_dot_fedge_dot_fleet_dot_v1_dot_relay__pb2.PullResponse.FromString,
             options,
             channel_credentials,
             insecure,

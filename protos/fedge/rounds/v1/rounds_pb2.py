@@ -22,19 +22,18 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.fedge.secagg.v1 import secagg_pb2 as protos_dot_fedge_dot_secagg_dot_v1_dot_secagg__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/fedge/rounds/v1/rounds.proto\x12\x0f\x66\x65\x64ge.rounds.v1\"\x9f\x01\n\x0e\x43heckInRequest\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12)\n\x07purpose\x18\x03 \x01(\x0e\x32\x18.fedge.rounds.v1.Purpose\x12\x12\n\nrelease_id\x18\x04 \x01(\t\x12\x13\n\x0bpublication\x18\x05 \x01(\r\x12\x19\n\x11\x63\x61nary_release_id\x18\x06 \x01(\t\"4\n\x0f\x43heckInResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c*q\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePURPOSE_UPDATE\x10\x01\x12\x12\n\x0ePURPOSE_COUNTS\x10\x02\x12\x12\n\x0ePURPOSE_HEALTH\x10\x03\x12\x11\n\rPURPOSE_USAGE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#protos/fedge/rounds/v1/rounds.proto\x12\x0f\x66\x65\x64ge.rounds.v1\x1a#protos/fedge/secagg/v1/secagg.proto\"[\n\x0e\x43heckInRequest\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x04\x12#\n\x04task\x18\x07 \x01(\x0b\x32\x15.fedge.secagg.v1.TaskJ\x04\x08\x03\x10\x07\"O\n\x0f\x43heckInResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\x0c\x12\x19\n\x11nothing_to_report\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.fedge.rounds.v1.rounds_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=272
-  _globals['_PURPOSE']._serialized_end=385
-  _globals['_CHECKINREQUEST']._serialized_start=57
-  _globals['_CHECKINREQUEST']._serialized_end=216
-  _globals['_CHECKINRESPONSE']._serialized_start=218
-  _globals['_CHECKINRESPONSE']._serialized_end=270
+  _globals['_CHECKINREQUEST']._serialized_start=93
+  _globals['_CHECKINREQUEST']._serialized_end=184
+  _globals['_CHECKINRESPONSE']._serialized_start=186
+  _globals['_CHECKINRESPONSE']._serialized_end=265
 # @@protoc_insertion_point(module_scope)

@@ -1,10 +1,24 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PURPOSE_UNSPECIFIED: _ClassVar[Purpose]
+    PURPOSE_UPDATE: _ClassVar[Purpose]
+    PURPOSE_COUNTS: _ClassVar[Purpose]
+    PURPOSE_HEALTH: _ClassVar[Purpose]
+    PURPOSE_USAGE: _ClassVar[Purpose]
+PURPOSE_UNSPECIFIED: Purpose
+PURPOSE_UPDATE: Purpose
+PURPOSE_COUNTS: Purpose
+PURPOSE_HEALTH: Purpose
+PURPOSE_USAGE: Purpose
 
 class Signed(_message.Message):
     __slots__ = ("body", "signature")
@@ -84,15 +98,37 @@ class RosterEntry(_message.Message):
     bundle_sha256: bytes
     def __init__(self, device_id: _Optional[str] = ..., bundle_sha256: _Optional[bytes] = ...) -> None: ...
 
+class Task(_message.Message):
+    __slots__ = ("purpose", "period", "release_id", "weights_sha256", "structure_sha256", "canary_release_id", "probe_epsilon", "probe_cap", "architecture", "encoder_sha256")
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CANARY_RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROBE_EPSILON_FIELD_NUMBER: _ClassVar[int]
+    PROBE_CAP_FIELD_NUMBER: _ClassVar[int]
+    ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    purpose: Purpose
+    period: int
+    release_id: str
+    weights_sha256: str
+    structure_sha256: str
+    canary_release_id: str
+    probe_epsilon: float
+    probe_cap: int
+    architecture: str
+    encoder_sha256: str
+    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., period: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., canary_release_id: _Optional[str] = ..., probe_epsilon: _Optional[float] = ..., probe_cap: _Optional[int] = ..., architecture: _Optional[str] = ..., encoder_sha256: _Optional[str] = ...) -> None: ...
+
 class Descriptor(_message.Message):
-    __slots__ = ("suite", "run", "round", "attempt", "release_id", "weights_sha256", "structure_sha256", "configuration", "roster", "nonce")
+    __slots__ = ("suite", "run", "round", "attempt", "task", "configuration", "roster", "nonce")
     SUITE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
-    RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
-    WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
-    STRUCTURE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
@@ -100,13 +136,11 @@ class Descriptor(_message.Message):
     run: str
     round: int
     attempt: int
-    release_id: str
-    weights_sha256: str
-    structure_sha256: str
+    task: Task
     configuration: Configuration
     roster: _containers.RepeatedCompositeFieldContainer[RosterEntry]
     nonce: bytes
-    def __init__(self, suite: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., configuration: _Optional[_Union[Configuration, _Mapping]] = ..., roster: _Optional[_Iterable[_Union[RosterEntry, _Mapping]]] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, suite: _Optional[str] = ..., run: _Optional[str] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., configuration: _Optional[_Union[Configuration, _Mapping]] = ..., roster: _Optional[_Iterable[_Union[RosterEntry, _Mapping]]] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Roster(_message.Message):
     __slots__ = ("descriptor", "signature", "bundles")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import COHORT_MAX, split_cohorts
+from aggregator.rounds.cohort import COHORT_MAX, order_nodes, split_cohorts
 from aggregator.rounds.round_settings import PROBE_EPSILON
 from benchmarks.certificate_recording import Recording
 from fedge.errors import InputError
@@ -198,7 +198,7 @@ def peeking(
     """`certify` with a bound that is wrong on purpose: Clopper-Pearson, valid for one look, looked at in every round."""
     statement, running = certify(counts, past, policy, **about)
     bound = clopper_pearson_upper(running.disagreed, running.seen, 1 - policy.confidence) if running.seen else None
-    state = certificate_state(statement.threshold, bound, policy.max_risk)
+    state = certificate_state(statement.threshold, bound, policy.max_risk, statement.cross_checked)
     return replace(statement, running_bound=bound, state=state), running
 
 
@@ -252,9 +252,8 @@ def _sums(
     told = np.zeros(len(probes.item), dtype=bool)
     away = rng.random(condition.devices) < condition.absent
     count = partial(histogram, grid=DEFAULT_GRID)
-    for cohort, nodes in enumerate(
-        split_cohorts(range(condition.devices), COHORT, limit=COHORT_MAX, seed=seed, round_number=number)
-    ):
+    ordered = order_nodes(range(condition.devices), beacon=seed, period=number, purpose="counts")
+    for cohort, nodes in enumerate(split_cohorts(ordered, COHORT, limit=COHORT_MAX)):
         there = np.array([node for node in nodes if not away[node]], dtype=np.int64)
         there = there[np.isin(there, probes.device[probes.fresh])]  # a device without a fresh probe stays out
         mine = np.isin(probes.device, there)

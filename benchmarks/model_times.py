@@ -18,7 +18,8 @@ from aggregator.workbench.preparation import prepared_workload
 from aggregator.workbench.workloads import Workload, WorkloadFacts
 from edge_client.answering.opinions import opinions
 from edge_client.releases.loading import LoadedRelease, ReleaseLoader
-from edge_client.rounds.learner import train, training_from_mapping
+from edge_client.rounds.learner import train
+from edge_client.training_policy import training_from_mapping
 from fedge.costs import PriceBook
 
 TURNS = 15

@@ -19,6 +19,7 @@ app.command()(rounds_acting.pause)
 app.command()(rounds_acting.resume)
 app.command()(rounds_acting.stop)
 app.command("set")(rounds_acting.change)
+app.command()(rounds_acting.readmit)
 
 RunOption = Annotated[Path, typer.Option("--run", help="A run's folder (as given to --out), or the database file itself.")]
 AnyRunOption = Annotated[
@@ -81,6 +82,15 @@ def show(
         print(json.dumps(document))
         return
     show_round(document)
+
+
+@app.command()
+def suspects(run: AnyRunOption = None, home: ServerHomeOption = None, json_output: JsonOption = False) -> None:
+    """List the devices that rounds exclude because sums were spoiled, and those that are under suspicion."""
+    from cli.suspects import show_suspects
+
+    with _open(run, home) as database:
+        show_suspects(database, json_output=json_output)
 
 
 def open_run(run: Path) -> "Database":

@@ -62,6 +62,24 @@ def change(
     _act("set", question, home, reason=reason, yes=yes, json_output=json_output, cohort=cohort, period_s=period)
 
 
+def readmit(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Its name, as fedge rounds suspects shows it.")],
+    home: ServerHomeOption = None,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Let a device that is excluded as a suspect take part again, from the next round on."""
+    from aggregator.rounds.acting import Actor
+    from aggregator.rounds.acting import readmit as lift
+
+    with acting(home) as user:
+        if not yes and not typer.confirm(f"Let {device} take part in rounds again?", err=True):
+            raise typer.Exit(1)
+        lift(user.database, device, by=Actor(name=user.name, role=ROLE), at=time.time(), reason=reason[:200])
+    print(json.dumps({"readmitted": device}) if json_output else f"{device} takes part again from the next round on.")
+
+
 def _act(
     action: "Act",
     question: str,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge_client.rounds.training_policy import TrainingPolicy
+from edge_client.training_policy import TrainingPolicy
 from fedge.settings import Settings, read_settings
 
 _TRAINING = TrainingPolicy()
@@ -62,7 +62,16 @@ class TrainingSettings(Settings):
     max_l2: float = Field(_TRAINING.max_l2, ge=0, description="Largest weight of the L2 term.")
     max_label_smoothing: float = Field(_TRAINING.max_label_smoothing, ge=0, le=1, description="Most label smoothing.")
     max_example_share: float = Field(
-        _TRAINING.max_example_share, gt=0, le=1, description="Largest share of one example in an update that leaves."
+        _TRAINING.max_example_share,
+        gt=0,
+        le=1,
+        description="Largest share of one example in an update; one above it is scaled down. 1: no limit.",
+    )
+    min_kept: float = Field(
+        _TRAINING.min_kept,
+        ge=0,
+        le=1,
+        description="An update that would leave an example less than this part, to be within its share, stays at home.",
     )
     max_rise: float = Field(
         _TRAINING.max_rise,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.releases.inference import InferenceSession
-from edge_client.rounds.learner import train, training_from_mapping
+from edge_client.rounds.learner import train
 from edge_client.store import DeviceStore
+from edge_client.training_policy import training_from_mapping
 from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.features import Query
 from fedge.randomness import derive

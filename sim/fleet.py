@@ -26,8 +26,8 @@ from edge_client.releases.shelf import SharedShelf
 from edge_client.releases.watch import ReleaseWatch, WatchRules
 from edge_client.rounds.encoding import encode_contribution
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore, open_memory, restore
+from edge_client.training_policy import TrainingPolicy
 from fedge.identity import DeviceIdentity, request_certificate, verify_certificate
 from fedge.randomness import derive, generator
 from fedge.release import Release
@@ -162,6 +162,11 @@ class Fleet:
     def nodes(self) -> Mapping[int, Node]:
         """The fleet as Flower sees it."""
         return {device.node_id: device.node for device in self.devices}
+
+    def device_of(self, node_id: int) -> str | None:
+        """Return the device that a node was enrolled for."""
+        number = node_id - FIRST_NODE
+        return self.devices[number].agent.device.device_id if 0 <= number < len(self.devices) else None
 
     def upcoming(self, round_number: int) -> list[list[Drawn]]:
         """The queries of each device in a round (from 1), in order."""

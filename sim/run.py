@@ -272,6 +272,8 @@ def _simulation(
                 settings=settings,
                 seed=derive(seed, "rounds"),
                 clock=clock,
+                owner=fleet.device_of,
+                repeatable_draws=True,
                 maker=maker,
                 release_key=keys.release,
                 totals=totals,

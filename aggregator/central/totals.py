@@ -80,6 +80,6 @@ class TotalsClient:
                     RosterTotalsRequest(descriptor=descriptor, signature=signature), timeout=TIMEOUT_S
                 )
             except grpc.RpcError as error:
-                details = error.details() if isinstance(error, grpc.Call) else str(error)
+                details = error.details() if hasattr(error, "details") else str(error)
                 raise TotalsRefusedError(f"central gives no total: {details}") from None
         return ProbeTotals(response.answered, response.agreed, response.disagreed)

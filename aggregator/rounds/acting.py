@@ -6,6 +6,7 @@ The commands and the console act through this one place. Nothing here asks who i
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from aggregator.rounds.state import FederationState
 from aggregator.rounds.steering import check_cohort, check_period
 from aggregator.store import Controls, Database
 from fedge.errors import InputError
@@ -64,4 +65,22 @@ def act(
     wanted = {name: value for name, value in (("cohort", cohort), ("period_s", period_s)) if value is not None}
     who = {"actor": by.name, "role": by.role, "action": f"rounds.{action}", "target": "rounds", "reason": reason}
     with database.audit.recorded(lambda: at, detail=wanted, **who):
+        return database.controls.change(change)
+
+
+def readmit(database: Database, device: str, *, by: Actor, at: float, reason: str = "") -> Controls:
+    """Let a device that is excluded as a suspect take part again. Raises InputError where it is not excluded."""
+    stored = database.load_state()
+    exclusions = () if stored is None else FederationState.from_bytes(stored).suspicion.exclusions
+    exclusion = next((one for one in exclusions if one.device == device), None)
+    if exclusion is None:
+        names = ", ".join(one.device for one in exclusions) or "none is"
+        raise InputError(f"{device} is not excluded from rounds (excluded: {names}); see fedge rounds suspects")
+    lifted = exclusion.times
+
+    def change(stands: Controls) -> Controls:
+        return replace(stands, readmissions={**stands.readmissions, device: lifted}, by=by.name, at=at)
+
+    who = {"actor": by.name, "role": by.role, "action": "rounds.readmit", "target": device, "reason": reason}
+    with database.audit.recorded(lambda: at, detail={"posterior": exclusion.posterior, "until": exclusion.until}, **who):
         return database.controls.change(change)

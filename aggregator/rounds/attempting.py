@@ -1,22 +1,29 @@
 """One attempt at a session of a round, and who is asked: what every part of a round goes by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aggregator.rounds.cohort import split_cohorts
-from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, ProgressLog, Registry
+from aggregator.rounds.cohort import least_cohort, order_nodes, split_cohorts
+from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Place, ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
 from aggregator.rounds.state import FederationState
+from aggregator.rounds.suspicion import PooledTest, SuspicionPolicy, Verdict
+from fedge.randomness import derive
 from fedge.release import structure_sha256, weights_sha256
-from fedge.secagg import Purpose, SessionAborted, SessionConfig, Task
+from fedge.secagg import Purpose, SessionAborted, SessionConfig, Stage, Task
+from fedge.secagg.beacon import Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempting:
-    """Makes attempts over one link. ``seed`` draws cohorts; ``clock``: UNIX seconds."""
+    """Makes attempts over one link. ``clock``: UNIX seconds. ``owner`` names the device that a node was enrolled for.
+
+    Cohorts are drawn from the beacon that devices contribute to; with ``repeatable_draws`` from ``seed`` instead, for a
+    simulation that must come out the same each time.
+    """
 
     link: DeviceLink
     sessions: SessionDriver
@@ -26,25 +33,62 @@ class Attempting:
     clock: Callable[[], float]
     attempts: AttemptLog = field(default_factory=NoAttempts)
     progress: ProgressLog = field(default_factory=NoProgress)
+    owner: Callable[[int], str | None] | None = None
+    suspicion: SuspicionPolicy = field(default_factory=SuspicionPolicy)
+    readmissions: Mapping[str, int] = field(default_factory=dict)
+    """The exclusions of suspects that operators lifted: by device, the exclusion's number."""
+    repeatable_draws: bool = False
 
     def event(self, report: RoundReport, kind: str, text: str, **detail: str | int | None) -> None:
         """Tell those who watch."""
         self.progress.event(kind, text, round_number=report.round_number, **detail)
 
     def present(self, report: RoundReport, purpose: Purpose) -> list[int]:
-        """Return the connected nodes that may have something left for ``purpose``, but for those that were shut out."""
-        tally = report.tally
-        return [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
+        """Return the connected nodes that may have something left for ``purpose``.
+
+        Those that this round shut out, and those that are excluded as suspects, are not among them.
+        """
+        tally, suspects = report.tally, report.suspicion.excluded
+        nodes = [node for node in self.link.nodes() if node not in tally.excluded and (purpose, node) not in tally.delivered]
+        return [node for node in nodes if self.name_of(node) not in suspects]
+
+    def name_of(self, node: int) -> str:
+        """Return the device that the node was enrolled for, or the node's number where nobody knows."""
+        owner = None if self.owner is None else self.owner(node)
+        return str(node) if owner is None else owner
+
+    def ordered(self, report: RoundReport, nodes: Sequence[int], purpose: Purpose) -> list[int]:
+        """Return the nodes in the order of the period's draw."""
+        return order_nodes(
+            nodes,
+            beacon=self._beacon(report),
+            period=report.period,
+            purpose=purpose,
+            name_of=self.name_of,
+        )
 
     def everyone(self, report: RoundReport, purpose: Purpose) -> list[list[int]]:
-        """Return all nodes in cohorts of about the usual size: counts are small, and every probe tells."""
-        return split_cohorts(
-            self.present(report, purpose),
-            self.settings.cohort,
-            limit=self.settings.cohort_max,
-            seed=self.seed,
-            round_number=report.round_number,
+        """Return all nodes in cohorts of about the usual size, or of the least one while a spoiled sum is unexplained."""
+        present = self.ordered(report, self.present(report, purpose), purpose)
+        is_testing = any(test.purpose == purpose for test in report.suspicion.unexplained())
+        size = min(self.settings.cohort, least_cohort(self.settings.n_min)) if is_testing else self.settings.cohort
+        cohorts = split_cohorts(present, size, limit=self.settings.cohort_max)
+        self.note_draw(report, present, [len(cohort) for cohort in cohorts], purpose)
+        return cohorts
+
+    def note_draw(self, report: RoundReport, nodes: Sequence[int], sizes: Sequence[int], purpose: Purpose) -> None:
+        """Keep how the cohorts were drawn, for those who check it."""
+        draw = Draw(
+            beacon=self._beacon(report),
+            period=report.period,
+            purpose=purpose,
+            members=tuple(sorted(map(self.name_of, nodes))),
+            sizes=tuple(sizes),
         )
+        report.draws.append(draw)
+
+    def _beacon(self, report: RoundReport) -> bytes:
+        return derive(self.seed, "beacon") if self.repeatable_draws else report.beacon
 
     def probe_cap(self, state: FederationState) -> int:
         """Return how many probes a device may count for the first time in this period."""
@@ -94,6 +138,10 @@ class Attempting:
         except SessionAborted as error:
             reason = str(error)
             report.notes.append(f"{place.purpose} attempt {attempt} aborted: {error}")
+            self._observe_abort(report, place, error)
+        else:
+            self._observe(report, place, report.tally.survivors, Verdict.CLEAN)
+            report.contributions.append(result.contribution)
         dropouts = dict(report.tally.dropouts[left_before:])
         ended = attempt_report(
             place,
@@ -109,3 +157,15 @@ class Attempting:
         session = None if ended.session_id is None else ended.session_id.hex()
         self.event(report, f"attempt.{ended.outcome}", ended.said, attempt=attempt, purpose=ended.purpose, session=session)
         return result
+
+    def _observe_abort(self, report: RoundReport, place: Place, error: SessionAborted) -> None:
+        """Keep what an abort says about its members: who left in time is no liar, and who was never there is none either."""
+        if error.is_spoiled:
+            self._observe(report, place, report.tally.survivors, Verdict.SUM)
+        elif error.exclude and error.stage in (Stage.MASKING.value, Stage.UNMASKING.value):
+            self._observe(report, place, error.exclude, Verdict.SHARES)
+
+    def _observe(self, report: RoundReport, place: Place, members: Iterable[str], verdict: Verdict) -> None:
+        report.tests[place.attempt] = PooledTest(
+            period=report.period, purpose=place.purpose, members=tuple(sorted(members)), verdict=verdict
+        )

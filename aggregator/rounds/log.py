@@ -61,6 +61,7 @@ def store_round(
             "epsilon": epsilon_of(state.privacy_rho, delta) if state.privacy_rho else None,
             "canary": None if report.canary is None else dict(report.canary),
             "usage": None if report.usage is None else asdict(report.usage),
+            "suspects": [asdict(exclusion) for exclusion in state.suspicion.exclusions],
             "fallback_rate": None if report.usage is None else report.usage.fallback_rate,
         },
     )

@@ -1,13 +1,15 @@
 """What an operator sees of a round: how each attempt at a session went, and what came of all of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.robust_sum import SumCheck
 from aggregator.rounds.session import SessionResult, Tally
+from aggregator.rounds.suspicion import PooledTest, Suspicion, Verdict
 from fedge.release import CertificateDocument, Release
 from fedge.routing.statement import CertificateStatement
+from fedge.secagg.beacon import GENESIS, Draw
 from fedge.usage import Usage
 
 
@@ -95,3 +97,23 @@ class RoundReport:
     notes: list[str] = field(default_factory=list)
     usage: Usage | None = None
     """What the devices that were asked answered and used since the last time."""
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """The evidence of earlier rounds, while the round runs; this round's is added at its end."""
+    tests: dict[int, PooledTest] = field(default_factory=dict)
+    """This round's sessions as evidence about their members, by attempt."""
+    beacon: bytes = GENESIS
+    """What the round's cohorts are drawn from."""
+    contributions: list[bytes] = field(default_factory=list)
+    """What its finished sessions contribute to the next beacon."""
+    draws: list[Draw] = field(default_factory=list)
+
+    @property
+    def period(self) -> int:
+        """The round's number: a period has one round, in which every device contributes once."""
+        return self.round_number
+
+    def condemn(self, attempts: Iterable[int], verdict: Verdict) -> None:
+        """Note that the finished sums of these attempts turned out to be spoiled."""
+        for attempt in attempts:
+            if attempt in self.tests:
+                self.tests[attempt] = replace(self.tests[attempt], verdict=verdict)

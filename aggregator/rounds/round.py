@@ -4,6 +4,7 @@ Reads like the design: cohort, training, aggregation, publishing, certificate. I
 it keeps the state that it returns, so that a crash loses at most the round at hand.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.rounds.attempting import Attempting
 from aggregator.rounds.certify import add_pair, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_sizes
 from aggregator.rounds.following import follow
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
@@ -22,12 +23,17 @@ from aggregator.rounds.report import RoundReport
 from aggregator.rounds.robust_sum import CohortSum
 from aggregator.rounds.session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
+from aggregator.rounds.suspicion import Verdict
 from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import CertificateDocument, flatten
 from fedge.secagg import SessionConfig
+from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
+
+VERDICTS: Mapping[str, Verdict] = {"range": Verdict.SUM, "norm": Verdict.NORM, "accuracy": Verdict.ACCURACY}
+"""What a check of a cohort's sum (`aggregator.rounds.robust_sum.SumCheck.kind`) is as evidence about its members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +47,27 @@ class RoundRunner(Attempting):
 
     def run(self, state: FederationState) -> tuple[FederationState, RoundReport]:
         """Round ``state.round_number + 1``. One that cannot be finished changes no weights, release or certificate."""
-        report = RoundReport(state.round_number + 1, started=self.clock(), release_id=state.release_id)
+        report = RoundReport(
+            state.round_number + 1,
+            started=self.clock(),
+            release_id=state.release_id,
+            suspicion=state.suspicion.lift(self.readmissions).begin(state.round_number + 1, self.suspicion),
+            beacon=state.beacon,
+        )
+        state = self._run(state, report)
+        self._weigh_evidence(report)
+        contributions = [] if self.repeatable_draws else report.contributions
+        beacon = advance(report.beacon, report.period, contributions)
+        return replace(state, suspicion=report.suspicion, beacon=beacon), report
+
+    def _run(self, state: FederationState, report: RoundReport) -> FederationState:
         self.event(report, "round.started", f"round {report.round_number} begins")
         report.attempts_before = before_a_crash = self.attempts.last(report.round_number)
         state = follow(self, self.maker, state, report)
         if state.canary is not None:  # one change of the fleet at a time
             report.outcome = "canary"
             self._sum_usage(state.canary.before, report)
-            return replace(state, round_number=report.round_number), report
+            return replace(state, round_number=report.round_number)
         before = state
         moved = self._train(state, report, before_a_crash)
         if moved is not None:
@@ -59,7 +78,24 @@ class RoundRunner(Attempting):
             share = self.settings.canary.share
             state = replace(state, canary=CanaryWatch(since=self.clock(), share=share, sums=HealthSums(), before=before))
         spent = before.privacy_rho + report.privacy_rho
-        return replace(state, round_number=report.round_number, privacy_rho=spent), report
+        return replace(state, round_number=report.round_number, privacy_rho=spent)
+
+    def _weigh_evidence(self, report: RoundReport) -> None:
+        """Add the round's sessions to the evidence, and name the devices that it excludes from now on."""
+        before = report.suspicion.excluded
+        for _, test in sorted(report.tests.items()):
+            report.suspicion = report.suspicion.observe(
+                test.members, test.verdict, period=test.period, purpose=test.purpose, policy=self.suspicion
+            )
+        for exclusion in report.suspicion.exclusions:
+            if exclusion.device not in before:
+                text = (
+                    f"{exclusion.device} is excluded from rounds up to period {exclusion.until}: it spoils sums with "
+                    f"probability {exclusion.posterior:.1%}, given who took part in which. Inspect it; revoke it if it is "
+                    f"hostile, or run `fedge rounds readmit {exclusion.device}`"
+                )
+                report.notes.append(text)
+                self.event(report, "device.excluded", text, device=exclusion.device, until=exclusion.until)
 
     def _train(self, state: FederationState, report: RoundReport, before_a_crash: int) -> FederationState | None:
         config = self.settings.update_session(len(flatten(state.head)), state.history, now=self.clock())
@@ -70,7 +106,7 @@ class RoundRunner(Attempting):
             released = before_a_crash + report.attempts - len(results) + bool(results)
             report.privacy_rho = session_rho(config) * released
         if not results:
-            report.outcome = "failed"
+            report.outcome = "paused" if report.outcome == "paused" else "failed"
             return None
         report.cohort = sum(result.cohort for result in results)
         report.survivors = sum(result.survivors for result in results)
@@ -90,24 +126,27 @@ class RoundRunner(Attempting):
         )
         report.sum_checks = outcome.checks
         report.notes += [f"a cohort's sum is suspicious: {check.reason}" for check in outcome.checks if check.suspicious]
+        summed = [one.attempt for one in report.sessions if one.purpose == "update" and one.outcome == "finished"]
+        for attempt, check in zip(summed, outcome.checks, strict=True):
+            if check.kind is not None:
+                report.condemn([attempt], VERDICTS[check.kind])
         if outcome.sums.examples:
             report.training_loss = outcome.sums.loss_sum / outcome.sums.examples
         return outcome.state
 
     def _sum_updates(self, state: FederationState, report: RoundReport, config: SessionConfig) -> list[SessionResult]:
-        """One sum a cohort. No device is in two of them, whatever became of an attempt."""
+        """Sum one cohort after another. No device is in two sums, and none whose update has left it is asked again."""
+        sizes = self._cohort_sizes(report, config)
         results: list[SessionResult] = []
         asked: set[int] = set()
-        for size in cohort_sizes(self.settings.cohort, limit=config.cohort_max):
+        left: set[int] = set()
+        for size in sizes:
             for _ in range(self.settings.max_attempts):
+                free = [node for node in self.present(report, "update") if node not in asked]
+                if report.attempts and len(free) < config.n_min:
+                    break  # the others' updates have left them, and are never sent again
                 report.attempts += 1
-                nodes = draw_cohort(
-                    [node for node in self.present(report, "update") if node not in asked],
-                    size,
-                    seed=self.seed,
-                    round_number=report.round_number,
-                    attempt=report.attempts_before + report.attempts,
-                )
+                nodes = draw_cohort(self.ordered(report, free, "update"), size, last=left)
                 result = self.session(
                     state,
                     report,
@@ -120,7 +159,42 @@ class RoundRunner(Attempting):
                     results.append(result)
                     asked.update(nodes)
                     break
+                node_of = report.tally.node_of
+                left |= set(nodes) - set(node_of.values())
+                left |= {node_of[name] for name in report.sessions[-1].dropouts if name in node_of}
         return results
+
+    def _cohort_sizes(self, report: RoundReport, config: SessionConfig) -> list[int]:
+        """Return the sizes of the cohorts to draw; none where the fleet is too small to go on, as the report then says."""
+        present = self.present(report, "update")
+        usual = cohort_sizes(self.settings.cohort, limit=config.cohort_max)
+        spoiled = [test for test in report.suspicion.unexplained() if test.purpose == "update"]
+        if spoiled:
+            sizes = least_cohort_sizes(
+                len(present), n_min=config.n_min, cohort=self.settings.cohort, limit=config.cohort_max
+            )
+            if not sizes:
+                self._pause(report, config.n_min + 1, f"to find out who spoiled the sum of round {spoiled[-1].period}")
+        elif report.suspicion.excluded and len(present) < config.n_min:
+            sizes = []
+            self._pause(report, config.n_min, "for a private sum")
+        else:
+            sizes = usual
+        self.note_draw(report, present, sizes, "update")
+        return sizes
+
+    def _pause(self, report: RoundReport, needed: int, what: str) -> None:
+        report.outcome = "paused"
+        present = len(self.present(report, "update"))
+        suspects = sorted(report.suspicion.posterior(self.suspicion).items(), key=lambda one: (-one[1], one[0]))[:3]
+        named = ", ".join([*(f"{name} ({chance:.0%})" for name, chance in suspects), *sorted(report.suspicion.excluded)])
+        text = (
+            f"updates are paused: {present} devices are present that are not excluded, and {needed} are "
+            f"needed {what} (rounds.n_min is {self.settings.n_min}). Enroll or connect more devices; inspect {named} and "
+            "revoke what is hostile, or readmit excluded devices with `fedge rounds readmit`"
+        )
+        report.notes.append(text)
+        self.event(report, "updates.paused", text, needed=needed)
 
     def _publish(self, state: FederationState, moved: FederationState, report: RoundReport) -> FederationState:
         place = Place(report.round_number, report.attempts_before + report.attempts, "update")
@@ -172,9 +246,7 @@ class RoundRunner(Attempting):
             attempt += 1
             # Tried once: the same counts must not be masked twice. Those of an aborted cohort are missing from this round,
             # and its running pairs for good.
-            result = self.session(
-                state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes
-            )
+            result = self.session(state, report, purpose="counts", attempt=attempt, config=config, nodes=nodes)
             if result is None:
                 continue
             decoded = layout.decode(result.decoded.integers, devices=result.survivors)
@@ -183,7 +255,10 @@ class RoundRunner(Attempting):
                 totals, reason = ask_totals(self.totals, result.descriptor, result.signature)
                 if totals is None:
                     report.notes.append(f"counts attempt {attempt} is not cross-checked: {reason}")
+            known = len(sums.evidence)
             sums.add(decoded, totals, roster=result.cohort, survivors=result.survivors)
+            if len(sums.evidence) > known:
+                report.condemn([attempt], Verdict.COUNTS)
         precautions, probes = sums.precautions()
         for text in sums.evidence:
             report.notes.append(f"a device lied about its probes: {text}")
@@ -254,6 +329,7 @@ class RoundRunner(Attempting):
             except InputError as error:  # one device's lie costs its cohort's counts, not the round
                 report.notes.append(f"usage discarded: {error}")
                 report.tally.refusals[type(error).__name__] += 1
+                report.condemn([report.sessions[-1].attempt], Verdict.COUNTS)
                 continue
             report.usage = usage if report.usage is None else report.usage + usage
 

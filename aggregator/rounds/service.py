@@ -155,6 +155,8 @@ def _run(
                 settings=steering.settings,
                 seed=parts.seed,
                 clock=parts.clock,
+                owner=roster.owner,
+                readmissions=steering.readmissions,
                 attempts=folder,
                 progress=progress,
                 maker=parts.maker,

@@ -75,7 +75,8 @@ class Tally:
     ``refusals`` counts the messages that were refused, by the name of the error. ``excluded``: nodes that an aborted session
     blames; the next attempt goes without them. ``idle``: nodes that had nothing to report to the last session.
     ``delivered``: purposes with nodes whose vector left for them in this round, in an aborted session too: those have
-    nothing left.
+    nothing left. ``survivors``: the devices whose vectors the last session summed, once that was known. ``node_of``: the
+    nodes of the devices that checked in to it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -88,6 +89,8 @@ class Tally:
     excluded: set[int] = field(default_factory=set)
     idle: set[int] = field(default_factory=set)
     delivered: set[tuple[str, int]] = field(default_factory=set)
+    survivors: tuple[str, ...] = ()
+    node_of: Mapping[str, int] = field(default_factory=dict)
 
     def drop(self, who: str, stage: str, why: str | SecAggError) -> None:
         """Note that ``who`` left at ``stage``: it was silent or failed (a text), or what it sent was refused (an error)."""
@@ -114,6 +117,8 @@ class SessionResult:
     survivors: int
     session_id: bytes
     record: bytes
+    contribution: bytes
+    """What the session adds to the beacon of the next period."""
     rotation_seed: bytes
     """Of the rotation of this session's updates."""
     descriptor: bytes = b""
@@ -207,7 +212,7 @@ class SessionDriver:
     def run(self, plan: SessionPlan, nodes: Sequence[int], tally: Tally) -> SessionResult:
         """Steps 0 to 6 with ``nodes``. Raises SessionAborted when too few are left; ``tally`` is filled either way."""
         node_of: dict[str, int] = {}
-        tally.roster, tally.idle = (), set()
+        tally.roster, tally.idle, tally.survivors, tally.node_of = (), set(), (), node_of
         try:
             with logs.context(attempt=plan.attempt, purpose=plan.place.purpose):
                 return self._run_steps(plan, nodes, tally, node_of)
@@ -256,6 +261,7 @@ class SessionDriver:
             self._exchange_step(step, SHARES, messages, take_vector, reported)
         with tally.phase("consistency"):
             messages = roles.create_consistency_messages(state)
+        tally.survivors = tuple(sorted(messages))
         with phase("consistency", "consistency", expected=len(messages), needed=quorum) as reported:
             self._exchange_step(
                 step, CONSISTENCY, messages, lambda d, r: roles.handle_consistency_reply(state, d, r.payload), reported
@@ -269,13 +275,15 @@ class SessionDriver:
             outcome = roles.recover(state, threads=os.cpu_count() or 1)
             decoded = decode(outcome.total, len(outcome.survivors), config)
         descriptor = state.session.descriptor_bytes
+        rotation = rotation_seed(plan.task.release_id, plan.round_number, plan.attempt)
         return SessionResult(
             decoded,
             len(roster),
             len(outcome.survivors),
             state.session_id,
             outcome.record,
-            rotation_seed(plan.task.release_id, plan.round_number, plan.attempt),
+            outcome.contribution,
+            rotation,
             descriptor,
             sign_descriptor(self._round_key, descriptor),
         )

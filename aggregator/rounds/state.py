@@ -1,6 +1,7 @@
 """The federation's state between rounds: one immutable value, written to the database as it is. Resuming is loading it.
 
-Never holds anything of a single device: only sums that were released by secure aggregation, and what was made of them.
+Of what devices contributed it holds only sums that were released by secure aggregation, and what was made of them. It names
+devices where sums were spoiled: who took part in them, and who is excluded.
 """
 
 import json
@@ -12,12 +13,14 @@ import numpy as np
 from aggregator.rounds.probe_sums import ProbeState
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState, init
+from aggregator.rounds.suspicion import Suspicion
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import Release
 from fedge.release.weights import Weights, flatten, read_safetensors, write_safetensors
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
+from fedge.secagg.beacon import GENESIS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +47,20 @@ class FederationState:
     """What accepted sums of updates were like: it bounds the next ones."""
     best_accuracy: float | None = None
     """The best accuracy on the server's held-out queries of a release that was accepted; None before the first."""
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """The evidence about who spoiled sums, and the devices that it excludes."""
+    beacon: bytes = GENESIS
+    """What the next round's cohorts are drawn from."""
 
     def to_bytes(self) -> bytes:
         """A length-prefixed JSON head followed by the tensors as safetensors and moments as float64."""
         head = {
             one.name: getattr(self, one.name)
             for one in fields(self)
-            if one.name not in ("head", "optimizer", "running", "canary", "probes", "history")
+            if one.name not in ("head", "optimizer", "running", "canary", "probes", "history", "suspicion", "beacon")
         }
         head["probes"] = self.probes.to_json()
+        head |= {"suspicion": self.suspicion.to_json(), "beacon": self.beacon.hex()}
         watch = self.canary
         if watch is not None:
             head["canary"] = {"since": watch.since, "share": watch.share, "sums": asdict(watch.sums)}
@@ -85,6 +93,9 @@ class FederationState:
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
             head["probes"] = ProbeState.from_json(head["probes"]) if "probes" in head else ProbeState()
+            if "suspicion" in head:  # a state of before it was kept has neither
+                head["suspicion"] = Suspicion.from_json(head["suspicion"])
+                head["beacon"] = bytes.fromhex(head["beacon"])
             history = head.pop("history")
             head["history"] = SumHistory(**history | {"mean_norms": tuple(history["mean_norms"])})
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)

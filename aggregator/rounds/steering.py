@@ -5,6 +5,7 @@ next round on, and says so in its log and as an event.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 from aggregator.rounds.cohort import COHORT_FLOOR, COHORT_MAX
@@ -73,6 +74,11 @@ class Steering:
         except InputError:
             return self._settings
 
+    @property
+    def readmissions(self) -> Mapping[str, int]:
+        """The exclusions that operators lifted: by device, the exclusion's number."""
+        return self._wish.readmissions
+
     def refresh(self, next_round: int) -> None:
         """Read the wish again, and say what is new in it."""
         before, self._wish = self._wish, self._read(self._wish)
@@ -89,6 +95,13 @@ class Steering:
         if wish.cohort != before.cohort:
             text = f"from round {next_round} on, cohorts have {self.settings.cohort} devices, as {wish.by} said"
             self._say("rounds.cohort", text, next_round)
+        for device in wish.readmissions:
+            if wish.readmissions[device] != before.readmissions.get(device):
+                self._say(
+                    "device.readmitted",
+                    f"from round {next_round} on, {device} takes part again, as {wish.by} said",
+                    next_round,
+                )
         if wish.period_s != before.period_s:
             text = f"from round {next_round} on, a round begins every {self.period_s:g} s, as {wish.by} said"
             self._say("rounds.period", text, next_round)

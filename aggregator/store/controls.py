@@ -3,9 +3,9 @@
 A desired state, one row a run: the rounds process reads it again and again and goes by it from its next round on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sqlalchemy.orm import Session
@@ -18,12 +18,16 @@ Wanted = Literal["running", "paused", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Controls:
-    """``cohort`` and ``period_s`` None: as the settings say. ``asked_now``: how often a round was asked for at once."""
+    """``cohort`` and ``period_s`` None: as the settings say. ``asked_now``: how often a round was asked for at once.
+
+    ``readmissions``: by device, the number of the exclusion (`aggregator.rounds.suspicion.Exclusion.times`) that is lifted.
+    """
 
     state: Wanted = "running"
     cohort: int | None = None
     period_s: float | None = None
     asked_now: int = 0
+    readmissions: Mapping[str, int] = field(default_factory=dict)
     by: str = ""
     at: float = 0.0
 
@@ -52,6 +56,7 @@ class ControlStore:
                     cohort=new.cohort,
                     period_s=new.period_s,
                     asked_now=new.asked_now,
+                    readmissions=dict(new.readmissions),
                     changed_by=new.by,
                     at=new.at,
                 )
@@ -64,5 +69,11 @@ def _value(row: Control | None) -> Controls:
         return Controls()
     state: Wanted = "paused" if row.state == "paused" else "stopped" if row.state == "stopped" else "running"
     return Controls(
-        state=state, cohort=row.cohort, period_s=row.period_s, asked_now=row.asked_now, by=row.changed_by, at=row.at
+        state=state,
+        cohort=row.cohort,
+        period_s=row.period_s,
+        asked_now=row.asked_now,
+        readmissions=row.readmissions or {},
+        by=row.changed_by,
+        at=row.at,
     )

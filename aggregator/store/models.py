@@ -234,6 +234,7 @@ class Control(Base):
     cohort: Mapped[int | None]
     period_s: Mapped[float | None]
     asked_now: Mapped[int]
+    readmissions: Mapped[dict[str, int] | None] = mapped_column(JSON)
     changed_by: Mapped[str] = mapped_column(String(200))
     at: Mapped[float]
 

@@ -20,12 +20,12 @@ from aggregator.workbench.device_model import build_device_model
 from aggregator.workbench.model_files import EMBEDDING, run_model, with_head
 from aggregator.workbench.workloads import Workload, load_workload, partition
 from benchmarks.attacks.result import AttackResult
+from edge_client.refusal import SessionRefused
 from edge_client.releases.loading import LoadedRelease, ReleaseLoader
 from edge_client.rounds.contribution import make_update
-from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.training_checks import check_release, check_update
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore, LabelledQuery, open_memory
+from edge_client.training_policy import TrainingPolicy
 from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, DenseHead
 from fedge.features import content_hash
 from fedge.layouts import UpdateLayout
@@ -44,6 +44,7 @@ from fedge.release import (
     write_safetensors,
 )
 from fedge.secagg import SessionConfig, decode, encode
+from fedge.secagg.rotation import padded_length, rotate_back, rotated_scale
 
 DEVICES, EXAMPLES = 30, 36
 LEVELS = 16
@@ -302,12 +303,14 @@ def _sum(fleet: Fleet, loaded: LoadedRelease, *, seed: int) -> tuple[Mapping[str
     """Return the secure sum of the updates of all devices whose checks the release passes, and how many these are."""
     policy, manifest = TrainingPolicy(base_wait_s=0.0), loaded.release.manifest
     head = loaded.release.weights()
+    length = len(flatten(head))
+    rotation = derive(root_seed(seed), "rotation")
     config = SessionConfig(
-        reals=len(flatten(head)),
+        reals=padded_length(length),
         integers=UpdateLayout().integers,
         bits=32,
         cohort_max=32,
-        scale=TRAINING["clip_norm"],
+        scale=rotated_scale(TRAINING["clip_norm"], padded_length(length)),
         clip_norm=TRAINING["clip_norm"],
         weight_cap=int(TRAINING["weight_cap"]),
         n_min=8,
@@ -317,13 +320,15 @@ def _sum(fleet: Fleet, loaded: LoadedRelease, *, seed: int) -> tuple[Mapping[str
     for number, store in enumerate(fleet.stores):
         try:
             check_release(policy, manifest, store, now=0.0)
-            update = make_update(store, loaded, seed=derive(root_seed(seed), "training", number))
+            training = derive(root_seed(seed), "training", number)
+            update = make_update(store, loaded, seed=training, max_share=policy.max_example_share)
             check_update(policy, update, store)
         except SessionRefused:
             continue
-        total += encode(update.reals, update.integers, config, derive(root_seed(seed), "rounding", number))
+        total += encode(*update.coordinates(config, rotation), config, derive(root_seed(seed), "rounding", number))
         gave += 1
-    reals = decode(total, gave, config).reals if gave else np.zeros(config.reals)
+    summed = decode(total, gave, config).reals if gave else np.zeros(config.reals)
+    reals = rotate_back(summed, rotation, length)
     shape = {name: array.astype(np.float32) for name, array in head.items()}
     parts = unflatten(np.arange(len(reals), dtype=np.float32), shape)
     return {name: reals[part.astype(np.int64)] for name, part in parts.items()}, gave

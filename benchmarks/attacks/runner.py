@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from benchmarks.attacks.aborts import blameless_abort
 from benchmarks.attacks.counting import drain_then_sum, isolate_counts, isolate_health, lonely_window, twin_release
 from benchmarks.attacks.poisoning import forge_counts, poison_update, within_bounds
 from benchmarks.attacks.reconstruction import exfiltrating_release, fishing_head
@@ -31,6 +32,7 @@ QUICK: tuple[Attack, ...] = (
     drain_then_sum,
     lonely_window,
     idle_cohort,
+    blameless_abort,
 )
 """Some seconds each, and all of them held: CI plays these."""
 ATTACKS: tuple[Attack, ...] = (

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from edge_client.flower.participant_socket import Steps
-from edge_client.rounds.refusal import SessionRefused
+from edge_client.refusal import SessionRefused
 from fedge import logs
 from fedge.secagg import RefusedError
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from edge_client.rounds.refusal import SessionRefused
+from edge_client.refusal import SessionRefused
 from fedge import logs
 from fedge.errors import InputError
 from fedge.secagg import RefusedError

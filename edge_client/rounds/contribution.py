@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.releases.loading import LoadedRelease
-from edge_client.rounds.learner import Update, prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train
 from edge_client.rounds.probe_counts import count_probes
 from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
+from edge_client.training_policy import training_from_mapping
 from fedge.errors import FedgeError
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
 from fedge.randomness import generator
@@ -66,6 +67,8 @@ class Contribution:
     """How the base did on the examples before training; noted once the masked vector has left."""
     largest_share: float = 0.0
     """The largest share of one example in the update."""
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept, so that it holds no larger share."""
     steps: int = 0
     scored: int = 0
     metrics: UpdateMetrics | None = None
@@ -113,6 +116,7 @@ def make_update(
     *,
     seed: bytes,
     now: float = 0.0,
+    max_share: float = 1.0,
     again: bool = False,
     policy: Policy = _NO_RULES,
 ) -> Contribution:
@@ -151,6 +155,7 @@ def make_update(
         labels[inside],
         training=training,
         seed=seed,
+        max_share=max_share,
         sample_weights=None if weights is None else weights[labels[inside]],
     )
     return Contribution(
@@ -161,6 +166,7 @@ def make_update(
         scored=len(examples),
         fit=_fit(manifest.encoder_sha256, logits[inside], labels[inside], at=now),
         largest_share=update.largest_share,
+        kept=update.kept,
         metrics=UpdateMetrics(
             update.examples,
             update.loss_sum,

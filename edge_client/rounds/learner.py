@@ -4,41 +4,16 @@ Never sees a probe, and its result never leaves the device except clipped, weigh
 never code.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedge.architectures import Architecture, DescentSettings
-from fedge.errors import FedgeError, VerificationError
+from edge_client.training_policy import Training
+from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, Architecture
+from fedge.errors import FedgeError
 from fedge.randomness import generator
 from fedge.release import Weights, flatten
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """Hyperparameters of a device's training, from the release's manifest."""
-
-    learning_rate: float
-    batch_size: int
-    epochs: int
-    clip_norm: float
-    weight_cap: int
-    noise_multiplier: float = 0.0
-    """Z of distributed differential privacy; above 0 every device weighs the same and reports nothing but its update."""
-    example_clip_norm: float = math.inf
-    """Bound on the L2 norm of one example's gradient."""
-    l2: float = 0.0
-    label_smoothing: float = 0.0
-
-    @property
-    def descent(self) -> DescentSettings:
-        """What one step needs."""
-        return DescentSettings(
-            l2=self.l2, label_smoothing=self.label_smoothing, example_clip_norm=self.example_clip_norm
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +30,8 @@ class Update:
     loss_sum: float
     steps: int
     largest_share: float = 0.0
+    kept: float = 1.0
+    """The part of its own change that the most limited example kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +44,6 @@ class PreparedUpdate:
     clipped: bool
 
 
-def training_from_mapping(mapping: Mapping[str, object]) -> Training:
-    """The hyperparameters that ``Manifest.training`` holds. Raises VerificationError for missing or unusable ones."""
-    numbers: dict[str, float] = {}
-    for name in ("learning_rate", "batch_size", "epochs", "clip_norm", "example_clip_norm", "weight_cap"):
-        value = mapping.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-            raise VerificationError(f"the release's training.{name} is {value!r}, it must be a number above 0")
-        numbers[name] = float(value)
-    for name in ("batch_size", "epochs", "weight_cap"):
-        if numbers[name] != int(numbers[name]):
-            raise VerificationError(f"the release's training.{name} is {numbers[name]}, it must be a whole number")
-    for name in ("noise_multiplier", "l2", "label_smoothing"):
-        value = mapping.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
-            raise VerificationError(f"the release's training.{name} is {value!r}, it must be a number of at least 0")
-        numbers[name] = float(value)
-    return Training(
-        learning_rate=numbers["learning_rate"],
-        batch_size=int(numbers["batch_size"]),
-        epochs=int(numbers["epochs"]),
-        clip_norm=numbers["clip_norm"],
-        weight_cap=int(numbers["weight_cap"]),
-        noise_multiplier=numbers["noise_multiplier"],
-        example_clip_norm=numbers["example_clip_norm"],
-        l2=numbers["l2"],
-        label_smoothing=numbers["label_smoothing"],
-    )
-
-
 def train(
     architecture: Architecture,
     weights: Weights,
@@ -105,11 +53,13 @@ def train(
     training: Training,
     seed: bytes,
     sample_weights: NDArray[np.float32] | None = None,
+    max_share: float = 1.0,
 ) -> Update:
     """Run ``training.epochs`` over normalized embeddings [n, D] with labels [n] (and weights [n], 1 where not given).
 
     Descended is the sum of weight times loss over the *number* of examples in a batch: a device all of whose examples are
     heavy trains as hard as they weigh. The order of each epoch is drawn from ``seed``. With no examples the update is zero.
+    An example whose share of the change is over ``max_share`` is scaled down to that share (1 and above: never).
     Raises FedgeError where the training leaves the finite numbers.
     """
     examples = len(labels)
@@ -143,7 +93,12 @@ def train(
         raise FedgeError(
             f"training diverged at learning rate {training.learning_rate}: the update is not finite and is dropped"
         )
-    return Update(delta, examples, loss_sum, steps, float(architecture.shares(embeddings, moves).max()))
+    limited, kept = architecture.limit_shares(embeddings, moves, max_share)
+    if kept.min() < 1:
+        removed = moves - limited
+        delta -= flatten({HEAD_WEIGHT: embeddings.T @ removed, HEAD_BIAS: removed.sum(axis=0)})
+    largest = float(architecture.shares(embeddings, limited).max())
+    return Update(delta, examples, loss_sum, steps, largest, float(kept.min()))
 
 
 def prepare_update(update: Update, *, clip_norm: float, weight_cap: int) -> PreparedUpdate:

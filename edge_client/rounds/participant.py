@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from edge_client.answering.energy import EnergyMeter
 from edge_client.clock import Clock
+from edge_client.refusal import SessionRefused
 from edge_client.releases.loading import LoadedRelease
 from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.budget import DEFAULT_BUDGET, ContributionBudget
@@ -27,12 +28,10 @@ from edge_client.rounds.contribution import (
     make_usage,
 )
 from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
-from edge_client.rounds.learner import Training, training_from_mapping
-from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.training_checks import check_release, check_update
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import ContributionEntry, DeviceStore
+from edge_client.training_policy import Training, TrainingPolicy, training_from_mapping
 from fedge import logs
 from fedge.calendar import DAILY, Calendar
 from fedge.costs import Kind
@@ -309,6 +308,7 @@ class Participant:
             self._store,
             release,
             now=now,
+            max_share=self._training_policy.max_example_share,
             seed=derive(self._seed, "training", round_number, attempt),
             again=self._store.sessions.is_spent(_mark("update", task.release_id)),
             policy=self._policy,

@@ -5,11 +5,11 @@ The reasons that speak of the device's own data stay in its log: what leaves are
 
 import logging
 
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.contribution import Contribution
-from edge_client.rounds.learner import training_from_mapping
-from edge_client.rounds.refusal import SessionRefused
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import DeviceStore
+from edge_client.training_policy import TrainingPolicy, training_from_mapping
+from fedge.architectures import SHARE_SLACK
 from fedge.release import Manifest
 
 _log = logging.getLogger(__name__)
@@ -35,8 +35,10 @@ def check_release(policy: TrainingPolicy, manifest: Manifest, store: DeviceStore
 def check_update(policy: TrainingPolicy, update: Contribution, store: DeviceStore) -> None:
     """Raise UpdateWithheld for an update that would tell too much, or whose release undoes what this device knew."""
     fit, last = update.fit, store.training.last_fit()
-    if update.largest_share > policy.max_example_share:
+    if update.largest_share > policy.max_example_share + SHARE_SLACK:
         raise _withheld(f"one example would hold {update.largest_share:.0%} of it")
+    if update.kept < policy.min_kept:
+        raise _withheld(f"one example says nearly all of it: within its share it would keep {update.kept:.1%}")
     if fit is None or last is None or last.encoder_sha256 != fit.encoder_sha256 or fit.at - last.at > policy.compare_s:
         return
     rise = fit.missed / fit.examples - last.missed / last.examples

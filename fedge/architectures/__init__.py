@@ -4,13 +4,14 @@ A release names one of them and its sizes; the training step is the device's own
 architecture is one more file here and one more entry in the registry.
 """
 
-from fedge.architectures.dense_head import HEAD_BIAS, HEAD_WEIGHT, DenseHead, DescentSettings, Step
+from fedge.architectures.dense_head import HEAD_BIAS, HEAD_WEIGHT, SHARE_SLACK, DenseHead, DescentSettings, Step
 from fedge.architectures.registry import ARCHITECTURES, Architecture, architecture_from_mapping
 
 __all__ = [
     "ARCHITECTURES",
     "HEAD_BIAS",
     "HEAD_WEIGHT",
+    "SHARE_SLACK",
     "Architecture",
     "DenseHead",
     "DescentSettings",

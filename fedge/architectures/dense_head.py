@@ -20,6 +20,8 @@ from fedge.errors import InputError
 
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 MAX_DIMENSIONS, MAX_CLASSES = 65_536, 10_000
+SHARE_SLACK = 1e-4
+"""A share may be this much over its limit, for rounding."""
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -167,3 +169,32 @@ class DenseHead:
             return np.zeros(len(a))
         shares: NDArray[np.float64] = ((x @ weight + bias) * a).sum(axis=1) / square
         return shares
+
+    @classmethod
+    def limit_shares(
+        cls, embeddings: NDArray[np.float32], moves: NDArray[np.float32], most: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the moves with every share (`shares`) at ``most`` or below, and what each example kept of its own [n].
+
+        With c the change of the example with the largest share and r that of all others, f is the root of
+        <f c, f c + r> = most * |f c + r|^2: at one half |f c| = |r|. Scaling one example raises others' shares, so it is
+        done again until all hold; where that takes too long, shares stay above and the caller sees it. 1: no limit.
+        """
+        limited, kept = moves.copy(), np.ones(len(moves))
+        for _ in range(4 * len(moves) if most < 1 else 0):
+            shares = cls.shares(embeddings, limited)
+            example = int(shares.argmax())
+            if shares[example] <= most + SHARE_SLACK:
+                break
+            x, a = embeddings.astype(np.float64), limited.astype(np.float64)
+            weight, bias = x.T @ a, a.sum(axis=0)
+            whole = float(np.square(weight).sum() + np.square(bias).sum())
+            own = float(np.square(a[example]).sum() * (np.square(x[example]).sum() + 1))
+            cross = shares[example] * whole - own
+            rest = max(0.0, whole - 2 * cross - own)
+            tilt = (2 * most - 1) * cross
+            factor = (tilt + math.sqrt(tilt**2 + 4 * (1 - most) * most * own * rest)) / (2 * (1 - most) * own)
+            factor = min(1.0, max(0.0, factor))
+            limited[example] *= np.float32(factor)
+            kept[example] *= factor
+        return limited, kept

@@ -35,13 +35,19 @@ class CodecError(SecAggError):
 
 
 class SessionAborted(SecAggError):  # noqa: N818 - an outcome of a session, not a mistake of its caller
-    """The session ends without a sum. ``exclude`` names devices to leave out of the next attempt."""
+    """The session ends without a sum. ``exclude`` names devices to leave out of the next attempt.
 
-    def __init__(self, stage: str, reason: str, *, exclude: frozenset[str] = frozenset()) -> None:
+    ``is_spoiled``: everybody delivered, and the sum cannot be one of encoded vectors. One of the members lied.
+    """
+
+    def __init__(
+        self, stage: str, reason: str, *, exclude: frozenset[str] = frozenset(), is_spoiled: bool = False
+    ) -> None:
         super().__init__(f"the session aborts at {stage}: {reason}")
         self.stage = stage
         self.reason = reason
         self.exclude = exclude
+        self.is_spoiled = is_spoiled
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from fedge.secagg.beacon import contribution
 from fedge.secagg.bundle import NONCE_BYTES, CertificateVerifier
 from fedge.secagg.codec import Vector, check_total, dtype_of
 from fedge.secagg.config import SessionConfig
@@ -214,9 +215,9 @@ def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     try:
         check_total(state.total, len(state.survivors), state.session.config)
     except CodecError as error:
-        state.abort(str(error))
+        state.abort(str(error), is_spoiled=True)
     record = sign_record(state.session, state.total, len(state.survivors), state.round_key)
-    outcome = Outcome(state.total, state.names(state.survivors), record)
+    outcome = Outcome(state.total, state.names(state.survivors), record, contribution(state.session_id, ()))
     state.close()
     return outcome
 

@@ -13,11 +13,14 @@ from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a session gave: the sum [m] of the survivors' vectors, who they are, and the signed record."""
+    """What a session gave: the sum [m] of the survivors' vectors, who they are, the signed record, and what the survivors'
+    seeds contribute to the beacon (32 bytes).
+    """
 
     total: Vector
     survivors: tuple[str, ...]
     record: bytes
+    contribution: bytes
 
 
 @dataclass(frozen=True, slots=True)

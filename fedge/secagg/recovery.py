@@ -1,6 +1,7 @@
 """Step 6: from the shares of t survivors to the sum. Each secret is checked before it is used, the sum before it is out."""
 
 from fedge.secagg import keys, shamir
+from fedge.secagg.beacon import contribution
 from fedge.secagg.codec import check_total
 from fedge.secagg.errors import CodecError
 from fedge.secagg.masks import apply_masks
@@ -21,12 +22,14 @@ def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     points = sorted(state.reveals)[: session.t]
     coefficients = shamir.coefficients_at_zero(points, session.n)
     added: list[bytes] = []
+    seeds: list[bytes] = []
     subtracted: list[bytes] = []
     for position in state.survivors:
         name = state.name(position)
         seed = _secret(state, SEED, position, points=points, coefficients=coefficients)
         if seed is None or sha256(seed) != session.member(position).seed_sha256:
             state.abort(f"the shares that {name} dealt do not give the seed of its mask", exclude=frozenset({name}))
+        seeds.append(seed)
         subtracted.append(keys.self_mask_key(seed, session_id=state.session_id, device_id=name))
     for position in sorted(set(state.sharers) - set(state.survivors)):
         name = state.name(position)
@@ -43,9 +46,9 @@ def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     try:
         check_total(total, len(state.survivors), session.config)
     except CodecError as error:
-        state.abort(str(error))
+        state.abort(str(error), is_spoiled=True)
     record = sign_record(session, total, len(state.survivors), state.round_key)
-    outcome = Outcome(total, state.names(state.survivors), record)
+    outcome = Outcome(total, state.names(state.survivors), record, contribution(state.session_id, seeds))
     state.close()
     return outcome
 

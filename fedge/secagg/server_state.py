@@ -107,11 +107,11 @@ class ServerState:
         unproven = {complainer for complainer, (_, proven) in self.complaints.items() if not proven}
         return frozenset(self.names(dealers | unproven))
 
-    def abort(self, reason: str, *, exclude: frozenset[str] = frozenset()) -> NoReturn:
+    def abort(self, reason: str, *, exclude: frozenset[str] = frozenset(), is_spoiled: bool = False) -> NoReturn:
         """Ends the session without a sum: what was added up is dropped."""
         stage = self.stage
         self.close()
-        raise SessionAborted(stage.value, reason, exclude=exclude)
+        raise SessionAborted(stage.value, reason, exclude=exclude, is_spoiled=is_spoiled)
 
     def close(self) -> None:
         """Forgets everything that the session gathered."""

@@ -10,6 +10,7 @@ from fedge.architectures import (
     ARCHITECTURES,
     HEAD_BIAS,
     HEAD_WEIGHT,
+    SHARE_SLACK,
     DenseHead,
     DescentSettings,
     architecture_from_mapping,
@@ -140,3 +141,23 @@ def test_an_architecture_is_read_back_from_its_mapping():
 def test_what_is_no_architecture_of_the_list_is_refused(mapping, words):
     with pytest.raises(InputError, match=words):
         architecture_from_mapping(mapping)
+
+
+@pytest.mark.parametrize("most", [0.5, 0.4, 0.7])
+def test_a_limited_example_holds_its_share_and_the_others_are_left_as_they_are(most):
+    rng = np.random.default_rng(3)
+    for strength in (1.0, 8.0, 30.0):
+        x, moves = rng.normal(size=(12, D)).astype(np.float32), rng.normal(size=(12, C)).astype(np.float32)
+        moves[4] *= strength
+        limited, kept = HEAD.limit_shares(x, moves, most)
+        assert HEAD.shares(x, limited).max() <= most + SHARE_SLACK
+        np.testing.assert_allclose(limited, moves * kept[:, None], rtol=1e-5)
+        assert (kept == 1).sum() >= 8
+        if strength == 30.0:
+            assert kept[4] < 0.5
+
+
+def test_the_only_example_keeps_nothing_and_a_limit_of_one_limits_nothing():
+    x, moves = np.ones((1, D), np.float32), np.ones((1, C), np.float32)
+    assert HEAD.limit_shares(x, moves, 0.5)[1].tolist() == [0.0]
+    assert np.array_equal(HEAD.limit_shares(x, moves, 1.0)[0], moves)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.rounds.learner import Training, Update, prepare_update, train, training_from_mapping
+from edge_client.rounds.learner import Update, prepare_update, train
+from edge_client.training_policy import Training, training_from_mapping
 from fedge.architectures import DenseHead
 from fedge.errors import FedgeError, VerificationError
 from fedge.randomness import generator, root_seed

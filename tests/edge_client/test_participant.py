@@ -20,12 +20,12 @@ from edge_client.answering.energy import EnergyMeter
 from edge_client.flower import client_app, participant_socket
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.contribution import make_update
 from edge_client.rounds.participant import SLOT, Federation, Participant
-from edge_client.rounds.refusal import SessionRefused
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.store import ContributionEntry, LabelledQuery, Probe, restore
+from edge_client.training_policy import TrainingPolicy
 from fedge import logs, secagg
 from fedge.calendar import DAILY, DAY_S, Calendar
 from fedge.costs import Kind, PriceBook, load_profiles
@@ -48,6 +48,7 @@ from fedge.secagg import (
     Task,
     UnknownRoundKey,
 )
+from fedge.secagg.rotation import rotate_back, rotation_seed
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 from sim.grid import InProcessGrid, Node, node_context
@@ -270,7 +271,11 @@ class Party:
         outcome = self.reveal(self.agree(self.mask(delivery, without=without)))
         assert set(outcome.survivors) == set(delivery) - set(without)
         self.survivors = len(outcome.survivors)
-        return secagg.decode(outcome.total, len(outcome.survivors), shape)
+        decoded = secagg.decode(outcome.total, len(outcome.survivors), shape)
+        if purpose != "update" or shape.noise_multiplier:
+            return decoded
+        seed = rotation_seed(self.release.release_id, round_number, attempt)
+        return replace(decoded, reals=rotate_back(decoded.reals, seed, len(flatten(self.release.weights()))))
 
     def teach(self, name: str, examples: list[tuple[np.ndarray, str]]) -> None:
         self.stores[name].memory.add(
@@ -361,15 +366,16 @@ def test_a_session_gives_the_weighted_sum_of_the_clipped_updates(party, release_
 
 def test_the_sum_is_that_of_the_encoded_updates_to_the_last_bit(party):
     config = party.config("update")
+    rotation = rotation_seed(party.release.release_id, 1, 1)
     vectors = []
     for name in party.names:
         releases, seed = party.benches[name].manager, seed_of(name)
         base, _ = releases.obtain(party.release.release_id)
         own = make_update(party.stores[name], base, seed=derive(seed, "training", 1, 1))
-        vectors.append(secagg.encode(own.reals, own.integers, config, derive(seed, "rounding", 1, 1)))
+        vectors.append(secagg.encode(*own.coordinates(config, rotation), config, derive(seed, "rounding", 1, 1)))
     decoded = party.run()
     expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
-    assert decoded.reals.tolist() == expected.reals.tolist()
+    assert decoded.reals.tolist() == rotate_back(expected.reals, rotation, len(decoded.reals)).tolist()
     assert decoded.integers.tolist() == expected.integers.tolist()
 
 
@@ -490,8 +496,7 @@ def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party)
     releases = party.benches["device-4"].manager
     base, _ = releases.obtain(party.release.release_id)
     again = make_update(party.stores["device-4"], base, seed=b"x" * 32)
-    sums = UpdateLayout().decode(again.integers)
-    assert sums.examples == 4 and not sums.nll.any()
+    assert again.metrics.examples == 4 and not again.metrics.nll.any()
 
 
 def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
@@ -508,8 +513,8 @@ def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_change
     assert len({update.reals.tobytes() for update in (free, on, more)}) == 3
     without = make_update(party.stores["device-4"], base, seed=b"x" * 32)
     assert without.reals.tobytes() == free.reals.tobytes()
-    sums = [UpdateLayout().decode(update.integers) for update in (free, more)]
-    assert sums[0].weight == sums[1].weight and sums[0].examples == sums[1].examples
+    sums = [update.metrics for update in (free, more)]
+    assert sums[0].examples == sums[1].examples
     assert sums[0].nll.tolist() == sums[1].nll.tolist()
 
 

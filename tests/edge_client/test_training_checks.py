@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.contribution import Contribution
-from edge_client.rounds.learner import training_from_mapping
-from edge_client.rounds.refusal import SessionRefused
 from edge_client.rounds.training_checks import UpdateWithheld, check_release, check_update
-from edge_client.rounds.training_policy import TrainingPolicy
 from edge_client.settings import TrainingSettings
 from edge_client.store import Fit, open_memory, restore
+from edge_client.training_policy import TrainingPolicy, training_from_mapping
 from fedge.architectures import DenseHead
 
 DAY_S = 86_400.0
@@ -89,8 +88,9 @@ def test_the_wait_begins_when_the_base_comes_over_the_devices_channel(make_bench
 
 def test_an_update_of_which_one_example_holds_over_half_stays_at_home(store):
     check_update(POLICY, update(share=0.5), store)
-    with pytest.raises(UpdateWithheld, match="by its own rules"):
-        check_update(POLICY, update(share=0.51), store)
+    for over in (update(share=0.51), replace(update(), kept=0.09)):
+        with pytest.raises(UpdateWithheld, match="by its own rules"):
+            check_update(POLICY, over, store)
 
 
 def test_a_release_far_worse_than_the_last_gets_nothing_and_says_nothing_of_the_data(store):

@@ -20,7 +20,7 @@ from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, Progres
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
 from aggregator.rounds.progress import StoredProgress
-from aggregator.rounds.publish import MIN_AGREEMENT, Export, ReleaseMaker
+from aggregator.rounds.publish import MIN_AGREEMENT, Export, HeldOut, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.round_settings import PROBE_EPSILON, RoundSettings
@@ -198,6 +198,7 @@ class World:
         self.away: set[tuple[int | None, str | None, str | None]] = set()
         self.asked: list[tuple[int, str, str]] = []
         self.agreement = 1.0
+        self.held_out: HeldOut | None = None
         nodes = {node: Node(device.app(), node_context(node)) for node, device in self.devices.items()}
         self.grid = InProcessGrid(nodes, absent=self._absent)
         self.link = DeviceLink(self.grid, clock=self.clock, sleep=self.clock.sleep, poll_s=1.0)
@@ -231,7 +232,9 @@ class World:
             threshold_grid=GRID,
             confidence="max_probability",
             price_book="test",
-            export=lambda weights: Export(model, self.agreement, {"queries": [[0.0, 1.0]], "logits": [[0.0, 1.0]]}),
+            export=lambda weights: Export(
+                model, self.agreement, {"queries": [[0.0, 1.0]], "logits": [[0.0, 1.0]]}, self.held_out
+            ),
             release_key=RELEASE_KEY,
         )
         first = self.maker.make(head, version=0, temperature=1.0, parent=None)
@@ -636,7 +639,9 @@ def test_a_round_moves_the_weights_by_the_mean_and_publishes_release_and_certifi
     assert flatten(world.state.head) == pytest.approx(expected, abs=1e-7)
     assert (report.outcome, report.attempts, report.cohort, report.survivors) == ("finished", 1, COHORT, COHORT)
     assert report.training_loss == pytest.approx(0.5)
-    assert TEMPERATURE_GRID[3] < world.state.temperature < 1.0  # towards the best one, by a bounded step
+    assert world.state.temperature == TEMPERATURE_GRID[11]  # two points towards the best one, the fourth
+    assert world.state.history.weight_cap == CAP and world.state.history.mean_norms == (pytest.approx(STEP / 2),)
+    assert report.sum_checks[0].kind is None
     active, releases, certificate = world.published()
     assert active == report.release_id == world.state.release_id and releases == [first, active]
     assert certificate == report.certificate.to_bytes()
@@ -917,3 +922,26 @@ def test_a_devices_own_words_reach_the_log_cut_and_on_one_line(world: World, dat
     world.logged_round(database, max_attempts=1)
     reasons = {row.reason for row in database.dropouts(1)}
     assert all(reason.startswith("ValueError: a b c!!!") and len(reason) <= 300 for reason in reasons) and reasons
+
+
+def test_a_release_that_is_worse_on_held_out_queries_is_not_published_and_everything_goes_back(world: World) -> None:
+    world.held_out = HeldOut(540, 600)
+    world.round()
+    before, live = world.state, world.published()
+    assert before.best_accuracy == 0.9
+    world.held_out = HeldOut(500, 600)
+    report = world.round()
+    assert report.outcome == "quality gate" and "83.3%" in report.notes[0] and "90.0%" in report.notes[0]
+    assert report.sum_checks[0].kind == "accuracy"
+    assert flatten(world.state.head).tolist() == flatten(before.head).tolist()
+    assert world.state.optimizer.first.tolist() == before.optimizer.first.tolist()
+    assert world.state.history == before.history and world.state.best_accuracy == 0.9
+    assert world.published()[1] == live[1]
+
+
+def test_a_slow_slide_stops_where_a_single_step_would(world: World) -> None:
+    outcomes = []
+    for right in (540, 536, 532, 528, 524, 520):
+        world.held_out = HeldOut(right, 600)
+        outcomes.append(world.round().outcome)
+    assert outcomes == ["finished"] * 4 + ["quality gate"] * 2

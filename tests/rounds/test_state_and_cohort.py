@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort, split_cohorts
+from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
@@ -95,23 +95,57 @@ def test_a_state_that_nests_beyond_reason_is_refused() -> None:
 
 
 @given(st.sets(st.integers(1, 500), min_size=1), st.integers(1, 40), st.integers(1, 9))
-def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, attempt: int) -> None:
-    seed = b"x" * 32
-    cohort = draw_cohort(list(nodes), size, seed=seed, round_number=1, attempt=attempt)
+def test_a_cohort_is_drawn_without_replacement_from_who_is_there(nodes: set[int], size: int, period: int) -> None:
+    ordered = order_nodes(list(nodes), beacon=b"x" * 32, period=period, purpose="update")
+    cohort = draw_cohort(ordered, size)
     assert len(cohort) == min(size, len(nodes)) == len(set(cohort))
     assert set(cohort) <= nodes
-    again = draw_cohort(sorted(nodes, reverse=True), size, seed=seed, round_number=1, attempt=attempt)
-    assert again == cohort
+    again = order_nodes(sorted(nodes, reverse=True), beacon=b"x" * 32, period=period, purpose="update")
+    assert draw_cohort(again, size) == cohort
 
 
-def test_another_attempt_draws_another_cohort() -> None:
-    draws = {tuple(draw_cohort(range(100), 10, seed=b"x" * 32, round_number=1, attempt=attempt)) for attempt in range(1, 20)}
-    assert len(draws) == 19
+def test_another_period_purpose_or_beacon_draws_another_cohort() -> None:
+    def draw(beacon: bytes, period: int, purpose: str) -> tuple[int, ...]:
+        return tuple(draw_cohort(order_nodes(range(100), beacon=beacon, period=period, purpose=purpose), 10))
+
+    draws = {draw(b"x" * 32, period, purpose) for period in range(1, 20) for purpose in ("update", "counts")}
+    assert len(draws) == 38 and draw(b"y" * 32, 1, "update") not in draws
+
+
+@given(st.sets(st.integers(1, 500), min_size=2, max_size=60), st.data())
+def test_leaving_a_node_out_redraws_nobody_else(nodes: set[int], data: st.DataObject) -> None:
+    left_out = data.draw(st.sampled_from(sorted(nodes)))
+    ordered = order_nodes(list(nodes), beacon=b"x" * 32, period=4, purpose="update")
+    without = order_nodes(list(nodes - {left_out}), beacon=b"x" * 32, period=4, purpose="update")
+    assert without == [node for node in ordered if node != left_out]
+
+
+def test_nodes_that_left_are_drawn_last() -> None:
+    ordered = order_nodes(range(9), beacon=b"x" * 32, period=1, purpose="update")
+    left = set(ordered[:4])
+    assert not left & set(draw_cohort(ordered, 5, last=left))
+    assert set(draw_cohort(ordered, 6, last=left)) == set(ordered[4:]) | {ordered[0]}
+
+
+@given(st.integers(1, 400), st.integers(2, 30), st.integers(2, 200), st.integers(30, 128))
+def test_testing_cohorts_are_never_smaller_than_n_min_and_leave_room_to_differ(
+    devices: int, n_min: int, cohort: int, limit: int
+) -> None:
+    sizes = least_cohort_sizes(devices, n_min=n_min, cohort=max(cohort, n_min), limit=limit)
+    assert sum(sizes) <= devices and all(n_min <= size <= limit for size in sizes)
+    assert bool(sizes) == (devices > n_min)
+    assert len(sizes) >= 2 or not sizes or sizes[0] < devices  # one cohort of everybody would tell nothing
+
+
+def test_cohorts_for_testing_of_30_devices() -> None:
+    assert least_cohort(11) == 13 and least_cohort(8) == 10 and least_cohort(2) == 3
+    sizes = {devices: least_cohort_sizes(devices, n_min=11, cohort=32, limit=128) for devices in (11, 12, 20, 30, 39, 500)}
+    assert sizes == {11: [], 12: [11], 20: [13], 30: [15, 15], 39: [16, 16], 500: [16, 16]}
 
 
 @given(st.sets(st.integers(1, 900), min_size=1), st.integers(2, 40))
 def test_all_nodes_are_dealt_into_cohorts_of_like_size(nodes: set[int], size: int) -> None:
-    cohorts = split_cohorts(list(nodes), size, limit=50, seed=b"x" * 32, round_number=3)
+    cohorts = split_cohorts(order_nodes(list(nodes), beacon=b"x" * 32, period=3, purpose="counts"), size, limit=50)
     assert sorted(node for cohort in cohorts for node in cohort) == sorted(nodes)
     lengths = [len(cohort) for cohort in cohorts]
     assert max(lengths) - min(lengths) <= 1 and max(lengths) <= min(50, 2 * size - 1)
@@ -239,5 +273,5 @@ def test_counts_of_several_cohorts_add_up() -> None:
 
 def test_cohorts_keep_node_ids_of_64_bits_as_they_are():
     nodes = [2**64 - 1, 2**63 + 12345678901, 2**53 + 1, 5]
-    [cohort] = split_cohorts(nodes, 4, limit=128, seed=b"s" * 32, round_number=1)
+    [cohort] = split_cohorts(order_nodes(nodes, beacon=b"s" * 32, period=1, purpose="counts"), 4, limit=128)
     assert cohort == sorted(nodes) and all(type(node) is int for node in cohort)

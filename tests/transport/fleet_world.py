@@ -204,8 +204,8 @@ def participant(folder: Path, name: str) -> Any:
     from edge_client.releases.manager import ReleaseManager
     from edge_client.releases.shelf import FolderShelf
     from edge_client.rounds.participant import Federation, Participant
-    from edge_client.rounds.training_policy import TrainingPolicy
     from edge_client.store import open_file
+    from edge_client.training_policy import TrainingPolicy
     from fedge import secagg
     from fedge.costs import PriceBook, load_profiles
     from fedge.routing import Policy

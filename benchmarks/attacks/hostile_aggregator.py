@@ -161,6 +161,8 @@ class HostileAggregator:
             release_id=release.release_id,
             weights_sha256=release.manifest.weights_sha256,
             structure_sha256=release.manifest.structure_sha256,
+            architecture=release.manifest.architecture_text,
+            encoder_sha256=release.manifest.encoder_sha256,
             canary_release_id=canary,
             probe_epsilon=settings.probe_epsilon if counts else 0.0,
             probe_cap=settings.probe_cap if counts else 0,

@@ -40,14 +40,14 @@ def update_repetition(*, seed: int) -> AttackResult:
     """Sum updates on one release over cohorts with the victim and without it, in period after period, and subtract.
 
     No second sum is given in a period, so that a pair of sums takes two of them. What remains is stated: the cosine after
-    `PAIRS` pairs, on a release that never changes, over the smallest cohorts there are, with nothing new to learn from.
+    `PAIRS` pairs, on a release that never changes, over cohorts of 16 and 15 devices, with nothing new to learn from.
     """
 
     def attack(aggregator: HostileAggregator) -> AttackResult:
-        names = aggregator.names[: N_MIN + 1]
+        names = aggregator.names  # more than the fewest that are summed: some keep their update at home
         others = [*names[:5], *names[6:]]
         truth, total, cosines = _update_of(aggregator, names[5]), np.zeros(1), []
-        at_once = 0
+        at_once = pairs = 0
         for _ in range(PAIRS):
             one = aggregator.session(names, aggregator.task("update"))
             at_once += aggregator.session(others, aggregator.task("update")).decoded is not None
@@ -55,11 +55,12 @@ def update_repetition(*, seed: int) -> AttackResult:
             other = aggregator.session(others, aggregator.task("update"))
             aggregator.pass_day()
             if one.decoded is not None and other.decoded is not None:
-                total = total + one.decoded.reals - other.decoded.reals
+                total, pairs = total + one.decoded.reals - other.decoded.reals, pairs + 1
             cosines.append(cosine(total, truth))
         leaked = cosines[-1]
         note = (
-            f"second sums in a period: {at_once} of {PAIRS}; cosine after 2 periods {cosines[0]:.2f}, "
+            f"second sums in a period: {at_once}, pairs over two periods: {pairs} of {PAIRS}; "
+            f"cosine after 2 periods {cosines[0]:.2f}, "
             f"after {PAIRS} {cosines[PAIRS // 2 - 1]:.2f}, after {2 * PAIRS} {leaked:.2f}"
         )
         return AttackResult("update_repetition", leaked < TOLD_NOTHING, "leaked", leaked, UNIT, note)

@@ -12,11 +12,13 @@ from edge_client.releases.manager import Active
 from fedge.errors import VerificationError
 from fedge.release import CertificateDocument
 from fedge.routing import CertificateStatement, RunningBound, effective_risk
+from fedge.routing.cross_check import ProbeTotals
+from fedge.secagg.session import Descriptor
 
 
 @pytest.fixture(scope="module")
 def parts() -> ModuleType:
-    """The small world of tiny devices, whose grid is (0.5, 0.9)."""
+    """The small world of tiny devices, whose coarse grid is (0.5, 0.9)."""
     path = Path(__file__).parent / "test_session.py"
     spec = importlib.util.spec_from_file_location("rounds_of_tiny_devices", path)
     module = importlib.util.module_from_spec(spec)
@@ -24,17 +26,37 @@ def parts() -> ModuleType:
     return module
 
 
+class Central:
+    """What central counted: as many probes as the devices report."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+
+    def roster_totals(self, descriptor: bytes, signature: bytes) -> ProbeTotals:
+        names = {name for name, _ in Descriptor.from_bytes(descriptor).roster}
+        counts = [device.lies for device in self.world.devices.values() if device.name in names]
+        seen, wrong = (sum(one[name] for one in counts) for name in ("running_seen", "running_disagreed"))
+        return ProbeTotals(sum(int(one["new_seen"].sum()) for one in counts), seen - wrong, wrong)
+
+
 @pytest.fixture
 def world(parts: ModuleType, tmp_path: Path) -> Any:
-    return parts.World(tmp_path)
+    """A fleet in which nobody lies, cross-checked with central."""
+    made = parts.World(tmp_path)
+    made.totals, made.liars = Central(made), 0
+    return made
 
 
 def report(world: Any, *, seen: tuple[int, int], wrong: tuple[int, int] = (0, 0), pair: tuple[int, int]) -> None:
-    """What each of the eight devices counts next: probes by bin since ever, none of them new, and the running pair."""
-    counts = {"seen": np.array(seen), "disagreed": np.array(wrong), "new_seen": np.zeros(2, int)}
-    pairs = {"new_disagreed": np.zeros(2, int), "running_seen": pair[0], "running_disagreed": pair[1]}
+    """What each of the eight devices counts next: probes by coarse bin since ever, what is new of them, the running pair."""
+    counts = {"agreed": np.array(seen) - wrong, "disagreed": np.array(wrong)}
+    before_seen, before_wrong = getattr(world, "told", ((0, 0), (0, 0)))
+    new, new_wrong = np.subtract(seen, before_seen), np.subtract(wrong, before_wrong)
+    world.told = seen, wrong
+    for name, (low, high) in (("new_seen", new), ("new_disagreed", new_wrong)):
+        counts[name] = np.array([low, 0, 0, 0, high])
     for device in world.devices.values():
-        device.lies = {**counts, **pairs}
+        device.lies = {**counts, "running_seen": pair[0], "running_disagreed": pair[1]}
 
 
 def told(parts: ModuleType, world: Any) -> CertificateStatement:

@@ -19,6 +19,7 @@ from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, ProgressLog
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
 from aggregator.rounds.log import store_round
+from aggregator.rounds.probe_sums import TotalsSource
 from aggregator.rounds.progress import StoredProgress
 from aggregator.rounds.publish import MIN_AGREEMENT, Export, HeldOut, ReleaseMaker
 from aggregator.rounds.report import RoundReport
@@ -46,7 +47,7 @@ from sim.grid import InProcessGrid, Node, node_context
 
 NOW = 1_767_225_600.0
 RUN = "test"
-GRID = (0.5, 0.9)
+GRID = (0.5, 0.6, 0.7, 0.8, 0.9)  # 0.5 and 0.9 are the coarse one
 LAYOUT = CountsLayout(len(GRID), lift=ProbeNoise(PROBE_EPSILON, 1).bound)
 FIRST_NODE, DEVICES, COHORT = 100, 8, 4  # of 4 devices 3 must stay to the end
 CAP, CLIP, STEP = 4, 1.0, 0.5
@@ -110,8 +111,8 @@ class TinyDevice:
             return rotate(clipped, session.rotation_seed), integers
         if purpose == "usage":
             return np.zeros(0), replace(Usage(queries=10, local=6, probes=2, inference_mj=3), **self.usage_lies).encode()
-        seen, wrong = np.array([100, 100]), np.array([50, 0])
-        counts = {"agreed": np.array([150]), "disagreed": np.array([50]), "new_seen": seen, "new_disagreed": wrong}
+        counts = {"agreed": np.array([50, 100]), "disagreed": np.array([50, 0])}
+        counts |= {"new_seen": np.array([100, 0, 0, 0, 100]), "new_disagreed": np.array([50, 0, 0, 0, 0])}
         counts |= {"running_seen": 10, "running_disagreed": 0, **self.lies}
         return np.zeros(0), LAYOUT.encode(**counts)
 
@@ -191,6 +192,8 @@ class World:
     """
 
     def __init__(self, folder: Path, progress: ProgressLog | None = None) -> None:
+        self.totals: TotalsSource | None = None
+        self.liars = 1
         self.clock = Clock()
         self.progress = progress or NoProgress()
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
@@ -318,6 +321,7 @@ class World:
             certificate=CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=86_400.0, grid=GRID),
             noise_multiplier=noise_multiplier,
             usage_every=usage_every,
+            liars=self.liars,
         )
         runner = RoundRunner(
             link=self.link,
@@ -329,6 +333,7 @@ class World:
             progress=self.progress,
             maker=self.maker,
             release_key=RELEASE_KEY,
+            totals=self.totals,
         )
         if attempts is not None:
             runner = replace(runner, attempts=attempts)
@@ -769,8 +774,8 @@ def test_a_cohort_whose_counts_abort_is_missed_and_the_others_count(world: World
     ("lies", "reason", "seen"),
     [
         ({"running_disagreed": 10_000}, "a running pair of 10000 disagreements among 40 probes cannot be", 10 * COHORT),
-        ({"new_disagreed": np.array([10_000, 0])}, "more disagreements than probes", 10 * DEVICES),
-        ({"agreed": np.array([2**27])}, "more than 4 devices can have", 10 * DEVICES),
+        ({"new_disagreed": np.array([10_000, 0, 0, 0, 0])}, "more disagreements than probes", 10 * DEVICES),
+        ({"agreed": np.array([2**27, 0])}, "more than 4 devices can have", 10 * DEVICES),
         ({"running_seen": 2**27}, "cannot be", 10 * COHORT),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.certify import CertificatePolicy, Precautions, certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
@@ -18,7 +18,8 @@ from fedge.release import flatten
 from fedge.routing import RunningBound
 from fedge.routing.confidence import TEMPERATURE_GRID
 
-GRID = (0.5, 0.9)
+GRID = (0.5, 0.6, 0.7, 0.8, 0.9)  # 0.5 and 0.9 are the coarse one
+CHECKED = Precautions(cross_checked=True)
 POLICY = CertificatePolicy(max_risk=0.05, confidence=0.95, lifetime_s=100.0, grid=GRID)
 RELEASE = "a" * 64
 
@@ -153,8 +154,10 @@ def test_all_nodes_are_dealt_into_cohorts_of_like_size(nodes: set[int], size: in
 
 
 def sums(seen: list[int], wrong: list[int], new_seen: list[int], new_wrong: list[int], pair: tuple[int, int]) -> CountSums:
-    arrays = [np.array(values, dtype=np.int64) for values in (seen, wrong, new_seen, new_wrong)]
-    return CountSums(*arrays, *pair)
+    """Counts below and above the coarse threshold 0.9."""
+    coarse = [np.array(values, dtype=np.int64) for values in (seen, wrong)]
+    fine = [np.array([low, 0, 0, 0, high], dtype=np.int64) for low, high in (new_seen, new_wrong)]
+    return CountSums(*coarse, *fine, *pair)
 
 
 def test_new_probes_that_suffice_make_the_release_statement_valid() -> None:
@@ -198,9 +201,18 @@ def test_the_lower_threshold_wins_over_the_valid_statement() -> None:
 
 def test_a_good_record_makes_it_certified_and_the_pairs_are_added_once() -> None:
     counts = sums([0, 900], [0, 2], [0, 900], [0, 2], (300, 1))
-    statement, running = certify(counts, RunningBound(700, 3), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+    past = RunningBound(700, 3)
+    statement, running = certify(
+        counts, past, POLICY, release_id=RELEASE, round_number=2, now=10.0, precautions=CHECKED
+    )
     assert running == RunningBound(1000, 4)
     assert statement.state == "certified" and statement.running_bound == pytest.approx(running.upper(0.05))
+
+
+def test_a_good_record_that_central_did_not_check_stays_empirical() -> None:
+    counts = sums([0, 900], [0, 2], [0, 900], [0, 2], (300, 1))
+    statement, _ = certify(counts, RunningBound(700, 3), POLICY, release_id=RELEASE, round_number=2, now=10.0)
+    assert (statement.state, statement.cross_checked) == ("empirical", False)
 
 
 def test_without_evidence_there_is_no_threshold() -> None:
@@ -244,30 +256,36 @@ def test_a_device_without_examples_stands_on_no_ladder() -> None:
 
 def test_layouts_refuse_a_sum_of_another_length() -> None:
     assert UpdateLayout().integers == 3 + len(TEMPERATURE_GRID) + len(NORM_RUNGS) + len(EXAMPLE_RUNGS) + 2
-    for layout in (UpdateLayout(), CountsLayout(4)):
-        with pytest.raises(InputError):
-            layout.decode(np.zeros(layout.integers + 1, dtype=np.int64))
+    with pytest.raises(InputError):
+        UpdateLayout().decode(np.zeros(UpdateLayout().integers + 1, dtype=np.int64))
+    layout = CountsLayout(4)
+    with pytest.raises(InputError):
+        layout.decode(np.zeros(layout.integers + 1, dtype=np.int64), devices=1)
 
 
-def test_counts_come_back_bin_by_bin() -> None:
-    layout = CountsLayout(2)
-    parts = [np.array(values) for values in ([1, 2], [3, 4], [5, 6], [7, 8])]
+def test_counts_come_back_bin_by_bin_without_the_lift_of_each_device() -> None:
+    layout = CountsLayout(5, lift=7)
+    agreed, disagreed = np.array([1, -2]), np.array([3, 4])
+    new_seen, new_disagreed = np.arange(5), np.arange(5) // 2
     encoded = layout.encode(
-        seen=parts[0], disagreed=parts[1], new_seen=parts[2], new_disagreed=parts[3], running_seen=9, running_disagreed=10
+        agreed=agreed,
+        disagreed=disagreed,
+        new_seen=new_seen,
+        new_disagreed=new_disagreed,
+        running_seen=9,
+        running_disagreed=10,
     )
-    decoded = layout.decode(encoded)
-    assert [a.tolist() for a in (decoded.seen, decoded.disagreed, decoded.new_seen, decoded.new_disagreed)] == [
-        [1, 2],
-        [3, 4],
-        [5, 6],
-        [7, 8],
-    ]
-    assert (decoded.running_seen, decoded.running_disagreed) == (9, 10)
+    assert (encoded >= 0).all() and layout.integers == len(encoded) == 2 * 2 + 2 * 5 + 2
+    decoded = layout.decode(3 * encoded, devices=3)
+    assert decoded.seen.tolist() == (3 * (agreed + disagreed)).tolist()
+    assert decoded.disagreed.tolist() == (3 * disagreed).tolist()
+    assert (decoded.new_seen.tolist(), decoded.new_disagreed.tolist()) == ([0, 3, 6, 9, 12], [0, 0, 3, 3, 6])
+    assert (decoded.running_seen, decoded.running_disagreed) == (27, 30)
 
 
 def test_counts_of_several_cohorts_add_up() -> None:
     total = sums([1, 2], [0, 1], [1, 1], [0, 0], (3, 1)) + sums([4, 4], [1, 1], [2, 2], [1, 1], (5, 2))
-    assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [1, 1]
+    assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [1, 0, 0, 0, 1]
     assert (total.running_seen, total.running_disagreed) == (8, 3)
 
 

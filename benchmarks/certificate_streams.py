@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from aggregator.rounds.certify import CertificatePolicy, certify
 from aggregator.rounds.cohort import COHORT_MAX, order_nodes, split_cohorts
-from aggregator.rounds.round_settings import PROBE_EPSILON
+from aggregator.rounds.probe_sums import ProbeState, ProbeSums
+from aggregator.rounds.round_settings import PROBE_CAP, PROBE_EPSILON
 from benchmarks.certificate_recording import Recording
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums
@@ -35,6 +36,7 @@ from fedge.routing import (
     is_probe,
     probe_rate,
 )
+from fedge.routing.cross_check import ProbeTotals
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import threshold as least_survivors
 
@@ -144,7 +146,7 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
     policy = CertificatePolicy(
         max_risk=condition.max_risk, confidence=condition.confidence, lifetime_s=7 * DAY_S, grid=DEFAULT_GRID
     )
-    probes, running = _Probes(), RunningBound()
+    probes, running, state = _Probes(), RunningBound(), ProbeState()
     live, threshold, rate = recording.release(1), None, probe_rate(0, threshold_published=False)
     local = disagreed = asked = 0
     for number in range(1, condition.rounds + 1):
@@ -172,11 +174,19 @@ def stream(recording: Recording, condition: Condition, *, seed: int, issue: Issu
         )
         candidate = recording.release(number)
         fresh = probes.fresh.copy()
-        counts, told = _sums(recording, candidate, condition, probes, number, rng=rng, seed=root)
-        if counts is None:
+        sums, told = _sums(recording, candidate, condition, probes, number, state, rng=rng, seed=root)
+        precautions, state = sums.precautions()
+        if sums.counts is None:
             continue  # as a real round: what devices have goes on
+        seen, wrong = sums.pair()
         statement, running = issue(
-            counts, running, policy, release_id=f"{number:064x}", round_number=number, now=number * DAY_S
+            replace(sums.counts, running_seen=seen, running_disagreed=wrong),
+            running,
+            policy,
+            release_id=f"{number:064x}",
+            round_number=number,
+            now=number * DAY_S,
+            precautions=precautions,
         )
         tested = told & (fresh | (statement.release_statement != "valid"))
         live, threshold, rate = candidate, statement.threshold, statement.probe_rate
@@ -242,13 +252,17 @@ def _sums(
     condition: Condition,
     probes: _Probes,
     number: int,
+    state: ProbeState,
     *,
     rng: np.random.Generator,
     seed: bytes,
-) -> tuple[CountSums | None, NDArray[np.bool_]]:
-    """Return what a round's cohorts sum to, and which probes are in it. Probes that left are not fresh any more."""
+) -> tuple[ProbeSums, NDArray[np.bool_]]:
+    """Return what a round's cohorts sum to, and which probes are in it. Probes that left are not fresh any more.
+
+    Nobody lies, and central's totals are those of the roster: what is deducted is the noise alone.
+    """
     noise_seed = rng.bytes(32)
-    total = None
+    total = ProbeSums(state, liars=0, cap=PROBE_CAP, epsilon=PROBE_EPSILON, has_source=True)
     told = np.zeros(len(probes.item), dtype=bool)
     away = rng.random(condition.devices) < condition.absent
     count = partial(histogram, grid=DEFAULT_GRID)
@@ -276,12 +290,13 @@ def _sums(
             running_seen=int(pairs.sum()),
             running_disagreed=int((pairs & probes.disagreed).sum()),
         )
+        answered = int(new.sum())
         probes.fresh = probes.fresh & ~mine
         if not len(there) or rng.random() < condition.lost:
             continue
         sums = layout.decode(integers, devices=len(there))
-        sums.check(devices=len(there))
-        total = sums if total is None else total + sums
+        pair = sums.running_seen - sums.running_disagreed, sums.running_disagreed
+        total.add(sums, ProbeTotals(answered, *pair), roster=len(there), survivors=len(there))
         told |= mine
         probes.summed = probes.summed | pairs
     return total, told

@@ -30,7 +30,7 @@ def recording() -> Recording:
 
 
 def test_the_experiment_counts_every_promise_of_every_condition(recording):
-    conditions = plan((200, 600), long=False)
+    conditions = plan((600, 3000), long=False)
     assert len(conditions) == 2 * len(KINDS)
     verdicts = [judge(recording, condition, runs=5, seed=1) for condition in conditions]
     for one in verdicts:
@@ -40,7 +40,7 @@ def test_the_experiment_counts_every_promise_of_every_condition(recording):
             low, high = document[name]["interval"]
             assert low <= document[name]["share"] <= high
     assert sum(one.release_broken.of for one in verdicts) > 0
-    few, many = (sum(one.local_share for one in verdicts if one.condition.probes == probes) for probes in (200, 600))
+    few, many = (sum(one.local_share for one in verdicts if one.condition.probes == probes) for probes in (600, 3000))
     assert few < many
 
 
@@ -59,7 +59,7 @@ def test_a_promise_beyond_what_was_tested_is_caught_by_the_release_statement(rec
 
 
 def test_a_stream_is_a_function_of_its_seed(recording):
-    condition = replace(KINDS[2], probes=900)
+    condition = replace(KINDS[2], probes=3000)
     assert list(stream(recording, condition, seed=7)) == list(stream(recording, condition, seed=7))
     assert list(stream(recording, condition, seed=7)) != list(stream(recording, condition, seed=8))
 
@@ -96,7 +96,7 @@ def test_sums_that_are_always_lost_certify_nothing(recording):
 
 def test_a_device_that_is_away_reports_later_and_a_lost_cohort_never(recording):
     def ends(**changes: float) -> float:
-        condition = Condition(name="sums", probes=900, **changes)
+        condition = Condition(name="sums", probes=3000, **changes)
         return sum(list(stream(recording, condition, seed=seed))[-1].statement.running_seen for seed in range(6))
 
     assert ends(lost=0.5) < 0.75 * ends() < ends(absent=0.2)

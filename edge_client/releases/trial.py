@@ -2,16 +2,22 @@
 
 Checks on the file (`fedge.release.check_model`) cannot see all that a runtime computes when it loads one. What takes too
 much memory or time there ends a process that nobody misses, not the agent. Costs about as much as starting Python, once for
-each new release; a model that passed is remembered by its hash.
+each new graph. A graph that passed is remembered: what loading it takes hangs on its nodes, shapes and small constants, not
+on the numbers in its weights, which alone change from round to round.
 """
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
 from fedge.errors import FedgeError, VerificationError
 
@@ -21,6 +27,9 @@ CPU_S = 60
 WALL_S = 300.0
 """Far more than any model takes: a machine that is busy must not give a good release up."""
 _REMEMBERED = 64
+_SMALL = 64
+"""Constants of up to so many elements may be shapes, ranges or sizes, so they count in full."""
+_WEIGHT_TYPES = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
 _SKIPPED = b"Exception during constant folding"
 """What onnxruntime says of a constant that it cannot compute within the limits: the agent, without limits, would try."""
 
@@ -69,7 +78,7 @@ class LoadingTrial:
         Raises VerificationError where one cannot be loaded within the limits, TrialFailedError where that cannot be told.
         """
         with self._lock:
-            unknown = {digest: model for model in models if (digest := hashlib.sha256(model).digest()) not in self._passed}
+            unknown = {digest: model for model in models if (digest := _graph_sha256(model)) not in self._passed}
             if not unknown:
                 return
             self._load(list(unknown.values()))
@@ -92,6 +101,18 @@ class LoadingTrial:
             raise VerificationError(
                 f"the model cannot be loaded within {self._memory_mib} MiB and {self._cpu_s} s of CPU: {_reason(done)}"
             )
+
+
+def _graph_sha256(model: bytes) -> bytes:
+    """Return the SHA-256 of a model without the numbers of its large weights, whose shapes and types stay."""
+    try:
+        graph = onnx.load_model_from_string(model)
+    except DecodeError:  # the trial says so
+        return hashlib.sha256(model).digest()
+    for tensor in graph.graph.initializer:
+        if tensor.data_type in _WEIGHT_TYPES and math.prod(tensor.dims) > _SMALL and tensor.raw_data:
+            tensor.raw_data = b""
+    return hashlib.sha256(graph.SerializeToString()).digest()
 
 
 def _reason(done: "subprocess.CompletedProcess[bytes]") -> str:

@@ -31,6 +31,19 @@ def test_a_good_model_passes_and_is_not_tried_again(monkeypatch):
         LoadingTrial().check([GOOD])
 
 
+def test_other_weights_of_a_graph_that_passed_are_not_tried_again_and_other_shapes_are(monkeypatch):
+    def weighted(rows: int, value: float) -> bytes:
+        weights = numpy_helper.from_array(np.full((rows, 100), value, np.float32), "c")
+        return model([helper.make_node("MatMul", ["x", "c"], ["y"])], [weights])
+
+    trial = LoadingTrial()
+    trial.check([weighted(4, 1.0)])
+    monkeypatch.setattr(module.sys, "executable", "/nowhere/python")
+    trial.check([weighted(4, 2.0)])
+    with pytest.raises(TrialFailedError, match="cannot be tried"):
+        trial.check([weighted(5, 1.0)])
+
+
 def test_a_model_that_takes_gigabytes_to_load_is_refused_and_a_later_good_one_passes():
     trial = LoadingTrial(memory_mib=256)
     with pytest.raises(VerificationError, match="within 256 MiB"):

@@ -213,7 +213,9 @@ class FleetPacer:
         self._roster = roster
         self._progress = progress
         self._steering = steering
-        self._begun = max((row.started for row in database.latest_rounds(1)), default=-math.inf)
+        latest = database.latest_rounds(1)
+        self._begun = max((row.started for row in latest), default=-math.inf)
+        self._summed = max((row.started for row in latest if row.cohort), default=-math.inf)
 
     def wait(self, round_number: int) -> bool:
         """Return when round ``round_number`` should begin; False when told to stop."""
@@ -229,8 +231,8 @@ class FleetPacer:
             calendar = settings.calendar
             scheduled = not self._steering.holds and now >= max(
                 self._begun + self._steering.period_s,
-                # In a period that had its round devices have nothing left to contribute.
-                calendar.start_of(calendar.period_at(self._begun) + 1) if math.isfinite(self._begun) else -math.inf,
+                # In a period that had its sums devices have nothing left to contribute.
+                calendar.start_of(calendar.period_at(self._summed) + 1) if math.isfinite(self._summed) else -math.inf,
             )
             due = scheduled or self._steering.asked
             gathered = online >= min(settings.cohort, self._roster.enrolled()) or now >= grown + SETTLE_S
@@ -256,6 +258,8 @@ class FleetPacer:
         finally:
             self._folder.save(state)
         self._begun = report.started
+        if report.cohort:
+            self._summed = report.started
         text = (
             f"round {report.round_number} {report.outcome}: {report.survivors} of {report.cohort} devices, "
             f"release {state.release_id[:12]}"

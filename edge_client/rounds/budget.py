@@ -7,6 +7,9 @@ from fedge.errors import InputError
 from fedge.routing.probe_noise import LEAST_EPSILON, MOST_EPSILON
 from fedge.secagg import RefusedError, Task
 
+LATE_S = 60.0
+"""How long after its end a period is accepted, for requests on their way. What leaves then counts in the next one, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContributionBudget:
@@ -34,7 +37,8 @@ class ContributionBudget:
                 f"the federation's periods last {calendar.period_s:g} s, this device takes part from "
                 f"{self.min_period_s:g} s on: lower min_period_s in device.toml only for a demonstration"
             )
-        if task.period != (current := calendar.period_at(now)):
+        current, late = calendar.period_at(now), calendar.period_at(now - min(LATE_S, calendar.period_s / 2))
+        if not late <= task.period <= current:
             raise RefusedError(f"the session is about period {task.period}, and by this device's clock it is {current}")
         if task.probe_epsilon > self.max_probe_epsilon:
             raise RefusedError(

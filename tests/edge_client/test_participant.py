@@ -710,10 +710,20 @@ def test_a_session_that_was_opened_before_its_period_was_spent_gets_nothing_eith
 
 @pytest.mark.parametrize("change", [{"period": -1}, {"period": 1}])
 def test_only_the_current_period_by_the_devices_own_clock_is_accepted(party, change):
+    party.clock.now += 120.0
     task = party.task("update")
     party.tasks = {"update": replace(task, period=task.period + change["period"])}
     with pytest.raises(RefusedError, match="by this device's clock it is"):
         party.check_in()
+
+
+def test_what_leaves_a_little_after_its_period_is_counted_in_the_next_one_too(party):
+    task = party.task("update")
+    party.clock.now += DAY_S + 30.0
+    party.tasks = {"update": task}
+    party.run()
+    party.tasks = {}
+    assert party.check_in(attempt=2) == {}
 
 
 def test_a_calendar_shorter_than_the_device_allows_is_refused_with_the_remedy(party):

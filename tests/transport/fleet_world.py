@@ -32,12 +32,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
+from edge_client.rounds.budget import ContributionBudget
+from fedge.calendar import Calendar
 from fedge.identity import DeviceIdentity, load_identity, request_certificate, verify_certificate
 from fedge.release import load_private_key, save_private_key
 
 NAME = "test"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LIFE_S = 7200.0
+CALENDAR_S = 4.0
 
 
 def free_port() -> int:
@@ -145,6 +148,7 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
         cohort=settings.rounds.cohort,
         cohort_max=COHORT_MAX,
         n_min=settings.rounds.n_min,
+        calendar=Calendar(CALENDAR_S),
         bits=32,
         clip_norm=float(training["clip_norm"]),
         weight_cap=int(training["weight_cap"]),
@@ -231,6 +235,8 @@ def participant(folder: Path, name: str) -> Any:
             verify_certificate=lambda der: verify_certificate(der, authority, time.time()),
             revoked=frozenset(),
             n_min=2,
+            calendar=Calendar(CALENDAR_S),
+            budget=ContributionBudget(min_period_s=CALENDAR_S),
         ),
         store=store,
         releases=releases,

@@ -14,6 +14,8 @@ KNOW_NO_TRUTH = (
     "edge_client",
     "protos",
 )
+# The gate before a publication judges releases by the server's own part, which has labels.
+JUDGED_ON_LABELS = {"publish.py", "robust_sum.py", "round.py", "state.py", "suspicion.py", "training.py"}
 COMMANDS = ("ask", "device", "devices", "releases", "rounds", "server")
 
 
@@ -21,5 +23,7 @@ COMMANDS = ("ask", "device", "devices", "releases", "rounds", "server")
 def test_what_has_no_labels_never_says_accuracy(place: str) -> None:
     path = ROOT / place
     files = [path] if path.is_file() else [one for one in path.rglob("*") if one.suffix in (".py", ".html", ".js", ".proto")]
+    if place == "aggregator/rounds":
+        files = [one for one in files if one.name not in JUDGED_ON_LABELS]
     assert files
     assert [one.name for one in files if "accura" in one.read_text(encoding="utf-8").lower()] == []

@@ -47,5 +47,5 @@ def check_update(policy: TrainingPolicy, update: Contribution, store: DeviceStor
 
 
 def _withheld(reason: str) -> UpdateWithheld:
-    _log.warning("this device gives no update: %s", reason)
+    _log.info("this device gives no update: %s", reason)
     return UpdateWithheld()

@@ -6,10 +6,13 @@ The bounds are the device's own: no release can widen them.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge_client.refusal import SessionRefused
-from fedge.architectures import Architecture, DescentSettings
 from fedge.errors import VerificationError
+
+if TYPE_CHECKING:  # arrays are loaded only where a device trains
+    from fedge.architectures import Architecture, DescentSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,10 @@ class Training:
     label_smoothing: float = 0.0
 
     @property
-    def descent(self) -> DescentSettings:
+    def descent(self) -> "DescentSettings":
         """What one step needs."""
+        from fedge.architectures import DescentSettings
+
         return DescentSettings(
             l2=self.l2, label_smoothing=self.label_smoothing, example_clip_norm=self.example_clip_norm
         )
@@ -96,7 +101,7 @@ class TrainingPolicy:
     base_wait_s: float = 3 * 86_400.0
     """How long a new base (encoder) waits after it was first seen here before the device trains on it."""
 
-    def check(self, architecture: Architecture, training: "Training") -> None:
+    def check(self, architecture: "Architecture", training: "Training") -> None:
         """Raise SessionRefused, naming the value and the bound, for a release outside of the bounds."""
         for name, value, bound in (
             ("dimensions", architecture.dimensions, self.max_dimensions),

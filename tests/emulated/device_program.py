@@ -34,8 +34,11 @@ from fedge.costs import PriceBook, load_profiles
 from fedge.features import content_hash
 from fedge.identity import DeviceIdentity, verify_certificate
 from fedge.randomness import derive
-from fedge.release import read_release
+from fedge.layouts import UpdateLayout
+from fedge.release import Release, flatten, read_release
 from fedge.routing import Policy
+from fedge.secagg import SessionConfig
+from fedge.secagg.rotation import padded_length, rotated_scale, rotation_seed
 from sim.grid import InProcessGrid, Node, node_context
 
 SEED = b"s" * 32
@@ -47,6 +50,23 @@ class Answer:
 
     head: dict[str, Any]
     blobs: tuple[bytes, ...] = ()
+
+
+def update_config(release: Release, *, n_min: int, now: float) -> SessionConfig:
+    """The session of updates on a release."""
+    training, reals = release.manifest.training, padded_length(len(flatten(release.weights())))
+    clip_norm = float(training["clip_norm"])
+    return SessionConfig(
+        reals=reals,
+        integers=UpdateLayout().integers,
+        bits=32,
+        cohort_max=16,
+        scale=rotated_scale(clip_norm, reals),
+        clip_norm=clip_norm,
+        weight_cap=int(training["weight_cap"]),
+        n_min=n_min,
+        deadline=now + 600,
+    )
 
 
 class Published:
@@ -70,7 +90,7 @@ class BoardDevice:
 
     def __init__(self, folder: Path) -> None:
         told = json.loads((folder / "device.json").read_text())
-        self.now = told["now"]
+        self.now, self.n_min = told["now"], told["n_min"]
         self.queries: list[str] = told["queries"]
         self.seed = derive(SEED, told["device_id"])
         keys = {
@@ -137,8 +157,11 @@ class BoardDevice:
         """What training on the labelled queries gives, as the first session's update."""
         active = self.releases.active
         assert active is not None
+        release = active.loaded.release
         made = make_update(self.store, active.loaded, seed=derive(self.seed, "training", 1, 1))
-        return Answer({"steps": made.steps}, (made.reals.tobytes(), made.integers.tobytes()))
+        config = update_config(release, n_min=self.n_min, now=self.now)
+        reals, integers = made.coordinates(config, rotation_seed(release.release_id, 1, 1))
+        return Answer({"steps": made.steps}, (np.asarray(reals, np.float64).tobytes(), integers.tobytes()))
 
     def deliver(self, kind: str, payload: bytes) -> Answer:
         """One of Flower's messages through the device's `ClientApp`."""

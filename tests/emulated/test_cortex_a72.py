@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from board import Board, NotPrepared, prepare
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from device_program import SEED, BoardDevice, read, write
+from device_program import SEED, BoardDevice, read, update_config, write
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from aggregator.rounds.link import DeviceLink
@@ -34,14 +34,13 @@ from fedge.release import (
     Release,
     encoder_sha256,
     file_hashes,
-    flatten,
     sign_release,
     structure_sha256,
     weights_sha256,
     write_release,
     write_safetensors,
 )
-from fedge.secagg import SessionConfig, Task
+from fedge.secagg import Task
 from sim.grid import InProcessGrid, Node, node_context
 
 NOW = 1_767_225_600.0
@@ -227,7 +226,7 @@ def test_training_gives_the_same_update(cohort):
     head, (reals, integers) = cohort.board.ask("update")
     here = cohort.twin.update()
     assert head["steps"] == here.head["steps"] > 0
-    there, mine = (np.frombuffer(each, np.float32) for each in (reals, here.blobs[0]))
+    there, mine = (np.frombuffer(each, np.float64) for each in (reals, here.blobs[0]))
     assert np.abs(mine).max() > 1e-3
     assert there == pytest.approx(mine, abs=1e-6)
     layout = UpdateLayout()
@@ -236,22 +235,11 @@ def test_training_gives_the_same_update(cohort):
 
 
 def test_a_secure_aggregation_session_of_the_board_and_seven_x86_peers_gives_their_exact_sum(cohort):
-    training = cohort.release.manifest.training
-    config = SessionConfig(
-        reals=len(flatten(cohort.release.weights())),
-        integers=UpdateLayout().integers,
-        bits=32,
-        cohort_max=16,
-        scale=float(training["clip_norm"]),
-        clip_norm=float(training["clip_norm"]),
-        weight_cap=int(training["weight_cap"]),
-        n_min=N_MIN,
-        deadline=NOW + 600,
-    )
+    config = update_config(cohort.release, n_min=N_MIN, now=NOW)
     vectors = []
     board_blobs = cohort.board.ask("update")[1]
     for name, blobs in {BOARD: board_blobs, **{name: peer.update().blobs for name, peer in cohort.peers.items()}}.items():
-        reals, integers = np.frombuffer(blobs[0], np.float32), np.frombuffer(blobs[1], np.int64)
+        reals, integers = np.frombuffer(blobs[0], np.float64), np.frombuffer(blobs[1], np.int64)
         vectors.append(secagg.encode(reals, integers, config, derive(derive(SEED, name), "rounding", 1, 1)))
     expected = secagg.decode(np.sum(vectors, axis=0, dtype=np.uint32), len(vectors), config)
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from edge_client.membership.enrolling import EnrollmentFailed, enroll
 from edge_client.membership.kept import load_member, load_trust
 from edge_client.settings import DeviceHome
+from fedge.compatibility import PROTOCOL
 from fedge.errors import InputError
 from fedge.identity import Invitation, RevocationList
 from fedge.identity.tls import certificate_span, new_tls_authority
@@ -94,6 +95,7 @@ def test_a_malformed_request_is_refused_in_one_line(federation):
             pb.JoinRequest(token=invitation.token, wish=pb.Wish(identity_request=b"{}", tls_request=b"x", node_key="y")),
             pb.JoinRequest(token=invitation.token[:-1]),
         ):
+            request.wish.protocol = PROTOCOL
             with pytest.raises(grpc.RpcError) as refusal:
                 join(request, timeout=20)
             assert refusal.value.code() == grpc.StatusCode.PERMISSION_DENIED

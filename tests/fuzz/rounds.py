@@ -9,8 +9,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 from program import Program, edited_bytes
-from secagg_cohort import TASK
-from sessions import NAMES, NOW, Cohort, altered, private_key, verify_certificate
+from sessions import NAMES, NOW, TASK, Cohort, altered, private_key, verify_certificate
 from table import Target
 
 from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink, Exchange, Reply

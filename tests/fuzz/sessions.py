@@ -16,6 +16,8 @@ sys.path.append(str(Path(__file__).parents[1] / "secagg"))
 import secagg_cohort
 from secagg_cohort import NOW, Cohort, private_key
 
+TASK = secagg_cohort.TASK
+
 SIZE = 4  # of these devices 3 must stay to the end
 NAMES = [f"device-{number:02d}" for number in range(1, SIZE + 1)]
 FIRST, SECOND, LAST = NAMES[0], NAMES[1], NAMES[-1]

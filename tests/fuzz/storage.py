@@ -29,7 +29,6 @@ STATE = FederationState(
     release_id="ab" * 32,
     version=2,
     running=RunningBound(100, 4),
-    publication=1,
     threshold=0.8,
     probe_rate=0.1,
     certificate_state="certified",

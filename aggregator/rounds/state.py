@@ -84,6 +84,8 @@ class FederationState:
         try:
             text, moments, tensors, *rest = parts
             head = json.loads(text)
+            if not isinstance(head, dict):
+                raise ValueError("its head is no object")
             head.pop("publication", None)  # states of protocol version 1 have it
             if "canary" in head:
                 watch, (before,) = head["canary"], rest
@@ -93,9 +95,9 @@ class FederationState:
             first, second = np.frombuffer(moments, dtype="<f8").reshape(2, -1).astype(np.float64)
             head["running"] = RunningBound(**head["running"])
             head["probes"] = ProbeState.from_json(head["probes"]) if "probes" in head else ProbeState()
-            if "suspicion" in head:  # a state of before it was kept has neither
-                head["suspicion"] = Suspicion.from_json(head["suspicion"])
-                head["beacon"] = bytes.fromhex(head["beacon"])
+            # A state of before they were kept has neither.
+            head["suspicion"] = Suspicion.from_json(head["suspicion"]) if "suspicion" in head else Suspicion()
+            head["beacon"] = bytes.fromhex(head["beacon"]) if "beacon" in head else GENESIS
             history = head.pop("history")
             head["history"] = SumHistory(**history | {"mean_norms": tuple(history["mean_norms"])})
             state = cls(head=weights, optimizer=OptimizerState(first, second), **head)

@@ -96,6 +96,7 @@ def start(
         prepare_server(fleet.server, workload=workload, data=data, stage=stage)
         begun = time.monotonic()
         _fit_settings(fleet, devices, stage)
+        _sign_calendar(fleet)
         password_file = ensure_operator(fleet.server)
         started: list[Started] = []
         homes = [fleet.device(number) for number in range(1, devices + 1)]
@@ -176,8 +177,13 @@ def _fit_settings(fleet: LocalFleet, devices: int, stage: Stage) -> None:
                 values[name] = port
     file = fleet.server.settings_file
     _rewrite(file, values)
+
+
+def _sign_calendar(fleet: LocalFleet) -> None:
+    """Let the trust root name the calendar of the settings."""
+    settings = fleet.server.settings()
     authority = Authority(fleet.server.authority)
-    set_calendar(authority, fleet.server.settings().rounds.calendar_s)
+    set_calendar(authority, settings.rounds.calendar_s)
     publish(authority, fleet.server, settings.names, now=time.time())
 
 

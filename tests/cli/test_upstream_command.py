@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aggregator.upstream_figures import UpstreamFigures
+from aggregator.workbench.model_store import FORMAT
 from cli.main import app
 from fedge.errors import InputError
 
@@ -53,7 +54,7 @@ def url(replies: list[str]) -> Iterator[str]:
 def server_folder(folder: Path, settings: str) -> Path:
     """What the command reads of a server: its settings and the facts of its workload."""
     (folder / "models").mkdir()
-    facts = {"format": 1, "name": "csv", "labels": ["heat", "lamp"], "oos_label": None, "topics": {}, "data_sha256": ""}
+    facts = {"format": FORMAT, "name": "csv", "labels": ["heat", "lamp"], "oos_label": None, "topics": {}, "data_sha256": ""}
     (folder / "models" / "workload.json").write_text(json.dumps({**facts, "note": "", "queries_per_round": 1, "pixels": 0}))
     (folder / "server.toml").write_text(settings)
     return folder

@@ -47,6 +47,7 @@ def round_settings(
     noise_multiplier: float = 0.0,
     usage_every: int = 0,
     calendar: Calendar = DAILY,
+    range_proofs: bool = False,
 ) -> RoundSettings:
     """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
@@ -72,6 +73,7 @@ def round_settings(
         noise_multiplier=noise_multiplier,
         usage_every=usage_every,
         calendar=calendar,
+        range_proofs=range_proofs,
     )
 
 

@@ -160,6 +160,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
             usage_every=wanted.usage_every,
+            range_proofs=wanted.range_proofs,
             calendar=Calendar(TrustRoot.from_bytes(home.trust.read_bytes()).period_s),
         ),
         release_key=keys.release,

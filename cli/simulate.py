@@ -110,6 +110,14 @@ def run(
             "joined by '+' one device tells several lies. Figures are those of the honest devices.",
         ),
     ] = None,
+    range_proofs: Annotated[
+        bool | None,
+        typer.Option(
+            "--range-proofs/--no-range-proofs",
+            help="Let devices prove that their probe counts lie in their ranges; about 0.15 s of CPU a device and round.",
+            show_default="only with --hostile",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an interrupted run in --out with the same parameters.")
     ] = False,
@@ -150,6 +158,7 @@ def run(
         dp_noise_multiplier=dp_noise_multiplier,
         dp_delta=dp_delta,
         hostile=parse_hostile(hostile or []),
+        range_proofs=range_proofs,
     ).checked()
     del engine  # one engine so far; typer refuses any other
     with Progress(config, quiet=json_output) as progress:

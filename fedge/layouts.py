@@ -10,14 +10,17 @@ and the running pair. A canary's integers: four counts. Real-valued metrics trav
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.routing.grid import COARSE_STEP
+from fedge.routing.grid import COARSE_STEP, from_above
 from fedge.routing.statement import SEEN_CAP
+from fedge.secagg.range_claim import RangeClaim
+from fedge.secagg.range_proof import Statement, Total
 
 THOUSANDTHS = 1000.0
 # A device's sum of losses is capped, so that one device can neither overflow its coordinate nor drown the others.
@@ -165,6 +168,33 @@ class CountsLayout:
         """
         pair = np.array([running_seen, running_disagreed], dtype=np.int64)
         return np.concatenate([agreed + self.lift, disagreed + self.lift, new_seen, new_disagreed, pair])
+
+    def claim(self, *, probe_cap: int, probe_store: int, room: int) -> RangeClaim:
+        """Return what one device of a session with range proofs proves of its counts.
+
+        New probes and the running pair: agreements and disagreements are at least 0, in each bin, and at most ``probe_cap``
+        together. Stored probes: at each threshold of the coarse grid, agreements and disagreements are each at least
+        -``room`` and at most ``probe_store`` + ``room``, noise included; honest sums of noise stay within ``room``
+        (`fedge.routing.probe_noise.ProbeNoise.room`). The running pair's probes may lie outside the grid's bins, so nothing
+        is claimed about both. Raises InputError for limits that cannot be proved.
+        """
+        stored, new = 2 * self.coarse_bins, 2 * self.bins
+        pair = stored + new
+        statement = Statement(
+            (probe_store + 2 * room,) * stored + (probe_cap,) * (new + 2),
+            (Total(tuple(range(stored, pair)), probe_cap), Total((pair, pair + 1), probe_cap)),
+        )
+        return RangeClaim(statement, partial(self._proved_values, room=room))
+
+    def _proved_values(self, integers: NDArray[np.int64], devices: int, *, room: int) -> list[int]:
+        """Return what is proved of the integers of ``devices`` devices: stored probes by threshold, the others by bin."""
+        _require_length(integers, self.integers)
+        agreed, disagreed = np.split(integers[: 2 * self.coarse_bins], 2)
+        new_seen, new_disagreed = np.split(integers[2 * self.coarse_bins : -2], 2)
+        seen, wrong = integers[-2:]
+        lifted = self.lift * np.arange(self.coarse_bins, 0, -1)
+        stored = [from_above(counts) - devices * (lifted - room) for counts in (agreed, disagreed)]
+        return np.concatenate([*stored, new_seen - new_disagreed, new_disagreed, [seen - wrong, wrong]]).tolist()
 
     def decode(self, integers: NDArray[np.int64], *, devices: int) -> CountSums:
         """Return the sums over ``devices`` devices. Raises InputError for another number of coordinates.

@@ -45,6 +45,13 @@ class SimulationConfig:
     dp_delta: float = 1e-5
     hostile: Mapping[str, int] = field(default_factory=dict)
     """How many devices lie, by kind (`sim.hostile.LIES`)."""
+    range_proofs: bool | None = None
+    """Whether devices prove the ranges of their probe counts; None: where some of them lie."""
+
+    @property
+    def has_range_proofs(self) -> bool:
+        """Whether counts sessions have range proofs, which take about 0.15 s of CPU a device and round."""
+        return bool(self.hostile) if self.range_proofs is None else self.range_proofs
 
     @property
     def round_devices(self) -> int:

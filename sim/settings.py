@@ -23,4 +23,5 @@ def round_settings(config: SimulationConfig, model: DeviceModel) -> RoundSetting
         confidence=config.confidence,
         bits=config.bits,
         noise_multiplier=config.dp_noise_multiplier,
+        range_proofs=config.has_range_proofs,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from aggregator.rounds.cohort import least_cohort, order_nodes, split_cohorts
 from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Place, ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
+from aggregator.rounds.probe_sums import RESCORES
 from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
@@ -98,6 +99,10 @@ class Attempting:
         """Return how many probes a device may count for the first time in this period."""
         return state.probes.cap or self.settings.probe_cap
 
+    def probe_store(self, state: FederationState) -> int:
+        """Return how many probes a device's histograms of stored probes may hold in this period."""
+        return RESCORES * self.probe_cap(state)
+
     def session(
         self,
         state: FederationState,
@@ -111,6 +116,7 @@ class Attempting:
     ) -> SessionResult | None:
         """One attempt at a session about the state's release, noted in the report; None where it was aborted."""
         counts = purpose == "counts"
+        proved = counts and self.settings.range_proofs
         manifest = self.registry.release(state.release_id).manifest
         task = Task(
             purpose=purpose,
@@ -123,6 +129,8 @@ class Attempting:
             canary_release_id=canary,
             probe_epsilon=self.settings.probe_epsilon if counts else 0.0,
             probe_cap=self.probe_cap(state) if counts else 0,
+            range_proofs=proved,
+            probe_store=self.probe_store(state) if proved else 0,
         )
         plan = SessionPlan(
             round_number=report.round_number,
@@ -130,6 +138,7 @@ class Attempting:
             task=task,
             config=config,
             timeout_s=self.settings.phase_timeout_s,
+            claim=self.settings.counts_claim(task) if proved else None,
         )
         place, left_before, started = plan.place, len(report.tally.dropouts), self.clock()
         present = len(self.present(report, purpose))

@@ -70,13 +70,18 @@ class ProbeState:
 
 @dataclass(slots=True)
 class ProbeSums:
-    """One round's counts as they come in, cohort by cohort. ``has_source``: central's totals can be had at all."""
+    """One round's counts as they come in, cohort by cohort.
+
+    ``has_source``: central's totals can be had at all. ``most``: how many agreements a device can prove in its histogram of
+    stored probes; None in sessions without range proofs, where what liars may have there follows from past caps.
+    """
 
     state: ProbeState
     liars: int
     cap: int
     epsilon: float
     has_source: bool
+    most: int | None = None
     counts: CountSums | None = None
     evidence: list[str] = field(default_factory=list)
     _pair: tuple[int, int] = (0, 0)
@@ -148,7 +153,8 @@ class ProbeSums:
         caps = (*self.state.caps, self.cap * self._cohorts)[-RESCORES:]
         new = 0 if self.counts is None else int(self.counts.new_seen.sum())
         stored = (*self.state.stored, new)[-RESCORES:]
-        pooled = self.liars * sum(caps) + self._excess
+        invented = sum(caps) if self.most is None else self.most * self._cohorts
+        pooled = self.liars * invented + self._excess
         if self.counts is not None and not self._unchecked and self.has_source:
             pooled += max(0, int(self.counts.seen.sum()) - self.state.answered - NOISE_SLACK)
         noise = PooledNoise(self.epsilon, self._parts) if self._parts else None

@@ -239,6 +239,7 @@ class RoundRunner(Attempting):
             cap=self.probe_cap(state),
             epsilon=self.settings.probe_epsilon,
             has_source=self.totals is not None,
+            most=self.settings.proved_agreements(self.probe_store(state)) if self.settings.range_proofs else None,
         )
         # Attempts of one round share one rising sequence, since a device accepts no pair (round, attempt) twice.
         attempt = report.attempts_before + report.attempts

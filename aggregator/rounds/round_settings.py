@@ -10,7 +10,7 @@ from aggregator.rounds.server_optimizer import ServerOptimizer
 from fedge.calendar import DAILY, Calendar
 from fedge.layouts import CountsLayout, UpdateLayout
 from fedge.routing.probe_noise import ProbeNoise
-from fedge.secagg import SessionConfig, threshold
+from fedge.secagg import RangeClaim, SessionConfig, Task, threshold
 from fedge.secagg.rotation import padded_length, rotated_scale
 
 PROBE_EPSILON = 2.0
@@ -48,10 +48,25 @@ class RoundSettings:
     liars: int = LIARS
     """f: lying devices that every bound tolerates in each cohort and period."""
 
+    range_proofs: bool = False
+    """Whether devices prove that their probe counts lie in their ranges (`fedge.secagg.range_proof`)."""
+
     @property
     def counts_layout(self) -> CountsLayout:
         """Return the layout of counts sessions."""
-        return CountsLayout(len(self.certificate.grid), lift=ProbeNoise(self.probe_epsilon, 1).bound)
+        return CountsLayout(len(self.certificate.grid), lift=self._noise.bound)
+
+    def counts_claim(self, task: Task) -> RangeClaim:
+        """Return what devices prove of their vectors in a counts session with range proofs."""
+        return self.counts_layout.claim(probe_cap=task.probe_cap, probe_store=task.probe_store, room=self._noise.room)
+
+    def proved_agreements(self, probe_store: int) -> int:
+        """Return the most agreements that a device can prove in the histogram of stored probes."""
+        return probe_store + self._noise.room
+
+    @property
+    def _noise(self) -> ProbeNoise:
+        return ProbeNoise(self.probe_epsilon, 1)
 
     def update_session(self, weights: int, history: SumHistory, *, now: float) -> SessionConfig:
         """The configuration of update sessions for so many ``weights``, which travel rotated, under the clip norm and weight

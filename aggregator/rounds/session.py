@@ -28,6 +28,7 @@ from fedge.secagg import (
     Decoded,
     MessageError,
     Outcome,
+    RangeClaim,
     RefusedError,
     SecAggError,
     ServerState,
@@ -60,6 +61,8 @@ class SessionPlan:
     task: Task
     config: SessionConfig
     timeout_s: float
+    claim: RangeClaim | None = None
+    """What devices prove of their vectors, where the task asks for it."""
 
     @property
     def place(self) -> Place:
@@ -151,6 +154,7 @@ class ServerRoles(Protocol):
         verify_certificate: CertificateVerifier,
         now: float,
         entropy: Callable[[int], bytes],
+        claim: RangeClaim | None = None,
     ) -> tuple[ServerState, dict[str, bytes]]:
         """Step 1: the cohort and its roster messages."""
 
@@ -240,6 +244,7 @@ class SessionDriver:
                 verify_certificate=self._verify_certificate,
                 now=self._clock(),
                 entropy=self._entropy,
+                claim=plan.claim,
             )
             reported(len(roster))
         tally.roster = tuple(sorted(roster))

@@ -46,6 +46,7 @@ from fedge.secagg import (
     DevicePolicy,
     DeviceState,
     MessageError,
+    RangeClaim,
     RefusedError,
     Session,
     Task,
@@ -81,8 +82,10 @@ class DeviceRoles(Protocol):
     def handle_roster(self, state: DeviceState, message: bytes, policy: DevicePolicy) -> tuple[DeviceState, bytes]:
         """Steps 1 and 2: check the descriptor, deal the shares."""
 
-    def handle_shares(self, state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
-        """Step 3: open the shares, mask the vector."""
+    def handle_shares(
+        self, state: DeviceState, message: bytes, encoded: Vector, claim: RangeClaim | None = None
+    ) -> tuple[DeviceState, bytes, Vector | None]:
+        """Step 3: open the shares, mask the vector, prove the claim where the task asks for it."""
 
     def handle_consistency(self, state: DeviceState, message: bytes) -> tuple[DeviceState, bytes]:
         """Step 4: agree on who delivered."""
@@ -229,7 +232,7 @@ class Participant:
         contribution = self._contribution(opened, state.session)
         rounding, noise = self._randomness(state.session, opened.noise_salt)
         encoded = self._encode(contribution, opened.release, state.session, rounding_seed=rounding, noise_seed=noise)
-        after, reply, vector = self._roles.handle_shares(state, payload, encoded)
+        after, reply, vector = self._roles.handle_shares(state, payload, encoded, _claim(opened))
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened, contribution, cohort=state.session.n)
         self._save(after)
@@ -333,7 +336,11 @@ class Participant:
             return make_usage(self._usage(now))
         contribution = make_counts(
             opened.release,
-            self._store.probes.select(fresh=task.probe_cap, max_scored=self._federation.budget.max_rescores),
+            self._store.probes.select(
+                fresh=task.probe_cap,
+                max_scored=self._federation.budget.max_rescores,
+                most=task.probe_store if task.range_proofs else None,
+            ),
             self._policy,
             noise=ProbeNoise(task.probe_epsilon, threshold(session.n)),
             noise_seed=self._noise_seed("probe noise", session, opened.noise_salt),
@@ -452,6 +459,16 @@ def _check_named(task: Task, manifest: Manifest) -> None:
     ):
         if named != found:
             raise RefusedError(f"release {task.release_id[:12]} has another {name} than the task names: {named[:200]!r}")
+
+
+def _claim(opened: _Open) -> RangeClaim | None:
+    """Return what the task wants proved of the contribution, or None."""
+    task = opened.task
+    if not task.range_proofs:
+        return None
+    noise = ProbeNoise(task.probe_epsilon, 1)
+    layout = CountsLayout(len(opened.release.release.manifest.threshold_grid), lift=noise.bound)
+    return layout.claim(probe_cap=task.probe_cap, probe_store=task.probe_store, room=noise.room)
 
 
 def _bind(opened: _Open) -> None:

@@ -86,11 +86,15 @@ class ProbeTable:
         row = self._database.row("SELECT count(*) FROM probes WHERE spent = 0")
         return int(row[0]) if row else 0
 
-    def select(self, *, fresh: int, max_scored: int) -> ProbeSelection:
-        """Return the ``fresh`` oldest uncarried probes, and the carried ones scored less than ``max_scored`` times."""
+    def select(self, *, fresh: int, max_scored: int, most: int | None = None) -> ProbeSelection:
+        """Return the ``fresh`` oldest uncarried probes, and the carried ones scored less than ``max_scored`` times.
+
+        Where these are more than ``most`` together, the oldest carried ones stay out.
+        """
         new = self._database.rows(_SELECT + "WHERE spent = 0 ORDER BY id LIMIT ?", (fresh,))
         old = self._database.rows(_SELECT + "WHERE spent = 1 AND scored < ? ORDER BY id", (max_scored,))
-        return ProbeSelection(tuple(map(_from_row, new)), tuple(map(_from_row, old)))
+        kept = old if most is None else old[max(0, len(old) + len(new) - most) :]
+        return ProbeSelection(tuple(map(_from_row, new)), tuple(map(_from_row, kept)))
 
     def mark_sent(self, selection: ProbeSelection) -> None:
         """Note that these probes are leaving in a masked vector."""

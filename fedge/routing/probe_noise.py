@@ -54,6 +54,14 @@ class ProbeNoise:
         """The largest magnitude of one device's share; it is also what a coordinate is lifted by, to stay non-negative."""
         return math.ceil(64 * math.log(2) / self.epsilon)
 
+    @property
+    def room(self) -> int:
+        """What the sum of a device's shares over some bins of one histogram stays within, up to a chance of about 2^-24.
+
+        A range proof leaves a device this much room below 0, so it is also what a liar can take away there.
+        """
+        return math.ceil(24 * math.log(2) / self.epsilon)
+
     def sample(self, seed: bytes, count: int) -> NDArray[np.int64]:
         """Draw one device's shares for ``count`` coordinates, int64 [count], each in [-bound, bound].
 

@@ -27,6 +27,7 @@ from fedge.secagg.errors import (
     UnknownRoundKey,
 )
 from fedge.secagg.policy import DevicePolicy, sign_descriptor, verify_descriptor
+from fedge.secagg.range_claim import RangeClaim
 from fedge.secagg.record import Outcome, RoundRecord, read_record
 from fedge.secagg.recovery import recover
 from fedge.secagg.server import (
@@ -54,6 +55,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "Purpose",
+    "RangeClaim",
     "RefusedError",
     "RoundRecord",
     "SecAggError",

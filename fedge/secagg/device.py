@@ -19,6 +19,7 @@ from fedge.secagg.device_state import DeviceState, Phase
 from fedge.secagg.errors import MessageError, RefusedError, StageError
 from fedge.secagg.masks import apply_masks
 from fedge.secagg.policy import DevicePolicy, accept_roster
+from fedge.secagg.range_claim import RangeClaim, prove_vector, require_claim
 from fedge.secagg.session import Session
 from fedge.secagg.sharing import check_inbound, deal, decrypt, held_share, inbound_key
 from fedge.secagg.wire import check_positions, parse, sha256, vector_from, vector_hash
@@ -56,8 +57,10 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
     return _answered(replace(state, phase=Phase.SHARED, session=session, held=(kept,)), message, data), data
 
 
-def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
-    """Step 3: checks everyone's shares, then masks ``encoded`` [m].
+def handle_shares(
+    state: DeviceState, message: bytes, encoded: Vector, claim: RangeClaim | None = None
+) -> tuple[DeviceState, bytes, Vector | None]:
+    """Step 3: checks everyone's shares, then masks ``encoded`` [m] and, where the task asks for it, proves ``claim``.
 
     The vector is None where the reply is a complaint. On a repeated request the stored vector is sent again and ``encoded``
     is not looked at: one session masks one vector.
@@ -72,6 +75,7 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
     assert session is not None
     if secrets is None:
         raise StageError("the device shared no keys: it is in a session in which nothing is private")
+    claim = require_claim(session.descriptor.task, claim)
     own = session.position(state.device_id)
     sharers, inbound = _read_delivery(session, own, message)
     vector = vector_from(encoded, session.config).copy()
@@ -85,15 +89,20 @@ def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[
             return _answered(replace(state, phase=Phase.COMPLAINED, secrets=None, held=()), message, reply), reply, None
         held.append(share)
     added, subtracted = _mask_keys(session, own, sharers, secrets)
+    proof = b""
+    if claim is not None:
+        seed = secrets.dealing_seed
+        proof = prove_vector(claim, session, own, sharers, vector, added=added, subtracted=subtracted, dealing_seed=seed)
     apply_masks(vector, added=added, subtracted=subtracted)
     body = pb.MaskedVector(
         session_id=session.session_id,
         device=own,
         sharers_sha256=session.set_hash(sharers),
         vector_blake2b=vector_hash(vector),
+        range_proof_sha256=b"" if claim is None else sha256(proof),
     ).SerializeToString()
     signed = pb.Signed(body=body, signature=keys.sign(state.identity_key, "vector", body))
-    reply = pb.MaskedReply(vector=signed).SerializeToString()
+    reply = pb.MaskedReply(vector=signed, range_proof=proof).SerializeToString()
     held.sort(key=lambda share: share.dealer)
     masked = replace(state, phase=Phase.MASKED, secrets=None, sharers=sharers, held=tuple(held), vector=vector.tobytes())
     return _answered(masked, message, reply), reply, vector

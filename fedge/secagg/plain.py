@@ -22,6 +22,7 @@ from fedge.secagg.device import erase, expire
 from fedge.secagg.device_state import DeviceState, Phase
 from fedge.secagg.errors import CodecError, MessageError, RefusedError, SecAggError, blaming
 from fedge.secagg.policy import DevicePolicy, accept_descriptor
+from fedge.secagg.range_claim import RangeClaim
 from fedge.secagg.record import Outcome, sign_record
 from fedge.secagg.server import open_session
 from fedge.secagg.server_state import ServerState, Stage
@@ -80,8 +81,11 @@ def handle_roster(state: DeviceState, message: bytes, policy: DevicePolicy) -> t
     return _acknowledged(replace(state, phase=Phase.SHARED, session=session), session, "shares", message)
 
 
-def handle_shares(state: DeviceState, message: bytes, encoded: Vector) -> tuple[DeviceState, bytes, Vector | None]:
-    """Hands out ``encoded`` [m] as it is. NOT PRIVATE. Never None: there is nothing to complain about."""
+def handle_shares(
+    state: DeviceState, message: bytes, encoded: Vector, claim: RangeClaim | None = None
+) -> tuple[DeviceState, bytes, Vector | None]:
+    """Hands out ``encoded`` [m] as it is. NOT PRIVATE. Never None: there is nothing to complain about, and to prove."""
+    del claim
     if state.repeats(Phase.MASKED, message):
         assert state.session is not None
         return state, state.reply, np.frombuffer(state.vector, dtype=dtype_of(state.session.config))
@@ -129,8 +133,10 @@ def create_session(
     verify_certificate: CertificateVerifier,
     now: float,
     entropy: Callable[[int], bytes],
+    claim: RangeClaim | None = None,
 ) -> tuple[ServerState, dict[str, bytes]]:
-    """Fixes the cohort of all devices whose bundle bears their name: certificates and times are not used."""
+    """Fixes the cohort of all devices whose bundle bears their name: certificates, times and claims are not used."""
+    del claim
     taken: dict[str, bytes] = {}
     refused: dict[str, SecAggError] = {}
     for device_id in sorted(bundles, key=str.encode):

@@ -5,6 +5,7 @@ from fedge.secagg.beacon import contribution
 from fedge.secagg.codec import check_total
 from fedge.secagg.errors import CodecError
 from fedge.secagg.masks import apply_masks
+from fedge.secagg.range_claim import check_committed
 from fedge.secagg.record import Outcome, sign_record
 from fedge.secagg.server_state import ServerState, Stage
 from fedge.secagg.sharing import KEY, SEED
@@ -45,6 +46,9 @@ def recover(state: ServerState, *, threads: int = 1) -> Outcome:
     apply_masks(total, added=added, subtracted=subtracted, threads=threads)
     try:
         check_total(total, len(state.survivors), session.config)
+        if state.claim is not None:
+            commitments = state.commitments
+            check_committed(state.claim, session.config, total, commitments, removed=subtracted, restored=added)
     except CodecError as error:
         state.abort(str(error), is_spoiled=True)
     record = sign_record(session, total, len(state.survivors), state.round_key)

@@ -18,6 +18,7 @@ from fedge.secagg.codec import dtype_of
 from fedge.secagg.complaint import judge_complaint
 from fedge.secagg.config import SessionConfig
 from fedge.secagg.errors import MessageError, SecAggError, SessionAborted, blaming
+from fedge.secagg.range_claim import RangeClaim, require_claim, verify_proof
 from fedge.secagg.server_state import ServerState, Stage
 from fedge.secagg.session import DESCRIPTOR_NONCE_BYTES, Descriptor, Session, Task
 from fedge.secagg.sharing import KEY, SEED, check_share_reply, commitment
@@ -37,12 +38,15 @@ def create_session(
     verify_certificate: CertificateVerifier,
     now: float,
     entropy: Callable[[int], bytes],
+    claim: RangeClaim | None = None,
 ) -> tuple[ServerState, dict[str, bytes]]:
     """Step 1: fixes the cohort, and the roster message for each member of it.
 
+    ``claim`` is what devices prove of their vectors, for a task that asks for it.
     A device whose bundle does not hold is left out and named in ``ServerState.refused``. Raises SessionAborted where fewer
     than n_min are left, or more than n_max were given.
     """
+    claim = require_claim(task, claim)
     members, refused = _read_bundles(bundles, verify_certificate=verify_certificate, now=now)
     descriptor = Descriptor(
         suite=SUITE,
@@ -55,7 +59,9 @@ def create_session(
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),
     )
     taken = [bundles[member.device_id] for member in members]
-    return open_session(descriptor, taken, round_key=round_key, members=members, refused=refused)
+    state, messages = open_session(descriptor, taken, round_key=round_key, members=members, refused=refused)
+    state.claim = claim
+    return state, messages
 
 
 def open_session(
@@ -120,7 +126,7 @@ def handle_masked(state: ServerState, device_id: str, reply: bytes, vector: NDAr
             case "complaint":
                 state.complaints[position] = judge_complaint(state.session, position, message.complaint)
             case "vector":
-                _add_vector(state, position, message.vector, vector)
+                _add_vector(state, position, message, vector)
             case _:
                 raise MessageError("the reply holds neither a vector nor a complaint")
         state.accept(position, reply)
@@ -206,7 +212,8 @@ def _read_bundles(
     return tuple(members), refused
 
 
-def _add_vector(state: ServerState, position: int, signed: pb.Signed, data: NDArray[Any] | bytes | None) -> None:
+def _add_vector(state: ServerState, position: int, reply: pb.MaskedReply, data: NDArray[Any] | bytes | None) -> None:
+    signed, session = reply.vector, state.session
     keys.verify(state.session.member(position).identity_key, "vector", signed.body, signed.signature)
     body = parse(pb.MaskedVector, signed.body)
     if body.session_id != state.session_id or body.device != position:
@@ -216,6 +223,10 @@ def _add_vector(state: ServerState, position: int, signed: pb.Signed, data: NDAr
     vector = vector_from(data, state.session.config)
     if body.vector_blake2b != vector_hash(vector):
         raise MessageError("the vector is not the one that was signed")
+    proof, digest = reply.range_proof, body.range_proof_sha256
+    commitment = verify_proof(state.claim, session, position, state.sharers, proof=proof, digest=digest)
+    if state.claim is not None:
+        state.commitments[position] = commitment
     np.add(state.total, vector, out=state.total)
     state.delivered.add(position)
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedge.secagg.codec import Vector
 from fedge.secagg.errors import MessageError, SecAggError, SessionAborted, StageError
+from fedge.secagg.range_claim import RangeClaim
 from fedge.secagg.session import Session
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -43,6 +44,10 @@ class ServerState:
     sharers: tuple[int, ...] = ()
     """U1."""
     delivered: set[int] = field(default_factory=set)
+    claim: RangeClaim | None = None
+    """What each device has to prove; None in a session without range proofs."""
+    commitments: dict[int, bytes] = field(default_factory=dict, repr=False)
+    """With proofs: what those who delivered committed to, 32 bytes each."""
     complaints: dict[int, tuple[int, bool]] = field(default_factory=dict)
     """By complainer: the dealer, and whether the complaint is proven."""
     survivors: tuple[int, ...] = ()
@@ -117,5 +122,5 @@ class ServerState:
         """Forgets everything that the session gathered."""
         self.stage = Stage.CLOSED
         self.total = self.total[:0].copy()
-        for gathered in (self.answers, self.dealings, self.endorsements, self.reveals):
+        for gathered in (self.answers, self.dealings, self.commitments, self.endorsements, self.reveals):
             gathered.clear()

@@ -23,6 +23,8 @@ PERIOD_LIMIT = 1 << 48
 """No calendar counts so many periods; what a store keeps of them stays far inside 64 signed bits."""
 ROUND_LIMIT, ATTEMPT_LIMIT = 2**31, 2**16
 """No federation counts so many: every store holds the numbers below, and a device that accepted one can go on from it."""
+PROBE_STORE_LIMIT = 1 << 20
+"""No device stores so many probes; what range proofs can prove lies far above."""
 ARCHITECTURE_LIMIT = 1024
 """Characters of an architecture's name and sizes."""
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -58,6 +60,10 @@ class Task:
     """For the purpose ``counts``: the noise on histograms of stored probes (`fedge.routing.probe_noise`); 0 otherwise."""
     probe_cap: int = 0
     """For the purpose ``counts``: most probes that a device counts for the first time in a period; 0 otherwise."""
+    range_proofs: bool = False
+    """For the purpose ``counts``: each device proves that its counts lie in their ranges (`fedge.secagg.range_claim`)."""
+    probe_store: int = 0
+    """With ``range_proofs``: most probes, fresh ones among them, that a device's stored histograms hold; 0 otherwise."""
 
     def to_message(self) -> "pb.Task":
         """Return the wire form."""
@@ -72,6 +78,8 @@ class Task:
             canary_release_id=self.canary_release_id,
             probe_epsilon=self.probe_epsilon,
             probe_cap=self.probe_cap,
+            range_proofs=self.range_proofs,
+            probe_store=self.probe_store,
         )
 
     @classmethod
@@ -99,6 +107,13 @@ class Task:
                 f"a session of purpose {purposes[0]} cannot have the probe cap {message.probe_cap} and "
                 f"the epsilon {message.probe_epsilon}"
             )
+        if message.range_proofs and not (counts and message.probe_cap <= message.probe_store <= PROBE_STORE_LIMIT):
+            raise MessageError(
+                f"a session of purpose {purposes[0]} cannot prove counts of at most {message.probe_cap} fresh and "
+                f"{message.probe_store} stored probes"
+            )
+        if message.probe_store and not message.range_proofs:
+            raise MessageError(f"a limit of {message.probe_store} stored probes is for sessions with range proofs")
         return cls(
             purpose=purposes[0],
             period=message.period,
@@ -110,6 +125,8 @@ class Task:
             canary_release_id=canary,
             probe_epsilon=message.probe_epsilon,
             probe_cap=message.probe_cap,
+            range_proofs=message.range_proofs,
+            probe_store=message.probe_store,
         )
 
 

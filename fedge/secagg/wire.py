@@ -25,7 +25,7 @@ LIMITS: dict[type[Message], int] = {
     pb.ShareReply: 128 << 10,
     pb.Dealing: 16 << 10,
     pb.ShareDelivery: 2 << 20,
-    pb.MaskedReply: 16 << 10,
+    pb.MaskedReply: 64 << 10,
     pb.MaskedVector: 1 << 10,
     pb.Complaint: 16 << 10,
     pb.ConsistencyRequest: 2 << 10,

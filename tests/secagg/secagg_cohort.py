@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedge import secagg
 from fedge.errors import FedgeError, VerificationError
-from fedge.secagg import DevicePolicy, DeviceState, Outcome, SessionConfig, Task, keys
+from fedge.secagg import DevicePolicy, DeviceState, Outcome, RangeClaim, SessionConfig, Task, keys
 from fedge.secagg.wire import sha256
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
@@ -73,8 +73,19 @@ def raises(kind: type[FedgeError], message: str, *, blames: str | None = None) -
 class Cohort:
     """Devices device-01, device-02, ... and their server. Everything that the server is sent stands in ``view``."""
 
-    def __init__(self, n: int, *, protocol: ModuleType = secagg, seed: int = 0, one_hot: bool = False, **config) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        protocol: ModuleType = secagg,
+        seed: int = 0,
+        one_hot: bool = False,
+        task: Task = TASK,
+        claim: RangeClaim | None = None,
+        **config,
+    ) -> None:
         self.protocol = protocol
+        self.task, self.claim = task, claim
         self.random = random.Random(seed)
         self.names = [f"device-{i:02d}" for i in range(1, n + 1)]
         if one_hot:
@@ -110,7 +121,7 @@ class Cohort:
             "revoked": frozenset(),
             "federation": "fleet",
             "last_accepted": None,
-            "task": TASK,
+            "task": self.task,
             "reals": self.config.reals,
             "integers": self.config.integers,
             "clip_norm": self.config.clip_norm,
@@ -143,7 +154,8 @@ class Cohort:
             "run": "fleet",
             "round": 7,
             "attempt": 1,
-            "task": TASK,
+            "task": self.task,
+            "claim": self.claim,
             "verify_certificate": verify_certificate,
             "now": NOW,
             "entropy": self.random.randbytes,
@@ -166,7 +178,7 @@ class Cohort:
         return self.answer(name, "handle_roster", message, self.policy(**policy))[0]
 
     def masked(self, name: str, message: bytes):
-        return self.answer(name, "handle_shares", message, self.vectors[name])
+        return self.answer(name, "handle_shares", message, self.vectors[name], self.claim)
 
     def consistency_reply(self, name: str, message: bytes) -> bytes:
         return self.answer(name, "handle_consistency", message)[0]

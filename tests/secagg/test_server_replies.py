@@ -35,7 +35,7 @@ def test_garbage_strangers_and_repetitions_change_nothing(stage):
     cohort = reaches(stage)
     handle, answer = handler(stage)
     kind = KINDS[stage].__name__
-    limit = {"share": 131072, "mask": 16384, "agree": 4096, "unmask": 32768}[stage]
+    limit = {"share": 131072, "mask": 65536, "agree": 4096, "unmask": 32768}[stage]
     with raises(MessageError, f"{kind}: the 1 bytes are not such a message", blames=BAD):
         handle(cohort, BAD, b"\xff")
     with raises(MessageError, f"{kind}: {limit + 1} bytes, more than the limit of {limit}", blames=BAD):

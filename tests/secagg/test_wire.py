@@ -20,7 +20,7 @@ from protos.fedge.secagg.v1 import secagg_pb2 as pb
         (pb.ShareReply, 131_072),
         (pb.Dealing, 16_384),
         (pb.ShareDelivery, 2_097_152),
-        (pb.MaskedReply, 16_384),
+        (pb.MaskedReply, 65_536),
         (pb.MaskedVector, 1_024),
         (pb.Complaint, 16_384),
         (pb.ConsistencyRequest, 2_048),

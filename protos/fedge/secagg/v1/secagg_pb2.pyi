@@ -99,7 +99,7 @@ class RosterEntry(_message.Message):
     def __init__(self, device_id: _Optional[str] = ..., bundle_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("purpose", "period", "release_id", "weights_sha256", "structure_sha256", "canary_release_id", "probe_epsilon", "probe_cap", "architecture", "encoder_sha256")
+    __slots__ = ("purpose", "period", "release_id", "weights_sha256", "structure_sha256", "canary_release_id", "probe_epsilon", "probe_cap", "architecture", "encoder_sha256", "range_proofs", "probe_store")
     PURPOSE_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,8 @@ class Task(_message.Message):
     PROBE_CAP_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    RANGE_PROOFS_FIELD_NUMBER: _ClassVar[int]
+    PROBE_STORE_FIELD_NUMBER: _ClassVar[int]
     purpose: Purpose
     period: int
     release_id: str
@@ -120,7 +122,9 @@ class Task(_message.Message):
     probe_cap: int
     architecture: str
     encoder_sha256: str
-    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., period: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., canary_release_id: _Optional[str] = ..., probe_epsilon: _Optional[float] = ..., probe_cap: _Optional[int] = ..., architecture: _Optional[str] = ..., encoder_sha256: _Optional[str] = ...) -> None: ...
+    range_proofs: bool
+    probe_store: int
+    def __init__(self, purpose: _Optional[_Union[Purpose, str]] = ..., period: _Optional[int] = ..., release_id: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., structure_sha256: _Optional[str] = ..., canary_release_id: _Optional[str] = ..., probe_epsilon: _Optional[float] = ..., probe_cap: _Optional[int] = ..., architecture: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., range_proofs: _Optional[bool] = ..., probe_store: _Optional[int] = ...) -> None: ...
 
 class Descriptor(_message.Message):
     __slots__ = ("suite", "run", "round", "attempt", "task", "configuration", "roster", "nonce")
@@ -199,16 +203,18 @@ class ShareDelivery(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ..., sharers: _Optional[_Iterable[int]] = ..., inbound: _Optional[_Iterable[_Union[InboundShare, _Mapping]]] = ...) -> None: ...
 
 class MaskedVector(_message.Message):
-    __slots__ = ("session_id", "device", "sharers_sha256", "vector_blake2b")
+    __slots__ = ("session_id", "device", "sharers_sha256", "vector_blake2b", "range_proof_sha256")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SHARERS_SHA256_FIELD_NUMBER: _ClassVar[int]
     VECTOR_BLAKE2B_FIELD_NUMBER: _ClassVar[int]
+    RANGE_PROOF_SHA256_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     device: int
     sharers_sha256: bytes
     vector_blake2b: bytes
-    def __init__(self, session_id: _Optional[bytes] = ..., device: _Optional[int] = ..., sharers_sha256: _Optional[bytes] = ..., vector_blake2b: _Optional[bytes] = ...) -> None: ...
+    range_proof_sha256: bytes
+    def __init__(self, session_id: _Optional[bytes] = ..., device: _Optional[int] = ..., sharers_sha256: _Optional[bytes] = ..., vector_blake2b: _Optional[bytes] = ..., range_proof_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Complaint(_message.Message):
     __slots__ = ("session_id", "complainer", "dealer", "shown", "key")
@@ -225,12 +231,14 @@ class Complaint(_message.Message):
     def __init__(self, session_id: _Optional[bytes] = ..., complainer: _Optional[int] = ..., dealer: _Optional[int] = ..., shown: _Optional[_Union[InboundShare, _Mapping]] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class MaskedReply(_message.Message):
-    __slots__ = ("vector", "complaint")
+    __slots__ = ("vector", "complaint", "range_proof")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     COMPLAINT_FIELD_NUMBER: _ClassVar[int]
+    RANGE_PROOF_FIELD_NUMBER: _ClassVar[int]
     vector: Signed
     complaint: Signed
-    def __init__(self, vector: _Optional[_Union[Signed, _Mapping]] = ..., complaint: _Optional[_Union[Signed, _Mapping]] = ...) -> None: ...
+    range_proof: bytes
+    def __init__(self, vector: _Optional[_Union[Signed, _Mapping]] = ..., complaint: _Optional[_Union[Signed, _Mapping]] = ..., range_proof: _Optional[bytes] = ...) -> None: ...
 
 class Consistency(_message.Message):
     __slots__ = ("session_id", "sharers_sha256", "survivors")

@@ -19,7 +19,8 @@ from fedge.errors import InputError
 from fedge.layouts import CountsLayout
 from fedge.randomness import generator
 from fedge.release import Weights, flatten
-from fedge.secagg import Purpose, Session, SessionConfig, Vector
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import Purpose, Session, SessionConfig, Task, Vector, encode
 from fedge.secagg.rotation import rotate
 
 BEYOND_MEASURE = 1e6
@@ -44,6 +45,8 @@ class Encoded:
     weights: Weights
     bins: int
     probe_cap: int = 0
+    proved: Task | None = None
+    """The session's task where counts have to be proved: what cannot be would keep the liar out."""
     into_session: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.asarray
     """Turns a change of the weights, float64 [m], into the session's real coordinates."""
 
@@ -65,6 +68,10 @@ class Encoded:
     def set_integers(self, value: int) -> None:
         """Replace all integers by ``value``."""
         self.vector[self.config.reals : -1] = value
+
+    def replace_integers(self, values: NDArray[np.int64]) -> None:
+        """Send ``values`` as the integers of a session without reals."""
+        self.vector[:] = encode(np.zeros(0), values, self.config, bytes(32))
 
     def add_integers(self, values: NDArray[np.int64]) -> None:
         """Add ``values`` to the integers in the ring, where less than nothing is a large number."""
@@ -114,8 +121,14 @@ def swap_labels(encoded: Encoded) -> None:
 
 
 def forge_counts(encoded: Encoded) -> None:
-    """Invent probes that agree with central in every bin, and take one disagreement of others away in each."""
+    """Invent probes that agree with central in every bin, and take one disagreement of others away in each.
+
+    Where counts have to be proved: invent and take away the most that can be.
+    """
     if encoded.purpose != "counts":
+        return
+    if encoded.proved is not None:
+        _fill_ranges(encoded, encoded.proved)
         return
     bins, layout = encoded.bins, CountsLayout(encoded.bins)
     encoded.add_integers(
@@ -131,8 +144,14 @@ def forge_counts(encoded: Encoded) -> None:
 
 
 def shade_counts(encoded: Encoded) -> None:
-    """Invent no more agreeing probes than one device may count, in the strictest bin, and hide disagreements of others."""
+    """Invent no more agreeing probes than one device may count, in the strictest bin, and hide disagreements of others.
+
+    Where counts have to be proved: as `forge_counts`.
+    """
     if encoded.purpose != "counts":
+        return
+    if encoded.proved is not None:
+        _fill_ranges(encoded, encoded.proved)
         return
     layout, cap = CountsLayout(encoded.bins), encoded.probe_cap
     agreed, new_seen = np.zeros(layout.coarse_bins, np.int64), np.zeros(encoded.bins, np.int64)
@@ -144,6 +163,25 @@ def shade_counts(encoded: Encoded) -> None:
             new_seen=new_seen,
             new_disagreed=np.zeros(encoded.bins, np.int64),
             running_seen=cap,
+            running_disagreed=0,
+        )
+    )
+
+
+def _fill_ranges(encoded: Encoded, task: Task) -> None:
+    """Claim as many agreeing probes in the strictest bin, and hide as many disagreements there, as can be proved."""
+    noise = ProbeNoise(task.probe_epsilon, 1)
+    layout = CountsLayout(encoded.bins, lift=noise.bound)
+    agreed, hidden = np.zeros((2, layout.coarse_bins), np.int64)
+    new_seen = np.zeros(encoded.bins, np.int64)
+    agreed[-1], hidden[-1], new_seen[-1] = task.probe_store + noise.room, -noise.room, task.probe_cap
+    encoded.replace_integers(
+        layout.encode(
+            agreed=agreed,
+            disagreed=hidden,
+            new_seen=new_seen,
+            new_disagreed=np.zeros(encoded.bins, np.int64),
+            running_seen=task.probe_cap,
             running_disagreed=0,
         )
     )
@@ -190,6 +228,7 @@ class HostileEncoder:
             weights=release.release.weights(),
             bins=len(release.release.manifest.threshold_grid),
             probe_cap=session.descriptor.task.probe_cap,
+            proved=session.descriptor.task if session.descriptor.task.range_proofs else None,
             into_session=partial(rotate, seed=session.rotation_seed),
         )
         for lie in self.lies:

@@ -23,6 +23,7 @@ from edge_client.power import PowerMeter, find_sensors
 from edge_client.refusal import SessionRefused
 from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.contribution import make_update
+from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
 from edge_client.rounds.participant import SLOT, Federation, Participant
 from edge_client.store import ContributionEntry, LabelledQuery, Probe, restore
 from edge_client.training_policy import TrainingPolicy
@@ -39,9 +40,11 @@ from fedge.routing import Policy
 from fedge.routing.confidence import nll_sums
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import (
+    CodecError,
     DeviceState,
     Phase,
     Purpose,
+    RangeClaim,
     RefusedError,
     SessionAborted,
     SessionConfig,
@@ -80,6 +83,20 @@ def task_of(release: Release, *, purpose: Purpose = "update", now: float = NOW, 
         "probe_cap": PROBE_CAP if counts else 0,
     }
     return Task(**{**values, **changes})
+
+
+def claim_of(task: Task) -> RangeClaim | None:
+    if not task.range_proofs:
+        return None
+    noise = ProbeNoise(task.probe_epsilon, 1)
+    layout = CountsLayout(LAYOUT.bins, lift=noise.bound)
+    return layout.claim(probe_cap=task.probe_cap, probe_store=task.probe_store, room=noise.room)
+
+
+def proving(party: "Party", **changes: Any) -> None:
+    """Let the party's counts sessions have range proofs from now on."""
+    values = {"range_proofs": True, "probe_store": 8 * PROBE_CAP, **changes}
+    party.tasks = {"counts": task_of(party.release, purpose="counts", now=party.clock(), **values)}
 
 
 def request_of(task: Task, *, round_number: int = 1, attempt: int = 1) -> bytes:
@@ -131,7 +148,14 @@ class Party:
             budget=ContributionBudget(max_probe_epsilon=EPSILON),
         )
 
-    def participant(self, name: str, *, power: PowerMeter | None = None, repeatable_noise: bool = False) -> Participant:
+    def participant(
+        self,
+        name: str,
+        *,
+        power: PowerMeter | None = None,
+        repeatable_noise: bool = False,
+        encoder: ContributionEncoder = encode_contribution,
+    ) -> Participant:
         """A participant as a process that starts makes it: nothing but the store and the seed is known."""
         return Participant(
             identity=self.identities[name],
@@ -145,6 +169,7 @@ class Party:
             clock=self.clock,
             entropy=os.urandom,
             repeatable_noise=repeatable_noise,
+            encoder=encoder,
             training_policy=self.training_policy,
         )
 
@@ -228,6 +253,7 @@ class Party:
             round=round_number,
             attempt=attempt,
             task=self.task(purpose),
+            claim=claim_of(self.task(purpose)),
             verify_certificate=self._vouched,
             now=self.clock(),
             entropy=os.urandom,
@@ -618,6 +644,54 @@ def test_a_device_counts_no_more_fresh_probes_a_period_than_the_cap(make_party, 
         for query in queries[:20]:
             party.probe(name, query, agrees=True)
     assert [int(party.counts(number).new_seen.sum()) for number in (1, 2)] == [4 * PROBE_CAP, 4 * (20 - PROBE_CAP)]
+
+
+def test_counts_with_range_proofs_are_those_without(party):
+    proving(party)
+    sums = party.counts()
+    assert (sums.running_seen, sums.running_disagreed) == (1 + 2 + 3 + 4, 4)
+    assert (sums.seen.sum(), sums.new_seen.sum()) == (10, 10)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0])
+def test_noise_stays_within_what_can_be_proved(make_party, queries, epsilon):
+    party = make_party(taught=False)
+    for name in party.names:
+        party.probe(name, queries[0], agrees=True)
+    proving(party, probe_epsilon=epsilon)
+    layout = CountsLayout(LAYOUT.bins, lift=ProbeNoise(epsilon, 1).bound)
+    for name in party.names:
+        budget = ContributionBudget(max_probe_epsilon=epsilon)
+        party.participants[name].take_federation(replace(party.federation(), budget=budget))
+    assert layout.decode(party.run(purpose="counts").integers, devices=4).new_seen.sum() == 4
+
+
+def test_a_device_scores_no_more_stored_probes_than_the_task_lets_it_prove(make_party, queries):
+    party, store = make_party(taught=False), PROBE_CAP + 2
+    for name in party.names:
+        for query in queries[:20]:
+            party.probe(name, query, agrees=True)
+    seen = []
+    for number in (1, 2):
+        party.clock.now = NOW + (number - 1) * DAY_S
+        proving(party, probe_store=store)
+        sums = party.counts(number)
+        seen.append((int(sums.new_seen.sum()), int(sums.seen.sum())))
+    assert seen == [(4 * PROBE_CAP, 4 * PROBE_CAP), (4 * (20 - PROBE_CAP), 4 * store)]
+
+
+def test_a_lying_vector_cannot_be_proved_and_is_not_spent(party):
+    def lying(contribution, release, session, *, rounding_seed, noise_seed):
+        vector = encode_contribution(contribution, release, session, rounding_seed=rounding_seed, noise_seed=noise_seed)
+        vector[-8:-3] -= np.uint32(1)  # a disagreement of others in each bin
+        return vector
+
+    proving(party)
+    liar = party.participants["device-2"] = party.participant("device-2", encoder=lying)
+    delivery = party.share(party.open(purpose="counts"))
+    with pytest.raises(CodecError, match="exceeds what"):
+        liar.shares(delivery["device-2"])
+    assert party.pending("device-2") == (2, 1)
 
 
 def test_the_noise_of_a_histogram_is_drawn_anew_for_each_session_and_leaves_the_new_probes_exact(make_party, queries):

@@ -20,8 +20,8 @@ def sums(*, local: int = 300, wrong: int = 3, invented: int = 0) -> CountSums:
     return CountSums(coarse, coarse_bad, new, bad, local + invented, wrong)
 
 
-def round_of(state=None, *, liars=1, has_source=True) -> ProbeSums:
-    return ProbeSums(state or ProbeState(), liars=liars, cap=16, epsilon=2.0, has_source=has_source)
+def round_of(state=None, *, liars=1, has_source=True, most=None) -> ProbeSums:
+    return ProbeSums(state or ProbeState(), liars=liars, cap=16, epsilon=2.0, has_source=has_source, most=most)
 
 
 def certified(built: ProbeSums, past=RunningBound(2_000, 20)):  # noqa: B008 - a frozen value
@@ -67,3 +67,12 @@ def test_hidden_disagreements_are_central_s():
     built = round_of()
     built.add(sums(wrong=0), ProbeTotals(300, 220, 80), roster=30, survivors=30)
     assert built.pair()[1] == 80
+
+
+@pytest.mark.parametrize(("most", "deducted"), [(None, 2 * (4 + 4 + 2 * 16)), (137, 2 * 2 * 137)])
+def test_what_liars_may_have_in_stored_histograms_is_what_past_caps_or_proofs_leave_them(most, deducted):
+    built = round_of(ProbeState(caps=(4, 4)), liars=2, most=most)
+    for _ in range(2):
+        built.add(sums(), ProbeTotals(300, 297, 3), roster=30, survivors=30)
+    precautions, _ = built.precautions()
+    assert precautions.pooled.probes == deducted and precautions.new.probes == 2 * 2 * 16

@@ -29,6 +29,7 @@ from aggregator.rounds.server_optimizer import ServerOptimizer
 from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.state import FederationState, initial_state
 from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.suspicion import Verdict
 from aggregator.store import Database
 from fedge import secagg
 from fedge.architectures import DenseHead
@@ -150,7 +151,11 @@ class TinyDevice:
         elif action == SHARES:
             assert self.state.session is not None
             encoded = secagg.encode(*self.contribution(), self.state.session.config, os.urandom(32))
-            self.state, reply, vector = secagg.handle_shares(self.state, payload, encoded)
+            task = self.state.session.descriptor.task
+            room = ProbeNoise(PROBE_EPSILON, 1).room
+            limits = {"probe_cap": task.probe_cap, "probe_store": task.probe_store, "room": room}
+            claim = LAYOUT.claim(**limits) if task.range_proofs else None
+            self.state, reply, vector = secagg.handle_shares(self.state, payload, encoded, claim)
             return reply, None if vector is None else vector.tobytes()
         else:
             handle = secagg.handle_consistency if action == CONSISTENCY else secagg.handle_unmask
@@ -194,6 +199,7 @@ class World:
     def __init__(self, folder: Path, progress: ProgressLog | None = None) -> None:
         self.totals: TotalsSource | None = None
         self.liars = 1
+        self.probe_cap, self.range_proofs = PROBE_CAP, False
         self.clock = Clock()
         self.progress = progress or NoProgress()
         self.registry = ReleaseRegistry(folder, RELEASE_KEY.public_key())
@@ -322,6 +328,8 @@ class World:
             noise_multiplier=noise_multiplier,
             usage_every=usage_every,
             liars=self.liars,
+            probe_cap=self.probe_cap,
+            range_proofs=self.range_proofs,
         )
         runner = RoundRunner(
             link=self.link,
@@ -788,6 +796,62 @@ def test_counts_that_cannot_be_cost_their_cohort_and_not_the_round(
     assert world.state.running.seen == seen - 2 * PROBE_CAP  # and what a liar may have invented in each cohort is deducted
     (note,) = [note for note in report.notes if "lied" in note]
     assert reason in note and report.tally.refusals == {"LiarEvidence": 1}
+
+
+@pytest.fixture
+def proving(world: World) -> World:
+    """A world with range proofs and a cap that leaves room for what its devices count."""
+    world.probe_cap, world.range_proofs, world.liars = 255, True, 0
+    return world
+
+
+def test_counts_with_range_proofs_give_the_certificate_of_those_without(proving: World, tmp_path: Path) -> None:
+    other = World(tmp_path / "without")
+    other.probe_cap, other.liars = proving.probe_cap, proving.liars
+    ours, theirs = proving.round().statement, other.round().statement
+    assert ours is not None and theirs is not None and ours.seen > 0
+    assert ours == replace(theirs, release_id=ours.release_id)
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        {"running_disagreed": 11},
+        {"new_disagreed": np.array([0, -1, 0, 0, 0])},
+        {"new_seen": np.array([100, 0, 0, 0, 156])},
+        {"agreed": np.array([2**20, 0])},
+    ],
+)
+def test_counts_that_cannot_be_proved_cost_their_device_and_nobody_else(
+    proving: World, lies: dict[str, int | np.ndarray]
+) -> None:
+    proving.devices[101].lies = lies
+    report = proving.round()
+    assert [(s.purpose, s.outcome) for s in report.sessions] == [("update", "finished"), *[("counts", "finished")] * 2]
+    assert proving.state.running.seen == 10 * (DEVICES - 1)
+    ((name, _),) = report.tally.dropouts
+    assert name == "device-1"
+
+
+def test_a_vector_that_deviates_from_its_proof_spoils_its_cohorts_sum_as_evidence(proving: World) -> None:
+    def deviate(honest: bytes, vector: bytes | None) -> tuple[object, bytes | None]:
+        assert vector is not None
+        lying = np.frombuffer(vector, "<u4").copy()
+        lying[-4] += np.uint32(1)
+        message = secagg_pb2.MaskedReply.FromString(honest)
+        body = secagg_pb2.MaskedVector.FromString(message.vector.body)
+        body.vector_blake2b = secagg.wire.vector_hash(lying)
+        message.vector.body = body.SerializeToString()
+        message.vector.signature = keys.sign(device.key, "vector", message.vector.body)
+        return (message.SerializeToString(), lying.tobytes()) if message.range_proof else (honest, vector)
+
+    device = proving.devices[101]
+    device.spoil[SHARES] = deviate
+    report = proving.round()
+    assert sorted(s.outcome for s in report.sessions[1:]) == ["aborted", "finished"]
+    (spoiled,) = [test for test in report.tests.values() if test.verdict is Verdict.SUM]
+    assert spoiled.purpose == "counts" and device.name in spoiled.members
+    assert any("not that of the committed values" in note for note in report.notes)
 
 
 def test_every_so_many_rounds_devices_are_asked_what_they_answered_and_used(world: World) -> None:

@@ -9,8 +9,10 @@ from cli import main
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout
 from fedge.randomness import root_seed
-from fedge.secagg import SecAggError, SessionConfig
+from fedge.routing.probe_noise import ProbeNoise
+from fedge.secagg import SecAggError, SessionConfig, Task
 from fedge.secagg.codec import decode, encode
+from fedge.secagg.range_proof import prove, verify
 from sim.config import SimulationConfig
 from sim.hostile import LIES, Encoded, check_hostile, draw_hostile, parse_hostile
 from sim.run import simulate
@@ -188,3 +190,48 @@ def test_a_run_plays_its_attackers_and_leaves_their_traffic_out(tmp_path):
     assert "tripwire" in " ".join(entry["notes"]), "the sums that the device spoiled are told of"
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Attackers were played: 1 of 10 devices lied in every round (1 tripwire)" in report
+
+
+@pytest.mark.parametrize(
+    ("hostile", "range_proofs", "expected"),
+    [({}, None, False), ({"scale": 1}, None, True), ({"scale": 1}, False, False), ({}, True, True)],
+)
+def test_range_proofs_are_played_where_devices_lie_or_where_they_are_asked_for(hostile, range_proofs, expected):
+    assert SimulationConfig(hostile=hostile, range_proofs=range_proofs).has_range_proofs is expected
+
+
+PROVED = Task(
+    purpose="counts",
+    period=1,
+    release_id="1" * 64,
+    weights_sha256="2" * 64,
+    structure_sha256="3" * 64,
+    probe_epsilon=2.0,
+    probe_cap=16,
+    range_proofs=True,
+    probe_store=128,
+)
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("kind", ["forge_counts", "shade_counts"])
+def test_where_counts_have_to_be_proved_a_liar_fills_their_ranges_and_no_more(kind, bits):
+    noise = ProbeNoise(PROVED.probe_epsilon, 1)
+    layout = CountsLayout(8, lift=noise.bound)
+    config = session(reals=0, integers=layout.integers, bits=bits)
+    vector = encode(np.zeros(0), np.full(layout.integers, 30), config, SEED)
+    LIES[kind](Encoded(vector=vector, config=config, purpose="counts", weights=WEIGHTS, bins=8, proved=PROVED))
+    integers = decode(vector, 1, config).integers
+    claim = layout.claim(probe_cap=16, probe_store=128, room=noise.room)
+    proof = prove(claim.statement, claim.values(integers, 1), blinding=7, context=b"", entropy=bytes(32))
+    assert verify(claim.statement, proof, context=b"")
+    sums = layout.decode(integers, devices=1)
+    assert (sums.new_seen.sum(), sums.new_disagreed.sum(), sums.running_seen) == (16, 0, 16)
+    assert (int((sums.seen - sums.disagreed)[-1]), int(sums.disagreed[-1])) == (128 + noise.room, -noise.room)
+
+
+def test_a_run_with_a_liar_about_counts_leaves_nobody_out(tmp_path):
+    config = SimulationConfig(devices=10, rounds=2, seed=3, out=tmp_path, hostile={"forge_counts": 1})
+    summary = simulate(config.checked(), observer=Quiet())
+    assert not any(entry["dropouts"] for entry in summary["rounds"])
+    assert all(session["outcome"] == "finished" for entry in summary["rounds"] for session in entry["sessions"])

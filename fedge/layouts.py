@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.routing.grid import COARSE_STEP, from_above
+from fedge.routing.grid import coarse_indices, from_above
 from fedge.routing.statement import SEEN_CAP
 from fedge.secagg.range_claim import RangeClaim
 from fedge.secagg.range_proof import Statement, Total
@@ -150,7 +150,7 @@ class CountsLayout:
     @property
     def coarse_bins(self) -> int:
         """Bins of the coarse grid (`fedge.routing.grid.coarse_grid`)."""
-        return -(-self.bins // COARSE_STEP)
+        return len(coarse_indices(self.bins))
 
     def encode(
         self,

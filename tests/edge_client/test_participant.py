@@ -36,7 +36,7 @@ from fedge.identity import DeviceIdentity, issue_certificate, new_certificate_au
 from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.randomness import derive
 from fedge.release import Release, flatten, sign_release
-from fedge.routing import Policy
+from fedge.routing import Policy, coarse_grid, confidence, softmax
 from fedge.routing.confidence import nll_sums
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import (
@@ -308,12 +308,24 @@ class Party:
             [LabelledQuery(content_hash(query), query, label, "central", NOW) for query, label in examples]
         )
 
+    def teach_news(self, queries: np.ndarray) -> None:
+        """Let each device learn one answer more."""
+        for place, name in enumerate(self.names):
+            self.teach(name, [(queries[place], ("left", "right")[place % 2])])
+
     def probe(self, name: str, query: np.ndarray, *, agrees: bool) -> None:
         """A probe that would have stayed local."""
         store, digest = self.stores[name], content_hash(query)
         store.fates.settle({digest: True}, at=NOW)
         central = "left" if agrees else "right"
         store.probes.record([Probe(digest, query, central, "left", 0.9, "old", 0, True, NOW)])
+
+    def countable(self, name: str) -> int:
+        """Return how many of a device's probes no threshold of the coarse grid leaves out."""
+        base, _ = self.benches[name].manager.obtain(self.release.release_id)
+        logits = base.session.predict([probe.query for probe in self.stores[name].probes.all()]).logits
+        sure = confidence(softmax(logits))
+        return int((sure >= coarse_grid(self.release.manifest.threshold_grid)[0]).sum())
 
     def used(self, name: str) -> list[int]:
         return [example.used for example in self.stores[name].memory.all()]
@@ -443,7 +455,7 @@ def test_the_sum_of_those_who_delivered_is_exact_when_one_leaves_before_masking(
     assert party.used("device-3") == [1, 1, 1]
 
 
-def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party):
+def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party, queries):
     party = make_party(noise=2.0)
     exact, noisy = party.config("update"), party.config("update", noise=2.0)
     with pytest.raises(RefusedError, match=r"the noise multiplier is 1\.5: this device takes part from 2\.0 on"):
@@ -452,6 +464,7 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
         party.share(party.open(config=exact))
     sums = [party.run(config=noisy, attempt=2).reals]
     party.clock.now = NOW + DAY_S
+    party.teach_news(queries)
     sums.append(party.run(config=party.config("update", noise=2.0), round_number=2).reals)
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
     # The noise of the two is not the same. Of eight values a standard deviation varies much: at the expected one itself this
@@ -517,12 +530,16 @@ def test_a_label_that_the_release_does_not_know_is_nothing_to_report(make_party,
     assert party.check_in() == {}
 
 
-def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party):
+def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party, queries):
     assert UpdateLayout().decode(party.run().integers).nll.all()
     releases = party.benches["device-4"].manager
     base, _ = releases.obtain(party.release.release_id)
+    party.teach("device-4", [(queries[9], "left")])
     again = make_update(party.stores["device-4"], base, seed=b"x" * 32)
-    assert again.metrics.examples == 4 and not again.metrics.nll.any()
+    head = base.release.manifest.trained()
+    logits = head.logits(base.release.weights(), head.normalize(base.session.predict([queries[9]]).embedding))
+    assert again.metrics.examples == 5
+    assert again.metrics.nll == pytest.approx(nll_sums(logits, np.array([0])))
 
 
 def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
@@ -612,12 +629,12 @@ def test_usage_of_an_aborted_session_that_never_left_is_reported_the_next_time(p
 def test_counts_carry_each_running_pair_once(party, queries):
     first = party.counts()
     assert (first.running_seen, first.running_disagreed) == (1 + 2 + 3 + 4, 4)
-    assert (first.seen.sum(), first.new_seen.sum()) == (10, 10)
+    assert (first.seen.sum(), first.new_seen.sum()) == (sum(map(party.countable, party.names)), 10)
     for name, query in zip(party.names, queries[5:], strict=False):
         party.probe(name, query, agrees=False)
     second = party.counts(2)
     assert (second.running_seen, second.running_disagreed) == (4, 4)
-    assert (second.seen.sum(), second.new_seen.sum()) == (14, 4)  # the grid test looks at all probes, each time
+    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)  # the grid test looks at all probes, each time
 
 
 def test_a_device_without_a_fresh_probe_stays_out_of_the_counts(party, queries):
@@ -630,12 +647,14 @@ def test_a_probe_stands_in_no_more_histograms_than_the_device_allows(party, quer
     for name in party.names:
         budget = ContributionBudget(max_probe_epsilon=EPSILON, max_rescores=2)
         party.participants[name].take_federation(replace(party.federation(), budget=budget))
-    seen = []
+    seen, countable = [], []
     for number in range(1, 5):
         for name, query in zip(party.names, queries[4 * number :], strict=False):
             party.probe(name, query, agrees=True)
+        countable.append(sum(map(party.countable, party.names)))
         seen.append(int(party.counts(number).seen.sum()))
-    assert seen == [14, 18, 8, 8]
+    # Only what came in the period and in the one before.
+    assert seen == [now - before for before, now in zip([0, 0, *countable], countable, strict=False)]
 
 
 def test_a_device_counts_no_more_fresh_probes_a_period_than_the_cap(make_party, queries):
@@ -840,36 +859,34 @@ def test_a_second_descriptor_of_one_round_and_attempt_is_refused(party):
         party.participants["device-1"].roster(party.open_with(bundles)["device-1"])
 
 
-def test_the_privacy_ledger_says_what_left(party):
+def test_the_privacy_ledger_says_what_left(party, queries):
     party.run()
     party.counts(2)
+    party.teach_news(queries)
     party.run(round_number=3)
     counts, update = party.stores["device-2"].contributions.totals()
     assert (counts.purpose, counts.count, counts.epsilon) == ("counts", 1, EPSILON)
     assert (update.purpose, update.count, update.at) == ("update", 2, NOW + 2 * DAY_S)
 
 
-def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party):
+def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party, queries):
     first = party.run()
+    party.teach_news(queries)
     second = party.run(round_number=2)
-    assert UpdateLayout().decode(first.integers).examples == 10
-    # Each leaves at least one out; device 1, whose only example left already, stays out.
-    assert (UpdateLayout().decode(second.integers).examples, party.survivors) == (10 - 1 - 3, 3)
+    # Each learned one more, and leaves one of the old ones out.
+    assert [UpdateLayout().decode(sums.integers).examples for sums in (first, second)] == [10, 10 + 4 - 4]
+    assert party.survivors == 4
     assert not np.allclose(first.reals, second.reals)
 
 
-def test_who_has_nothing_new_to_say_on_a_release_stays_out(make_party, queries):
-    party = make_party(taught=False)
-    for number, name in enumerate(party.names):
-        party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
-    # All of it, then each of the two alone, and then there is nothing that has not left.
-    assert UpdateLayout().decode(party.run().integers).examples == 8
-    assert UpdateLayout().decode(party.run(round_number=2).integers).examples == 4
-    number = 3
-    while len(party.check_in(round_number=number)) > 1:
-        party.run(round_number=number, attempt=2)
-        number += 1
-    assert number > 3
+@pytest.mark.parametrize("is_twin", [False, True])
+def test_who_learned_nothing_since_the_last_update_stays_out_whatever_the_release(party, queries, release_key, is_twin):
+    party.run()
+    if is_twin:
+        party.next_release(release_key)
+    assert party.check_in(round_number=2) == {}
+    party.teach("device-3", [(queries[9], "left")])
+    assert list(party.check_in(round_number=3)) == ["device-3"]
 
 
 def test_a_session_that_ends_before_masking_spends_nothing(party):
@@ -1110,16 +1127,17 @@ def test_a_check_in_that_is_no_such_message_is_refused_in_one_line(party):
         party.participants["device-1"].check_in(b"\xff\xff\xff")
 
 
-def test_what_a_session_costs_stands_in_the_ledger(party):
+def test_what_a_session_costs_stands_in_the_ledger(party, queries):
     party.run()
     size = party.source.fetch(party.release.release_id, frozenset()).size_bytes
     ledger = party.stores["device-3"].ledger
     assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
     energy_j = ledger.totals().quantity(Kind.DEVICE_TRAINING)
     assert energy_j > 0
+    party.teach("device-3", [(queries[9], "left")])
     party.check_in(round_number=2)  # the release is there already: only the work is charged again
     assert ledger.lifetime().quantity(Kind.DOWNLINK_RELEASES) == size
-    assert ledger.lifetime().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j
+    assert ledger.lifetime().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j  # one more example, one old one less
 
 
 # The Flower app around it.

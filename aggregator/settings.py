@@ -38,7 +38,9 @@ class RoundsSettings(Settings):
     max_risk: float = Field(0.05, gt=0, lt=1, description="Tolerated share of local answers that disagree with central.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
     range_proofs: bool = Field(
-        True, description="Devices prove that their probe counts lie in their ranges: under 1 s of a Raspberry Pi 4 a period."
+        True,
+        description="Devices prove that their probe counts lie in their ranges (estimated at under 1 s of a Raspberry Pi 4 a "
+        "period); those that do not prove it stay out of the sum.",
     )
 
 

@@ -164,5 +164,7 @@ def _federation(process: AgentProcess) -> "Federation":
             min_period_s=settings.min_period_s,
             max_rescores=settings.max_rescores,
             max_probe_epsilon=settings.max_probe_epsilon,
+            range_proofs=settings.range_proofs,
+            max_probe_store=settings.max_probe_store,
         ),
     )

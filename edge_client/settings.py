@@ -134,6 +134,14 @@ class DeviceSettings(Settings):
     max_probe_epsilon: float = Field(
         4.0, ge=0.05, le=20, description="The most that the noise on one such histogram may tell about one probe."
     )
+    range_proofs: bool = Field(
+        True,
+        description="Proves that its probe counts lie in their ranges, where the federation asks for it; false: stays "
+        "out of such sums.",
+    )
+    max_probe_store: int = Field(
+        4096, ge=1, le=1 << 20, description="The most stored probes that such a proof may be about, which grows with them."
+    )
     min_cohort: int = Field(8, ge=2, description="The smallest n_min of a cohort that this device joins; below 8 is a demo.")
     policy: Path | None = Field(
         None,

@@ -194,7 +194,8 @@ class CountsLayout:
         seen, wrong = integers[-2:]
         lifted = self.lift * np.arange(self.coarse_bins, 0, -1)
         stored = [from_above(counts) - devices * (lifted - room) for counts in (agreed, disagreed)]
-        return np.concatenate([*stored, new_seen - new_disagreed, new_disagreed, [seen - wrong, wrong]]).tolist()
+        values = np.concatenate([*stored, new_seen - new_disagreed, new_disagreed, [seen - wrong, wrong]])
+        return [int(value) for value in values]
 
     def decode(self, integers: NDArray[np.int64], *, devices: int) -> CountSums:
         """Return the sums over ``devices`` devices. Raises InputError for another number of coordinates.

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from aggregator.rounds.cohort import least_cohort, order_nodes, split_cohorts
 from aggregator.rounds.interfaces import AttemptLog, NoAttempts, NoProgress, Place, ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
-from aggregator.rounds.probe_sums import RESCORES
 from aggregator.rounds.report import RoundReport, attempt_report
 from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.session import SessionDriver, SessionPlan, SessionResult
@@ -101,7 +100,7 @@ class Attempting:
 
     def probe_store(self, state: FederationState) -> int:
         """Return how many probes a device's histograms of stored probes may hold in this period."""
-        return RESCORES * self.probe_cap(state)
+        return state.probes.store(self.probe_cap(state))
 
     def session(
         self,

@@ -34,8 +34,8 @@ class ProbeState:
     """What counts sessions carry from round to round.
 
     ``answered``: probes in all totals so far; ``caps``: the last `RESCORES` periods' probe caps times cohorts, for each of
-    which a liar's inventions may still stand in a pooled histogram; ``cap``: the next period's probe cap, 0 for the
-    settings' one.
+    which a liar's inventions may still stand in a pooled histogram; ``device_caps``: the same caps, of one device;
+    ``cap``: the next period's probe cap, 0 for the settings' one.
     """
 
     check: CrossCheck = field(default_factory=CrossCheck)
@@ -44,6 +44,11 @@ class ProbeState:
     stored: tuple[int, ...] = ()
     """New probes in the last `RESCORES` rounds' histograms."""
     cap: int = 0
+    device_caps: tuple[int, ...] = ()
+
+    def store(self, cap: int) -> int:
+        """Return how many stored probes a device may have in its histograms, in a period of the probe cap ``cap``."""
+        return sum((*self.device_caps, cap)[-RESCORES:])
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form."""
@@ -61,8 +66,9 @@ class ProbeState:
             tuple(form["caps"]),
             tuple(form["stored"]),
             form["cap"],
+            tuple(form.get("device_caps", ())),
         )
-        numbers = (state.check.left_over, state.answered, state.cap, *state.caps, *state.stored)
+        numbers = (state.check.left_over, state.answered, state.cap, *state.caps, *state.stored, *state.device_caps)
         if any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError(f"probe counts are {state}")
         return state
@@ -167,7 +173,8 @@ class ProbeSums:
             stored=max(1, sum(stored)),
             cross_checked=self.has_source and not self._unchecked,
         )
-        return precautions, replace(self.state, caps=caps, stored=stored)
+        device_caps = (*self.state.device_caps, self.cap)[-RESCORES:]
+        return precautions, replace(self.state, caps=caps, stored=stored, device_caps=device_caps)
 
 
 def roster_size(totals: ProbeTotals, survivors: int) -> int:

@@ -21,10 +21,16 @@ class ContributionBudget:
     """In how many histograms one probe may stand."""
     max_probe_epsilon: float = 4.0
     """The largest loss of privacy for one probe that the noise of one histogram may allow."""
+    range_proofs: bool = True
+    """Whether it proves that its counts lie in their ranges, where a task asks for it."""
+    max_probe_store: int = 4096
+    """The most stored probes that such a proof may be about: it grows with them."""
 
     def __post_init__(self) -> None:
         if self.max_rescores < 1:
             raise InputError(f"max_rescores is {self.max_rescores}: a probe has to be scored at least once")
+        if self.max_probe_store < 1:
+            raise InputError(f"max_probe_store is {self.max_probe_store}: a proof is about at least 1 probe")
         if not LEAST_EPSILON <= self.max_probe_epsilon <= MOST_EPSILON:
             raise InputError(
                 f"max_probe_epsilon is {self.max_probe_epsilon:g}: choose {LEAST_EPSILON:g} to {MOST_EPSILON:g}"
@@ -44,6 +50,13 @@ class ContributionBudget:
             raise RefusedError(
                 f"the session's noise allows an epsilon of {task.probe_epsilon:g}, this device at most "
                 f"{self.max_probe_epsilon:g}"
+            )
+        if task.range_proofs and not self.range_proofs:
+            raise RefusedError("the session asks for range proofs: set range_proofs in device.toml to take part")
+        if task.probe_store > self.max_probe_store:
+            raise RefusedError(
+                f"the session's range proofs are about {task.probe_store} stored probes, this device's about at most "
+                f"{self.max_probe_store}: raise max_probe_store in device.toml to take part"
             )
 
 

@@ -35,6 +35,7 @@ from edge_client.training_policy import Training, TrainingPolicy, training_from_
 from fedge import logs
 from fedge.calendar import DAILY, Calendar
 from fedge.costs import Kind
+from fedge.errors import InputError
 from fedge.identity import DeviceIdentity
 from fedge.layouts import CountsLayout, HealthLayout
 from fedge.randomness import derive
@@ -126,6 +127,8 @@ class _Open:
     contribution: Contribution | None
     noise_salt: bytes
     """Fresh for each check-in, so that noise never comes twice, whatever became of the stored rounds. Erased with it."""
+    claim: RangeClaim | None = None
+    """What the task wants proved of the contribution."""
 
 
 class Participant:
@@ -232,7 +235,7 @@ class Participant:
         contribution = self._contribution(opened, state.session)
         rounding, noise = self._randomness(state.session, opened.noise_salt)
         encoded = self._encode(contribution, opened.release, state.session, rounding_seed=rounding, noise_seed=noise)
-        after, reply, vector = self._roles.handle_shares(state, payload, encoded, _claim(opened))
+        after, reply, vector = self._roles.handle_shares(state, payload, encoded, opened.claim)
         if vector is not None and after is not state:  # a repeated request changes nothing, so it spends nothing again
             self._spend(opened, contribution, cohort=state.session.n)
         self._save(after)
@@ -282,6 +285,7 @@ class Participant:
             )
         release, downloaded = self._releases.obtain(task.release_id)
         _check_named(task, release.release.manifest)
+        claim = _claim(task, release.release.manifest)
         with self._meter.watch() as watched:
             update = self._update(round_number, attempt, task, release, now=now) if task.purpose == "update" else None
         self._store.ledger.append(
@@ -294,7 +298,7 @@ class Participant:
             ]
         )
         salt = b"" if self._repeatable_noise else self._entropy(32)
-        return _Open(round_number, attempt, task, release, update, salt)
+        return _Open(round_number, attempt, task, release, update, salt, claim)
 
     def _require_news(self, task: Task, *, now: float) -> None:
         """Raise NothingToReport where this device has nothing unspent of what a sum of counts, health or usage is about."""
@@ -461,14 +465,16 @@ def _check_named(task: Task, manifest: Manifest) -> None:
             raise RefusedError(f"release {task.release_id[:12]} has another {name} than the task names: {named[:200]!r}")
 
 
-def _claim(opened: _Open) -> RangeClaim | None:
-    """Return what the task wants proved of the contribution, or None."""
-    task = opened.task
+def _claim(task: Task, manifest: Manifest) -> RangeClaim | None:
+    """Return what the task wants proved of the contribution, or None. Raises RefusedError for what cannot be proved."""
     if not task.range_proofs:
         return None
     noise = ProbeNoise(task.probe_epsilon, 1)
-    layout = CountsLayout(len(opened.release.release.manifest.threshold_grid), lift=noise.bound)
-    return layout.claim(probe_cap=task.probe_cap, probe_store=task.probe_store, room=noise.room)
+    layout = CountsLayout(len(manifest.threshold_grid), lift=noise.bound)
+    try:
+        return layout.claim(probe_cap=task.probe_cap, probe_store=task.probe_store, room=noise.room)
+    except InputError as error:
+        raise RefusedError(f"the task's range proofs cannot be made: {error}") from None
 
 
 def _bind(opened: _Open) -> None:

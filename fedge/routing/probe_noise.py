@@ -56,9 +56,11 @@ class ProbeNoise:
 
     @property
     def room(self) -> int:
-        """What the sum of a device's shares over some bins of one histogram stays within, up to a chance of about 2^-24.
+        """What the sum of a device's shares over some bins of one histogram stays within, but for a small chance.
 
-        A range proof leaves a device this much room below 0, so it is also what a liar can take away there.
+        For ten bins it is 2^-19 where two shares make up one geometric variable, 2^-26 for six and 2^-30 for twenty (at an
+        epsilon of 2; at 0.5: 2^-16, 2^-23 and 2^-27). A device whose noise is larger stays out of that sum. A range proof
+        leaves a device this much room below 0, so it is also what a liar can take away there.
         """
         return math.ceil(24 * math.log(2) / self.epsilon)
 

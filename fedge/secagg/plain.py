@@ -22,7 +22,7 @@ from fedge.secagg.device import erase, expire
 from fedge.secagg.device_state import DeviceState, Phase
 from fedge.secagg.errors import CodecError, MessageError, RefusedError, SecAggError, blaming
 from fedge.secagg.policy import DevicePolicy, accept_descriptor
-from fedge.secagg.range_claim import RangeClaim
+from fedge.secagg.range_claim import RangeClaim, require_claim
 from fedge.secagg.record import Outcome, sign_record
 from fedge.secagg.server import open_session
 from fedge.secagg.server_state import ServerState, Stage
@@ -135,8 +135,8 @@ def create_session(
     entropy: Callable[[int], bytes],
     claim: RangeClaim | None = None,
 ) -> tuple[ServerState, dict[str, bytes]]:
-    """Fixes the cohort of all devices whose bundle bears their name: certificates, times and claims are not used."""
-    del claim
+    """Fixes the cohort of all devices whose bundle bears their name: certificates and times are not used."""
+    claim = require_claim(task, claim)
     taken: dict[str, bytes] = {}
     refused: dict[str, SecAggError] = {}
     for device_id in sorted(bundles, key=str.encode):
@@ -156,7 +156,9 @@ def create_session(
         roster=tuple((device_id, sha256(bundle)) for device_id, bundle in taken.items()),
         nonce=entropy(DESCRIPTOR_NONCE_BYTES),
     )
-    return open_session(descriptor, (), round_key=round_key, members=(), refused=refused)
+    state, messages = open_session(descriptor, (), round_key=round_key, members=(), refused=refused)
+    state.claim = claim
+    return state, messages
 
 
 def handle_roster_reply(state: ServerState, device_id: str, reply: bytes) -> None:
@@ -175,9 +177,11 @@ def create_share_messages(state: ServerState) -> dict[str, bytes]:
 
 
 def handle_masked(state: ServerState, device_id: str, reply: bytes, vector: NDArray[Any] | bytes | None) -> None:
-    """Adds a vector to the sum."""
+    """Adds a vector to the sum. What devices prove elsewhere is plain to see here: it is checked by looking."""
     with blaming(device_id):
         values = vector_from(vector, state.session.config)
+        if state.claim is not None:
+            state.claim.check(values, state.session.config)
     position = _take(state, device_id, reply, stage=Stage.MASKING, expected=state.sharers, step="masked")
     if position not in state.delivered:
         np.add(state.total, values, out=state.total)

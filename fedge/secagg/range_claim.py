@@ -14,7 +14,7 @@ from fedge.errors import InputError
 from fedge.secagg import keys, range_proof
 from fedge.secagg.codec import Vector, decode
 from fedge.secagg.config import SessionConfig
-from fedge.secagg.errors import MessageError, RefusedError
+from fedge.secagg.errors import CodecError, MessageError, RefusedError
 from fedge.secagg.session import Session, Task
 from fedge.secagg.wire import sha256
 
@@ -38,6 +38,22 @@ class RangeClaim:
         size = self.statement.proof_bytes
         if size > PROOF_LIMIT:
             raise InputError(f"a range proof would take {size} bytes, at most {PROOF_LIMIT} fit: lower the probe cap")
+
+    def values_of(self, vector: Vector, config: SessionConfig) -> list[int]:
+        """Return the values of one device's unmasked ``vector``, whose tripwire no claim is about."""
+        counted = vector.copy()
+        counted[-1] = 1
+        return self.values(decode(counted, 1, config).integers, 1)
+
+    def check(self, vector: Vector, config: SessionConfig) -> None:
+        """Raise MessageError unless what one device's unmasked ``vector`` holds can be proved."""
+        limits = (*self.statement.limits, *(total.limit for total in self.statement.totals))
+        try:
+            values = self.statement.extend(self.values_of(vector, config))
+        except CodecError:  # below 0, which in the ring is more than anybody can count
+            values = [-1]
+        if any(not 0 <= value <= limit for value, limit in zip(values, limits, strict=False)):
+            raise MessageError("a count lies outside its range")
 
 
 def require_claim(task: Task, claim: RangeClaim | None) -> RangeClaim | None:
@@ -66,7 +82,7 @@ def prove_vector(
     """
     return range_proof.prove(
         claim.statement,
-        claim.values(decode(vector, 1, session.config).integers, 1),
+        claim.values_of(vector, session.config),
         blinding=range_proof.derive_blinding(added=added, subtracted=subtracted),
         context=_context(session, position, sharers),
         entropy=keys.derive(dealing_seed, session_id=session.session_id, label=keys.prefixed(b"range proof")),

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -322,10 +322,13 @@ class Party:
 
     def countable(self, name: str) -> int:
         """Return how many of a device's probes no threshold of the coarse grid leaves out."""
+        return int(self.are_countable(name, [probe.query for probe in self.stores[name].probes.all()]).sum())
+
+    def are_countable(self, name: str, queries: Sequence[np.ndarray]) -> np.ndarray:
+        """Return for each query whether it stands in the histograms of stored probes."""
         base, _ = self.benches[name].manager.obtain(self.release.release_id)
-        logits = base.session.predict([probe.query for probe in self.stores[name].probes.all()]).logits
-        sure = confidence(softmax(logits))
-        return int((sure >= coarse_grid(self.release.manifest.threshold_grid)[0]).sum())
+        sure = confidence(softmax(base.session.predict(list(queries)).logits))
+        return sure >= coarse_grid(self.release.manifest.threshold_grid)[0]
 
     def used(self, name: str) -> list[int]:
         return [example.used for example in self.stores[name].memory.all()]
@@ -669,7 +672,7 @@ def test_counts_with_range_proofs_are_those_without(party):
     proving(party)
     sums = party.counts()
     assert (sums.running_seen, sums.running_disagreed) == (1 + 2 + 3 + 4, 4)
-    assert (sums.seen.sum(), sums.new_seen.sum()) == (10, 10)
+    assert (sums.seen.sum(), sums.new_seen.sum()) == (sum(map(party.countable, party.names)), 10)
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
@@ -687,9 +690,10 @@ def test_noise_stays_within_what_can_be_proved(make_party, queries, epsilon):
 
 def test_a_device_scores_no_more_stored_probes_than_the_task_lets_it_prove(make_party, queries):
     party, store = make_party(taught=False), PROBE_CAP + 2
+    sure = queries[party.are_countable("device-1", queries).argmax()]
     for name in party.names:
-        for query in queries[:20]:
-            party.probe(name, query, agrees=True)
+        for _ in range(20):
+            party.probe(name, sure, agrees=True)
     seen = []
     for number in (1, 2):
         party.clock.now = NOW + (number - 1) * DAY_S
@@ -801,6 +805,38 @@ def test_a_session_that_was_opened_before_its_period_was_spent_gets_nothing_eith
     assert party.pending("device-1") == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "refusal"),
+    [
+        ({"range_proofs": False}, r"asks for range proofs: set range_proofs in device\.toml"),
+        ({"max_probe_store": 8 * PROBE_CAP - 1}, r"about at most \d+: raise max_probe_store in device\.toml"),
+    ],
+)
+def test_range_proofs_beyond_the_devices_policy_are_refused_at_check_in_and_other_sums_go_on(party, bounds, refusal):
+    proving(party)
+    budget = ContributionBudget(max_probe_epsilon=EPSILON, **bounds)
+    party.participants["device-1"].take_federation(replace(party.federation(), budget=budget))
+    with pytest.raises(RefusedError, match=refusal):
+        party.participants["device-1"].check_in(request_of(party.task("counts")))
+    assert party.pending("device-1") == (1, 1)
+    party.tasks = {}
+    assert party.participants["device-1"].check_in(request_of(party.task("counts")))
+
+
+def test_range_proofs_about_as_many_probes_as_the_policy_allows_are_made(party):
+    proving(party)
+    budget = ContributionBudget(max_probe_epsilon=EPSILON, max_probe_store=8 * PROBE_CAP)
+    for name in party.names:
+        party.participants[name].take_federation(replace(party.federation(), budget=budget))
+    assert party.counts().new_seen.sum() == 10
+
+
+def test_a_task_whose_cap_exceeds_what_can_be_stored_is_refused_at_check_in(party):
+    proving(party, probe_cap=2**24, probe_store=2**20)
+    with pytest.raises(SessionRefused, match="cannot prove counts of at most 16777216 fresh"):
+        party.participants["device-1"].check_in(request_of(party.task("counts")))
+
+
 @pytest.mark.parametrize("change", [{"period": -1}, {"period": 1}])
 def test_only_the_current_period_by_the_devices_own_clock_is_accepted(party, change):
     party.clock.now += 120.0
@@ -833,6 +869,7 @@ def test_a_calendar_shorter_than_the_device_allows_is_refused_with_the_remedy(pa
         ("usage", {"purpose": "update"}),
         ("counts", {"probe_cap": 1}),
         ("counts", {"probe_epsilon": 0.5}),
+        ("counts", {"range_proofs": True, "probe_store": 2 * PROBE_CAP}),
         ("update", {"release_id": "f" * 64}),
         ("update", {"period": 1}),
     ],

@@ -69,6 +69,21 @@ def test_hidden_disagreements_are_central_s():
     assert built.pair()[1] == 80
 
 
+def test_a_device_s_histograms_hold_what_its_last_caps_let_in():
+    state, stores = ProbeState(), []
+    for cap in (8, 4, 4, 4, 4, 4, 4, 4, 4):
+        stores.append(state.store(cap))
+        built = ProbeSums(state, liars=1, cap=cap, epsilon=2.0, has_source=True)
+        for _ in range(2):
+            built.add(sums(), ProbeTotals(300, 297, 3), roster=30, survivors=30)
+        state = built.precautions()[1]
+    assert stores == [8, 12, 16, 20, 24, 28, 32, 36, 32], "8 periods' caps, whatever the number of cohorts"
+    assert ProbeState.from_json(state.to_json()) == state
+    older = state.to_json()
+    del older["device_caps"]
+    assert ProbeState.from_json(older).store(4) == 4
+
+
 @pytest.mark.parametrize(("most", "deducted"), [(None, 2 * (4 + 4 + 2 * 16)), (137, 2 * 2 * 137)])
 def test_what_liars_may_have_in_stored_histograms_is_what_past_caps_or_proofs_leave_them(most, deducted):
     built = round_of(ProbeState(caps=(4, 4)), liars=2, most=most)

@@ -1,6 +1,7 @@
 """Rounds over Flower messages with tiny devices: who leaves, who answers nonsense, what an operator then reads."""
 
 import copy
+import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
@@ -831,6 +832,31 @@ def test_counts_that_cannot_be_proved_cost_their_device_and_nobody_else(
     assert proving.state.running.seen == 10 * (DEVICES - 1)
     ((name, _),) = report.tally.dropouts
     assert name == "device-1"
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_a_spoiled_proof_costs_its_device_and_nobody_else(proving: World, place: int) -> None:
+    def spoil(honest: bytes, vector: bytes | None) -> tuple[object, bytes | None]:
+        message = secagg_pb2.MaskedReply.FromString(honest)
+        if not message.range_proof:
+            return honest, vector
+        proof = bytearray(message.range_proof)
+        proof[place] ^= 1
+        message.range_proof = bytes(proof)
+        body = secagg_pb2.MaskedVector.FromString(message.vector.body)
+        body.range_proof_sha256 = hashlib.sha256(message.range_proof).digest()
+        message.vector.body = body.SerializeToString()
+        message.vector.signature = keys.sign(device.key, "vector", message.vector.body)
+        return message.SerializeToString(), vector
+
+    device = proving.devices[101]
+    device.spoil[SHARES] = spoil
+    report = proving.round()
+    assert [(s.purpose, s.outcome) for s in report.sessions] == [("update", "finished"), *[("counts", "finished")] * 2]
+    assert proving.state.running.seen == 10 * (DEVICES - 1)
+    ((name, why),) = report.tally.dropouts
+    assert name == device.name and "range proof" in why
+    assert not [test for test in report.tests.values() if test.verdict is not Verdict.CLEAN]
 
 
 def test_a_vector_that_deviates_from_its_proof_spoils_its_cohorts_sum_as_evidence(proving: World) -> None:

@@ -19,6 +19,7 @@ CLAIM = LAYOUT.claim(probe_cap=CAP, probe_store=STORE, room=ROOM)
 COUNTS = replace(TASK, purpose="counts", probe_epsilon=2.0, probe_cap=CAP, range_proofs=True, probe_store=STORE)
 SIZE = CLAIM.statement.proof_bytes
 LIAR = "device-03"
+FIRST_STORED_WRONG = LAYOUT.coarse_bins
 FIRST_NEW = 2 * LAYOUT.coarse_bins  # of the integers: new probes seen, by bin
 FIRST_WRONG = FIRST_NEW + BINS
 PAIR = FIRST_WRONG + BINS
@@ -29,8 +30,8 @@ def counts_of(number: int, **changes) -> np.ndarray:
     seen, wrong = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     seen[number % BINS], wrong[number % BINS] = 5, 2
     values = {
-        "agreed": np.array([3, 7]) + [number % 3 - 1, 0],  # noise included
-        "disagreed": np.array([2, 0]) - [1, number % 2],
+        "agreed": np.array([3 + number % 3 - 1, 7, 0]),  # noise included
+        "disagreed": np.array([2 - 1, -(number % 2), 0]),  # likewise
         "new_seen": seen,
         "new_disagreed": wrong,
         "running_seen": 4,
@@ -123,8 +124,8 @@ class TestHonest:
         cohort, wrong, seen = cohort_of(), np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
         wrong[0] = seen[0] = CAP
         extreme = {
-            "agreed": np.array([-ROOM, 0]),
-            "disagreed": np.array([STORE, ROOM]),
+            "agreed": np.array([-ROOM, 0, 0]),
+            "disagreed": np.array([STORE, 0, ROOM]),
             "new_seen": seen,
             "new_disagreed": wrong,
             "running_seen": CAP,
@@ -153,8 +154,8 @@ UNPROVABLE = {
     "a running pair over the cap": with_integer(PAIR, CAP + 1),
     "a running pair of more disagreements than probes": with_integer(PAIR + 1, 5),
     "more stored probes than the limit": with_integer(0, LIFT + STORE + ROOM + 1),
-    "more stored disagreements hidden than noise explains": with_integer(2, LIFT - ROOM - 1),
-    "hidden at the strictest threshold and shown at a lax one": with_integer(3, 0),
+    "more stored disagreements hidden than noise explains": with_integer(FIRST_STORED_WRONG, LIFT - ROOM - 1),
+    "hidden at the strictest threshold and shown at a lax one": with_integer(FIRST_NEW - 1, 0),
 }
 
 
@@ -182,9 +183,29 @@ class TestLies:
         lying = masked.copy()
         lying[:-1:digits] += (integers - counts_of(2)).astype(masked.dtype)
         deliver(cohort, {**replies, LIAR: (resigned(LIAR, reply, vector=lying), lying)})
-        with pytest.raises(SessionAborted, match="not that of the committed values|exceeds what") as aborted:
+        with pytest.raises(SessionAborted, match=r"not that of the committed values|exceeds what") as aborted:
             finish(cohort)
         assert aborted.value.is_spoiled and not aborted.value.exclude
+
+    @pytest.mark.parametrize("lie", UNPROVABLE)
+    def test_where_nothing_is_private_a_lie_is_seen_and_drops_its_device(self, lie):
+        cohort, integers = cohort_of(protocol=plain), counts_of(2)
+        UNPROVABLE[lie](integers)
+        cohort.vectors[LIAR] = cohort.vectors[LIAR].copy()
+        cohort.vectors[LIAR][:-1] = integers.astype("<u4")
+        replies = masked_by_all(cohort)
+        reply, vector = replies.pop(LIAR)
+        with raises(MessageError, "a count lies outside its range", blames=LIAR):
+            plain.handle_masked(cohort.server, LIAR, reply, vector)
+
+    @pytest.mark.parametrize("protocol", [secagg, plain])
+    def test_no_claim_is_about_the_tripwire_which_spoils_the_sum_as_ever(self, protocol):
+        cohort = cohort_of(protocol=protocol)
+        cohort.vectors[LIAR] = cohort.vectors[LIAR].copy()
+        cohort.vectors[LIAR][-1] = 0
+        with pytest.raises(SessionAborted, match="the tripwire counts 4 devices where 5 delivered") as aborted:
+            cohort.run()
+        assert aborted.value.is_spoiled
 
     def test_without_proofs_a_subtracted_disagreement_passes_unseen(self):
         task = replace(COUNTS, range_proofs=False, probe_store=0)

@@ -14,6 +14,7 @@ from typing import Any
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.census import EVERYONE, Standing, Wanted
 from aggregator.fleet.enrolling import invitation
+from aggregator.fleet.presigned import is_presigned
 from aggregator.fleet.published import publish
 from aggregator.releases.offering import OfferedRegistry, tuf_repository
 from aggregator.releases.recording import RolloutRecord
@@ -155,7 +156,7 @@ class Operator:
 
     def awaits_signature(self) -> list[str]:
         """Return what waits for the signing machine, for people; nothing where the server holds its keys itself."""
-        return SplitServer(self.home).awaits() if Authority(self.home.authority).is_presigned else []
+        return SplitServer(self.home).awaits() if is_presigned(self.home.authority) else []
 
     def restored(self) -> None:
         """After the folder came back from a backup: sign versions above all that devices may have seen."""

@@ -1,4 +1,4 @@
-"""Enrollment and release signing on another machine, as docs/security.md writes it: its blocks are run as they stand there."""
+"""Enrollment and release signing on another machine, as docs/security.md writes it: its blocks are run as they stand."""
 
 import base64
 import json

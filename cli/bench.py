@@ -94,14 +94,13 @@ def attacks(
 
 
 def _show_attacks(results: "list[AttackResult]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("attack", "", "leaked or broken", "what was seen", box=None, pad_edge=False)
     for result in results:
         number = f"{result.value:.3g} {result.unit}"
         table.add_row(result.attack, "held" if result.held else "[bold]not held[/bold]", number, result.note)
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _progress() -> "Callable[[str], None]":

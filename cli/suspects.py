@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def show_suspects(database: "Database", *, json_output: bool) -> None:
         }
         print(json.dumps(document))
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     if not suspicion.exclusions and not open_tests:
         console.print("No device is excluded, and no spoiled sum is unexplained.")
         return

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fedge.errors import InputError
 from fedge.routing.confidence import TEMPERATURE_GRID
-from fedge.routing.grid import COARSE_STEP
+from fedge.routing.grid import coarse_indices
 from fedge.routing.statement import SEEN_CAP
 
 THOUSANDTHS = 1000.0
@@ -147,7 +147,7 @@ class CountsLayout:
     @property
     def coarse_bins(self) -> int:
         """Bins of the coarse grid (`fedge.routing.grid.coarse_grid`)."""
-        return -(-self.bins // COARSE_STEP)
+        return len(coarse_indices(self.bins))
 
     def encode(
         self,

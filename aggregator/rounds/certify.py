@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedge.layouts import CountSums
 from fedge.routing.certificate import GridTest, grid_test, grid_test_at
 from fedge.routing.deduction import NO_DEDUCTION, Deduction, conservative_pair
-from fedge.routing.grid import COARSE_STEP, coarse_grid, from_above
+from fedge.routing.grid import coarse_grid, coarse_indices, from_above
 from fedge.routing.probes import probe_rate
 from fedge.routing.running import RunningBound
 from fedge.routing.statement import Cautions, CertificateStatement, statement
@@ -116,7 +116,7 @@ def _choose(
         deduction=precautions.pooled,
         order=_order(counts, precautions.stored) if precautions.stored else None,
     )
-    pooled = coarse if coarse.index is None else replace(coarse, index=coarse.index * COARSE_STEP)
+    pooled = coarse if coarse.index is None else replace(coarse, index=coarse_indices(len(grid))[coarse.index])
     if fresh.index is None:
         return pooled, False
     if pooled.index is None:  # the older probes speak against a model or a stream that is no more
@@ -128,9 +128,11 @@ def _choose(
 
 
 def _order(counts: CountSums, stored: int) -> NDArray[np.int64]:
-    """Return about how many stored probes each threshold of the coarse grid keeps local, from the new ones, which are
-    exact.
+    """Return how many stored probes each threshold of the coarse grid keeps local at least, by about two standard errors,
+    judged by the new ones, which are exact: a walk that starts where probes are too few ends at once.
     """
     above = from_above(counts.new_seen)
-    order: NDArray[np.int64] = (above[::COARSE_STEP] * max(stored, above[0]) // max(1, above[0])).astype(np.int64)
+    known, coarse = max(1, int(above[0])), above[list(coarse_indices(above.size))]
+    share = np.maximum(coarse - 2.0 * np.sqrt(coarse * (1 - coarse / known)), 0) / known
+    order: NDArray[np.int64] = (share * max(stored, known)).astype(np.int64)
     return order

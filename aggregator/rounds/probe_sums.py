@@ -122,7 +122,7 @@ class ProbeSums:
             check, checked = self.state.check.apply(reported, totals, slack=slack)
             self.evidence += checked.evidence
             pair = checked.agreed, checked.disagreed
-            cap = probe_cap(totals.answered, roster_size(totals, survivors))
+            cap = probe_cap(totals.answered, roster_size(totals, survivors), cap=self.cap)
             self.state = replace(self.state, check=check, answered=self.state.answered + totals.answered, cap=cap)
             excess = checked.excess
         elif self.has_source:  # they count once central has confirmed them

@@ -9,12 +9,13 @@ from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import ServerOptimizer
 from fedge.calendar import DAILY, Calendar
 from fedge.layouts import CountsLayout, UpdateLayout
+from fedge.routing.probe_cap import FIRST_CAP
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import SessionConfig, threshold
 from fedge.secagg.rotation import padded_length, rotated_scale
 
 PROBE_EPSILON = 2.0
-PROBE_CAP = 16
+PROBE_CAP = FIRST_CAP
 LIARS = 1
 
 

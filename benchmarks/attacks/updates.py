@@ -4,6 +4,9 @@ Positive control: against version 1 of the protocol, where a device without news
 could be had again and again, both attacks read their victim's update (see docs/security.md, "Attacks, played").
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,33 +42,45 @@ def idle_cohort(*, seed: int) -> AttackResult:
 def update_repetition(*, seed: int) -> AttackResult:
     """Sum updates on one release over cohorts with the victim and without it, in period after period, and subtract.
 
-    No second sum is given in a period, so that a pair of sums takes two of them. What remains is stated: the cosine after
-    `PAIRS` pairs, on a release that never changes, over cohorts of 16 and 15 devices, with nothing new to learn from.
+    No second sum is given in a period, so that a pair of sums takes two of them, and no device gives an update twice without
+    an example that is new. Two fleets are attacked, on a release that never changes, over cohorts of 16 and 15 devices: one
+    in which nobody asks anything any more, and one in which everybody goes on asking. What remains is stated: the cosine
+    after `PAIRS` pairs, the larger of both.
     """
+    quiet = attack_fleet(lambda aggregator: _repeat(aggregator, aggregator.pass_day), seed=seed)
+    busy = attack_fleet(lambda aggregator: _repeat(aggregator, aggregator.live_one_day), seed=seed)
+    leaked = max(fleet.cosines[-1] for fleet in (quiet, busy))
+    note = f"a quiet fleet: {quiet}; a busy one: {busy}"
+    return AttackResult("update_repetition", leaked < TOLD_NOTHING, "leaked", leaked, UNIT, note)
 
-    def attack(aggregator: HostileAggregator) -> AttackResult:
-        names = aggregator.names  # more than the fewest that are summed: some keep their update at home
-        others = [*names[:5], *names[6:]]
-        truth, total, cosines = _update_of(aggregator, names[5]), np.zeros(1), []
-        at_once = pairs = 0
-        for _ in range(PAIRS):
-            one = aggregator.session(names, aggregator.task("update"))
-            at_once += aggregator.session(others, aggregator.task("update")).decoded is not None
-            aggregator.pass_day()
-            other = aggregator.session(others, aggregator.task("update"))
-            aggregator.pass_day()
-            if one.decoded is not None and other.decoded is not None:
-                total, pairs = total + one.decoded.reals - other.decoded.reals, pairs + 1
-            cosines.append(cosine(total, truth))
-        leaked = cosines[-1]
-        note = (
-            f"second sums in a period: {at_once}, pairs over two periods: {pairs} of {PAIRS}; "
-            f"cosine after 2 periods {cosines[0]:.2f}, "
-            f"after {PAIRS} {cosines[PAIRS // 2 - 1]:.2f}, after {2 * PAIRS} {leaked:.2f}"
-        )
-        return AttackResult("update_repetition", leaked < TOLD_NOTHING, "leaked", leaked, UNIT, note)
 
-    return attack_fleet(attack, seed=seed)
+@dataclass(slots=True)
+class _Repeated:
+    """What became of pairs of sums: ``at_once`` second sums in one period, ``pairs`` over two, the cosine after each."""
+
+    at_once: int = 0
+    pairs: int = 0
+    cosines: list[float] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        after = ", ".join(f"{self.cosines[pairs - 1]:.2f} after {2 * pairs}" for pairs in (1, PAIRS // 2, PAIRS))
+        return f"second sums in a period {self.at_once}, pairs over two periods {self.pairs} of {PAIRS}, cosine {after}"
+
+
+def _repeat(aggregator: HostileAggregator, next_day: Callable[[], None]) -> _Repeated:
+    names = aggregator.names  # more than the fewest that are summed: some keep their update at home
+    others = [*names[:5], *names[6:]]
+    truth, total, seen = _update_of(aggregator, names[5]), np.zeros(1), _Repeated()
+    for _ in range(PAIRS):
+        one = aggregator.session(names, aggregator.task("update"))
+        seen.at_once += aggregator.session(others, aggregator.task("update")).decoded is not None
+        next_day()
+        other = aggregator.session(others, aggregator.task("update"))
+        next_day()
+        if one.decoded is not None and other.decoded is not None:
+            total, seen.pairs = total + one.decoded.reals - other.decoded.reals, seen.pairs + 1
+        seen.cosines.append(cosine(total, truth))
+    return seen
 
 
 def _update_of(aggregator: HostileAggregator, name: str) -> NDArray[np.float64]:

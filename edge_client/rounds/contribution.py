@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_client.releases.loading import LoadedRelease
 from edge_client.rounds.learner import Update, prepare_update, train
 from edge_client.rounds.probe_counts import count_probes
-from edge_client.store import DeviceStore, Fit, HealthCounts, ProbeSelection
+from edge_client.store import DeviceStore, Fit, HealthCounts, LabelledQuery, ProbeSelection
 from edge_client.training_policy import training_from_mapping
 from fedge.errors import FedgeError
 from fedge.layouts import HEALTH_CAP, CountsLayout, HealthLayout, UpdateLayout
@@ -122,8 +122,10 @@ def make_update(
 ) -> Contribution:
     """Train on everything remembered, from the base release's weights; ``policy`` weighs the examples of pinned labels.
 
-    ``again``: an update on this release has left the device before. It must never be masked again, so a tenth of the
-    examples, drawn anew, stays out: neither the update nor its weight is the one that left.
+    An update needs news: without an example that no update was trained on before, whatever release is trained, the device
+    would say the same once more, and an aggregator could sum it with the device and without until the rest cancels out.
+    ``again``: an update on this release has left the device before. A tenth of the examples that were in it, drawn anew, stays
+    out then, so that two sums do not differ by the news alone.
 
     The base gives embeddings alone: they are normalized here, and head, loss and gradient are the device's own code. So no
     encoder makes an example count for more than another. Raises InputError for an encoder whose embeddings do not fit.
@@ -135,9 +137,10 @@ def make_update(
     architecture, training, head = manifest.trained(), training_from_mapping(manifest.training), base.release.weights()
     index = {label: i for i, label in enumerate(manifest.labels)}
     examples = [example for example in store.memory.all() if example.label in index]
-    if again and examples:
-        left_out = generator(seed, "left out").choice(len(examples), max(1, len(examples) // 10), replace=False)
-        examples = [example for number, example in enumerate(examples) if number not in set(left_out.tolist())]
+    if examples and not any(example.fresh for example in examples):
+        raise NothingToReport("nothing was learned since the last update")
+    if again:
+        examples = _leave_out(examples, seed=seed)
     embeddings = architecture.normalize(base.session.predict([example.query for example in examples]).embedding)
     logits = architecture.logits(head, embeddings)
     labels = np.array([index[example.label] for example in examples], dtype=np.int64)
@@ -174,6 +177,15 @@ def make_update(
             noise=training.noise_multiplier > 0,
         ),
     )
+
+
+def _leave_out(examples: list[LabelledQuery], *, seed: bytes) -> list[LabelledQuery]:
+    """Return the examples without a tenth of the used ones, at least one where there is any."""
+    used = [number for number, example in enumerate(examples) if not example.fresh]
+    if not used:
+        return examples
+    dropped = generator(seed, "left out").choice(used, max(1, len(used) // 10), replace=False)
+    return [example for number, example in enumerate(examples) if number not in set(dropped.tolist())]
 
 
 def _fit(encoder_sha256: str, logits: NDArray[np.float32], labels: NDArray[np.int64], *, at: float) -> Fit | None:

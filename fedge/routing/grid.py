@@ -21,12 +21,19 @@ DEFAULT_GRID: tuple[float, ...] = (
 )
 """40 thresholds, denser near 1, where small models put most of their answers."""
 
-COARSE_STEP = 4
+
+def coarse_indices(size: int) -> range:
+    """Return which of ``size`` thresholds make up the coarse grid: every third, but for the lowest fifth and the top two.
+
+    Noise falls on each bin, so fewer bins bear less of it, and thresholds hardly ever end at the lowest. The 40 thresholds
+    of `DEFAULT_GRID` leave 0.45, 0.6, 0.675, 0.75, 0.825, 0.9, 0.95, 0.98, 0.993 and 0.998.
+    """
+    return range(size // 5, max(size - 2, size // 5 + 1), 3)
 
 
 def coarse_grid(grid: Sequence[float]) -> tuple[float, ...]:
-    """Return every fourth threshold of ``grid``, from its first: noise falls on each bin, so fewer bins bear less of it."""
-    return tuple(grid[::COARSE_STEP])
+    """Return the thresholds of ``grid`` that histograms of stored probes are taken over (`coarse_indices`)."""
+    return tuple(grid[index] for index in coarse_indices(len(grid)))
 
 
 def check_grid(grid: Sequence[float]) -> NDArray[np.float64]:

@@ -282,6 +282,11 @@ class Party:
             [LabelledQuery(content_hash(query), query, label, "central", NOW) for query, label in examples]
         )
 
+    def teach_news(self, queries: np.ndarray) -> None:
+        """Let each device learn one answer more."""
+        for place, name in enumerate(self.names):
+            self.teach(name, [(queries[place], ("left", "right")[place % 2])])
+
     def probe(self, name: str, query: np.ndarray, *, agrees: bool) -> None:
         """A probe that would have stayed local."""
         store, digest = self.stores[name], content_hash(query)
@@ -417,7 +422,7 @@ def test_the_sum_of_those_who_delivered_is_exact_when_one_leaves_before_masking(
     assert party.used("device-3") == [1, 1, 1]
 
 
-def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party):
+def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_session_with_less(make_party, queries):
     party = make_party(noise=2.0)
     exact, noisy = party.config("update"), party.config("update", noise=2.0)
     with pytest.raises(RefusedError, match=r"the noise multiplier is 1\.5: this device takes part from 2\.0 on"):
@@ -426,6 +431,7 @@ def test_with_noise_devices_weigh_the_same_report_nothing_else_and_refuse_a_sess
         party.share(party.open(config=exact))
     sums = [party.run(config=noisy, attempt=2).reals]
     party.clock.now = NOW + DAY_S
+    party.teach_news(queries)
     sums.append(party.run(config=party.config("update", noise=2.0), round_number=2).reals)
     expected = noisy.noise_sigma * math.sqrt(len(party.names)) * noisy.scale / noisy.quantum
     # The noise of the two is not the same. Of eight values a standard deviation varies much: at the expected one itself this
@@ -491,12 +497,16 @@ def test_a_label_that_the_release_does_not_know_is_nothing_to_report(make_party,
     assert party.check_in() == {}
 
 
-def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party):
+def test_only_answers_that_no_training_saw_are_scored_for_the_temperature(party, queries):
     assert UpdateLayout().decode(party.run().integers).nll.all()
     releases = party.benches["device-4"].manager
     base, _ = releases.obtain(party.release.release_id)
+    party.teach("device-4", [(queries[9], "left")])
     again = make_update(party.stores["device-4"], base, seed=b"x" * 32)
-    assert again.metrics.examples == 4 and not again.metrics.nll.any()
+    head = base.release.manifest.trained()
+    logits = head.logits(base.release.weights(), head.normalize(base.session.predict([queries[9]]).embedding))
+    assert again.metrics.examples == 5
+    assert again.metrics.nll == pytest.approx(nll_sums(logits, np.array([0])))
 
 
 def test_a_policys_rules_weigh_in_training_and_nothing_else_of_the_update_changes(party):
@@ -766,36 +776,34 @@ def test_a_second_descriptor_of_one_round_and_attempt_is_refused(party):
         party.participants["device-1"].roster(party.open_with(bundles)["device-1"])
 
 
-def test_the_privacy_ledger_says_what_left(party):
+def test_the_privacy_ledger_says_what_left(party, queries):
     party.run()
     party.counts(2)
+    party.teach_news(queries)
     party.run(round_number=3)
     counts, update = party.stores["device-2"].contributions.totals()
     assert (counts.purpose, counts.count, counts.epsilon) == ("counts", 1, EPSILON)
     assert (update.purpose, update.count, update.at) == ("update", 2, NOW + 2 * DAY_S)
 
 
-def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party):
+def test_an_update_on_the_same_release_is_trained_anew_on_other_examples(party, queries):
     first = party.run()
+    party.teach_news(queries)
     second = party.run(round_number=2)
-    assert UpdateLayout().decode(first.integers).examples == 10
-    # Each leaves at least one out; device 1, whose only example left already, stays out.
-    assert (UpdateLayout().decode(second.integers).examples, party.survivors) == (10 - 1 - 3, 3)
+    # Each learned one more, and leaves one of the old ones out.
+    assert [UpdateLayout().decode(sums.integers).examples for sums in (first, second)] == [10, 10 + 4 - 4]
+    assert party.survivors == 4
     assert not np.allclose(first.reals, second.reals)
 
 
-def test_who_has_nothing_new_to_say_on_a_release_stays_out(make_party, queries):
-    party = make_party(taught=False)
-    for number, name in enumerate(party.names):
-        party.teach(name, [(queries[2 * number], "left"), (queries[2 * number + 1], "right")])
-    # All of it, then each of the two alone, and then there is nothing that has not left.
-    assert UpdateLayout().decode(party.run().integers).examples == 8
-    assert UpdateLayout().decode(party.run(round_number=2).integers).examples == 4
-    number = 3
-    while len(party.check_in(round_number=number)) > 1:
-        party.run(round_number=number, attempt=2)
-        number += 1
-    assert number > 3
+@pytest.mark.parametrize("is_twin", [False, True])
+def test_who_learned_nothing_since_the_last_update_stays_out_whatever_the_release(party, queries, release_key, is_twin):
+    party.run()
+    if is_twin:
+        party.next_release(release_key)
+    assert party.check_in(round_number=2) == {}
+    party.teach("device-3", [(queries[9], "left")])
+    assert list(party.check_in(round_number=3)) == ["device-3"]
 
 
 def test_a_session_that_ends_before_masking_spends_nothing(party):
@@ -1036,16 +1044,17 @@ def test_a_check_in_that_is_no_such_message_is_refused_in_one_line(party):
         party.participants["device-1"].check_in(b"\xff\xff\xff")
 
 
-def test_what_a_session_costs_stands_in_the_ledger(party):
+def test_what_a_session_costs_stands_in_the_ledger(party, queries):
     party.run()
     size = party.source.fetch(party.release.release_id, frozenset()).size_bytes
     ledger = party.stores["device-3"].ledger
     assert ledger.totals().quantity(Kind.DOWNLINK_RELEASES) == size
     energy_j = ledger.totals().quantity(Kind.DEVICE_TRAINING)
     assert energy_j > 0
+    party.teach("device-3", [(queries[9], "left")])
     party.check_in(round_number=2)  # the release is there already: only the work is charged again
     assert ledger.lifetime().quantity(Kind.DOWNLINK_RELEASES) == size
-    assert ledger.lifetime().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j
+    assert ledger.lifetime().quantity(Kind.DEVICE_TRAINING) == 2 * energy_j  # one more example, one old one less
 
 
 # The Flower app around it.

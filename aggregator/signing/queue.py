@@ -35,6 +35,9 @@ from fedge.release import CANARY, STABLE, CertificateDocument, ChannelPointer, M
 from fedge.release.channels import file_path, pointer_path
 
 POLL_S = 0.5
+DAY_S = 24 * 3600.0
+VISIT_DAYS = 5.0
+"""A visit is due when the list of revocations is this old: devices want one of at most seven days."""
 _log = logging.getLogger(__name__)
 
 
@@ -167,8 +170,12 @@ class SplitServer:
 
     def awaits(self) -> list[str]:
         """Return what waits for the signing machine, for people."""
-        waiting = [f"{len(self._authority().awaiting())} devices to enroll"] if self._authority().awaiting() else []
-        pending = self._queue().pending()
+        authority, pending, now = self._authority(), self._queue().pending(), time.time()
+        count = len(authority.awaiting())
+        waiting = [f"{count} {'device' if count == 1 else 'devices'} to enroll"] if count else []
+        listed = authority.trust().read_revocations(authority.signed_revocations(now=now), now)
+        age_days = (now - listed.issued_at) / DAY_S
+        waiting += [f"the list of revocations, which is {age_days:.0f} days old"] if age_days > VISIT_DAYS else []
         waiting += ["a release"] if pending.release is not None else []
         waiting += ["a certificate"] if pending.certificate is not None else []
         if not waiting and tuf_repository(self.home, self.home.settings()).lacks(self._registry()):

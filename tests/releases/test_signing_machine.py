@@ -295,3 +295,25 @@ def test_nothing_is_split_twice_or_into_a_folder_that_exists(split):
         split_keys(split.home, split.folder / "again", now=split.now)
     kept = [path.name for path in split.home.folder.rglob("*") if path.suffix in (".pem", ".key")]
     assert sorted(kept) == ["round.pem", "server.key", "snapshot.key", "timestamp.key", "tls.key"]
+
+
+def test_keys_that_are_put_back_can_be_changed_and_split_again(split):
+    split.enroll("sensor-1")
+    keys, home = split.folder / "keys", split.home
+    shutil.copyfile(keys / "identity.pem", home.authority / "identity.pem")
+    shutil.copyfile(keys / "release.pem", home.keys / "release.pem")
+    shutil.copyfile(keys / "targets.pem", home.tuf / "keys" / "release.key")
+    shutil.copytree(keys / "root", home.tuf / "root")
+    shutil.rmtree(home.authority / "signed")
+    (home.keys / "release.pub").unlink()
+    for path in (home.authority / "identity.pem", home.keys / "release.pem", home.tuf / "keys" / "release.key"):
+        path.chmod(0o600)
+    authority = Authority(home.authority)
+    rotated = rotate_round_key(authority, home)
+    publish(authority, home, ("localhost",), now=time.time())
+    split_keys(home, split.folder / "next", now=time.time() - 6 * DAY_S)
+    assert SplitServer(home).awaits() == ["the list of revocations, which is 6 days old"]
+    reply = SigningMachine(split.folder / "next").sign(SplitServer(home).export(), RELEASES, now=time.time(), days=9.0)
+    SplitServer(home).take(reply)
+    assert SplitServer(home).awaits() == []
+    assert Authority(home.authority).trust().round_key == rotated.round_key

@@ -23,6 +23,7 @@ from aggregator.signing.documents import Blob, Document, SigningReply, SigningRe
 from fedge.errors import InputError, VerificationError
 from fedge.identity import EnrolmentRequest, TrustRoot, key_fingerprint
 from fedge.identity.files import read_file
+from fedge.printable import printable
 from fedge.release import (
     CHANNELS,
     CertificateDocument,
@@ -103,7 +104,7 @@ class SigningMachine:
         lines = [
             f"enroll {device}: key {key_fingerprint(wish.public_key)}" for device, wish in self.devices(request).items()
         ]
-        lines += [f"revoke {device}: {request.revoked[device]}" for device in self._to_revoke(request)]
+        lines += [f"revoke {device}: {_one_line(request.revoked[device])}" for device in self._to_revoke(request)]
         state = self._state()
         if request.pending.release is not None:
             unsigned = request.pending.release
@@ -204,6 +205,11 @@ class SigningMachine:
 
     def _state(self) -> SigningState:
         return read_document(SigningState, self.folder / "state.json")
+
+
+def _one_line(text: str) -> str:
+    """Return the server's words as they cannot pass for lines of ours."""
+    return printable(" ".join(text[:200].split()))
 
 
 def _describe_release(release: Release, state: SigningState) -> str:

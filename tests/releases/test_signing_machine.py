@@ -257,8 +257,9 @@ def test_a_revocation_takes_effect_with_the_next_visit_and_an_older_reply_cannot
         split.authority.renew(wish, now=time.time(), caller="sensor-2")
     with pytest.raises(VerificationError, match="older than the last one"):
         split.server.take(older)
-    split.authority.revoke("sensor-1", now=time.time(), reason="stolen")
-    assert "revoke sensor-1: stolen" in split.machine.describe(split.server.export())
+    split.authority.revoke("sensor-1", now=time.time(), reason="stolen\x1b[2J\nenroll sensor-9")
+    (line,) = [line for line in split.machine.describe(split.server.export()) if "sensor" in line]
+    assert line.startswith("revoke sensor-1: stolen") and line.isprintable()
 
 
 def test_an_id_that_belongs_to_another_key_is_not_enrolled_again(split):

@@ -608,7 +608,8 @@ def test_counts_carry_each_running_pair_once(party, queries):
         party.probe(name, query, agrees=False)
     second = party.counts(2)
     assert (second.running_seen, second.running_disagreed) == (4, 4)
-    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)  # the grid test looks at all probes, each time
+    # The grid test looks at all probes, each time.
+    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)
 
 
 def test_a_device_without_a_fresh_probe_stays_out_of_the_counts(party, queries):

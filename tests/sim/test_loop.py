@@ -38,7 +38,9 @@ class Quiet:
 
 
 def config(out: Path, **changes: Any) -> SimulationConfig:
-    values: dict[str, Any] = {"workload": "digits", "devices": DEVICES, "rounds": ROUNDS, "seed": 3, "queries_per_round": 60, "out": out, **changes}
+    values: dict[str, Any] = {
+        "workload": "digits", "devices": DEVICES, "rounds": ROUNDS, "seed": 3, "queries_per_round": 60, "out": out, **changes
+    }
     return SimulationConfig(**values).checked()
 
 

@@ -39,8 +39,8 @@ class RoundsSettings(Settings):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
     range_proofs: bool = Field(
         True,
-        description="Devices prove that their probe counts lie in their ranges (estimated at under 1 s of a Raspberry Pi 4 a "
-        "period); those that do not prove it stay out of the sum.",
+        description="Devices prove that their probe counts lie in their ranges (estimated at under 1 s of a Raspberry Pi 4 "
+        "a period); those that do not prove it stay out of the sum.",
     )
 
 
@@ -256,6 +256,11 @@ class ServerHome:
     def tuf(self) -> Path:
         """TUF: `repository/` with metadata and targets, `keys/`; the root key belongs offline."""
         return self.folder / "tuf"
+
+    @property
+    def signing(self) -> Path:
+        """What rounds wait for where the release key is on another machine (`fedge keys split`)."""
+        return self.folder / "signing"
 
     @property
     def models(self) -> Path:

@@ -637,7 +637,8 @@ def test_counts_carry_each_running_pair_once(party, queries):
         party.probe(name, query, agrees=False)
     second = party.counts(2)
     assert (second.running_seen, second.running_disagreed) == (4, 4)
-    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)  # the grid test looks at all probes, each time
+    # The grid test looks at all probes, each time.
+    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)
 
 
 def test_a_device_without_a_fresh_probe_stays_out_of_the_counts(party, queries):
@@ -692,8 +693,8 @@ def test_a_device_scores_no_more_stored_probes_than_the_task_lets_it_prove(make_
     party, store = make_party(taught=False), PROBE_CAP + 2
     sure = queries[party.are_countable("device-1", queries).argmax()]
     for name in party.names:
-        for _ in range(20):
-            party.probe(name, sure, agrees=True)
+        for number in range(20):
+            party.probe(name, sure * np.float32(1 + number / 1000), agrees=True)
     seen = []
     for number in (1, 2):
         party.clock.now = NOW + (number - 1) * DAY_S

@@ -122,5 +122,3 @@ def test_the_interval_of_a_share_is_exact():
     assert (low, high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 59)))
     assert Share(59, 59).interval[0] == pytest.approx(0.025 ** (1 / 59))
     assert Share(0, 0).to_json()["share"] is None
-
-

@@ -114,7 +114,7 @@ def run(
         bool | None,
         typer.Option(
             "--range-proofs/--no-range-proofs",
-            help="Let devices prove that their probe counts lie in their ranges; about 0.15 s of CPU a device and round.",
+            help="Let devices prove that their probe counts lie in their ranges; about 0.1 s of CPU a device and round.",
             show_default="only with --hostile",
         ),
     ] = None,

@@ -50,7 +50,7 @@ class SimulationConfig:
 
     @property
     def has_range_proofs(self) -> bool:
-        """Whether counts sessions have range proofs, which take about 0.15 s of CPU a device and round."""
+        """Whether counts sessions have range proofs, which take about 0.1 s of CPU a device and round."""
         return bool(self.hostile) if self.range_proofs is None else self.range_proofs
 
     @property

@@ -9,8 +9,11 @@ from secagg_cohort import TASK, Cohort, private_key, raises
 from fedge import secagg
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout
+from fedge.routing.probe_cap import MOST_CAP
+from fedge.routing.probe_noise import LEAST_EPSILON, ProbeNoise
 from fedge.secagg import CodecError, MessageError, Phase, RefusedError, SessionAborted, Task, keys, plain
-from fedge.secagg.wire import sha256, vector_hash
+from fedge.secagg.range_claim import PROOF_LIMIT
+from fedge.secagg.wire import LIMITS, sha256, vector_hash
 from protos.fedge.secagg.v1 import secagg_pb2 as pb
 
 BINS, CAP, STORE, LIFT, ROOM = 8, 6, 20, 5, 2
@@ -297,6 +300,23 @@ class TestTasks:
         delivery = cohort.share(cohort.open())
         with raises(RefusedError, missing):
             secagg.handle_shares(cohort.states[LIAR], delivery[LIAR], cohort.vectors[LIAR])
+
+    def test_the_statement_of_a_live_session_is_a_vector(self):
+        # Fixed once from this implementation: a change of these bytes is a change of the protocol (docs/protocol.md).
+        noise = ProbeNoise(2.0, 1)
+        claim = CountsLayout(40, lift=noise.bound).claim(probe_cap=8, probe_store=64, room=noise.room)
+        assert (noise.room, noise.bound, len(claim.statement.limits), claim.statement.proof_bytes) == (9, 23, 102, 6_176)
+        digest = "77d321663d0515dd2b90a7e3e0ff181b4a952a36f05381cd49634341f132a8f5"
+        assert sha256(claim.statement.to_bytes()).hex() == digest
+
+    def test_the_largest_grid_cap_and_store_fit_into_a_reply_with_little_to_spare(self):
+        noise = ProbeNoise(LEAST_EPSILON, 1)
+        claim = CountsLayout(256, lift=noise.bound).claim(probe_cap=MOST_CAP, probe_store=8 * MOST_CAP, room=noise.room)
+        reply = pb.MaskedReply.FromString(masked_by_all(cohort_of())[LIAR][0])
+        reply.range_proof = bytes(claim.statement.proof_bytes)
+        assert 0.95 * LIMITS[pb.MaskedReply] < reply.ByteSize() <= LIMITS[pb.MaskedReply]
+        reply.range_proof = bytes(PROOF_LIMIT)
+        assert reply.ByteSize() <= LIMITS[pb.MaskedReply]
 
     def test_a_proof_that_no_reply_has_room_for_is_an_error_of_the_settings(self):
         with pytest.raises(InputError, match=r"would take \d+ bytes, at most 64512 fit: lower the probe cap"):

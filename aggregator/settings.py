@@ -39,8 +39,8 @@ class RoundsSettings(Settings):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Confidence of the certificate.")
     range_proofs: bool = Field(
         True,
-        description="Devices prove that their probe counts lie in their ranges, in about 0.1 s of CPU a period on a server's "
-        "core; those that do not prove it stay out of the sum.",
+        description="Devices prove that their probe counts lie in their ranges, in about 0.1 s of CPU a period on a "
+        "server's core; those that do not prove it stay out of the sum.",
     )
 
 

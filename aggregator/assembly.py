@@ -8,7 +8,7 @@ from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.central import AsksUpstream, CentralService, CountsProbes, Limits, Pricing
+from aggregator.central import AsksUpstream, BooksAnswers, CentralService, CountsProbes, Limits, Pricing
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
@@ -117,10 +117,11 @@ def central_service(
     traces: Traces | None = None,
     upstream: AsksUpstream | None = None,
     probes: CountsProbes | None = None,
+    ledger: BooksAnswers | None = None,
 ) -> CentralService:
     """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one.
 
-    ``probes`` counts the probes that it answers.
+    ``probes`` counts the probes that it answers; ``ledger`` has what answers cost before they are given.
     """
     return CentralService(
         model=strong,
@@ -132,6 +133,7 @@ def central_service(
         traces=traces,
         upstream=upstream,
         probes=probes,
+        ledger=ledger,
     )
 
 

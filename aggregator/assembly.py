@@ -6,9 +6,8 @@ The simulator and the server of a real fleet put their parts together here, so t
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from aggregator.central import AsksUpstream, BooksAnswers, CentralService, CountsProbes, Limits, Pricing
+from aggregator.releases.signer import ReleaseKey
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
 from aggregator.rounds.cohort import COHORT_MAX
@@ -79,7 +78,7 @@ def release_maker(
     facts: WorkloadFacts,
     model: DeviceModel,
     book: PriceBook,
-    release_key: Ed25519PrivateKey,
+    release_key: ReleaseKey,
     *,
     noise_multiplier: float = 0.0,
 ) -> ReleaseMaker:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from aggregator.assembly import release_maker
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.keys import AggregatorKeys
+from aggregator.fleet.keys import AggregatorKeys, has_release_key_elsewhere
 from aggregator.fleet.published import publish
 from aggregator.fleet.rotation import set_calendar
 from aggregator.releases.offering import tuf_repository
@@ -75,6 +75,10 @@ def _make_settings(home: ServerHome, wanted: ServerSettings, outcome: Outcome) -
 
 
 def _make_keys(home: ServerHome, settings: ServerSettings, outcome: Outcome) -> None:
+    if has_release_key_elsewhere(home.keys):
+        for what in ("keys of releases and rounds", "enrolment authority", "TUF keys"):
+            outcome.note(what, made=False)
+        return
     there = (home.keys / "release.pem").is_file()
     keys = AggregatorKeys.open(home.keys)
     outcome.note("keys of releases and rounds", made=not there)
@@ -107,6 +111,9 @@ def _make_models(home: ServerHome, settings: ServerSettings, outcome: Outcome, *
 
 
 def _publish_first_release(home: ServerHome, settings: ServerSettings, outcome: Outcome, *, stage: Stage) -> None:
+    if has_release_key_elsewhere(home.keys):
+        outcome.note("releases", made=False)
+        return
     keys = AggregatorKeys.open(home.keys)
     registry = ReleaseRegistry(home.registry, keys.release.public_key())
     if registry.active() is not None:

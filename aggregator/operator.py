@@ -14,6 +14,7 @@ from typing import Any
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.census import EVERYONE, Standing, Wanted
 from aggregator.fleet.enrolling import invitation
+from aggregator.fleet.presigned import is_presigned
 from aggregator.fleet.published import publish
 from aggregator.releases.offering import OfferedRegistry, tuf_repository
 from aggregator.releases.recording import RolloutRecord
@@ -21,6 +22,7 @@ from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.transitions import Transition
 from aggregator.releases.tuf_repository import TufRepository
 from aggregator.settings import ServerHome
+from aggregator.signing.queue import SplitServer
 from aggregator.store import Database, RolloutRow
 from fedge.errors import InputError
 from fedge.identity import Invitation, TrustRoot
@@ -151,6 +153,10 @@ class Operator:
             return f"{canary.release_id[:12]} is rejected: its devices go back to {(active or 'none')[:12]}"
         back = offered.rollback(at=self.clock(), reason=reason[:MAX_REASON], actor=by)
         return f"{(active or '')[:12]} is rolled back: devices go back to {back[:12]} at their next look"
+
+    def awaits_signature(self) -> list[str]:
+        """Return what waits for the signing machine, for people; nothing where the server holds its keys itself."""
+        return SplitServer(self.home).awaits() if is_presigned(self.home.authority) else []
 
     def restored(self) -> None:
         """After the folder came back from a backup: sign versions above all that devices may have seen."""

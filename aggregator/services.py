@@ -117,14 +117,16 @@ def _door(home: ServerHome, settings: ServerSettings) -> None:
 def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from aggregator.assembly import release_maker, round_settings
     from aggregator.central import TotalsClient
-    from aggregator.fleet.keys import AggregatorKeys
+    from aggregator.fleet.keys import AggregatorKeys, has_release_key_elsewhere
     from aggregator.fleet.nodes import PublishedNodes
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.releases.offering import OfferedRegistry, tuf_repository
     from aggregator.releases.recording import RolloutRecord
     from aggregator.releases.registry import ReleaseRegistry
+    from aggregator.releases.signer import ReleaseKey
     from aggregator.rounds.canary import canary_policy
     from aggregator.rounds.service import RoundsParts, run_rounds
+    from aggregator.signing.queue import SignatureQueue
     from aggregator.store import Database
     from aggregator.workbench.model_store import load_device_model, load_facts
     from fedge.calendar import Calendar
@@ -132,9 +134,18 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     from fedge.errors import VerificationError
     from fedge.identity import TrustRoot
     from fedge.randomness import derive, root_seed
+    from fedge.release import load_private_key
 
-    keys, model = AggregatorKeys.open(home.keys), load_device_model(home.models)
-    registry = ReleaseRegistry(home.registry, keys.release.public_key())
+    model, trust, stop = load_device_model(home.models), TrustRoot.from_bytes(home.trust.read_bytes()), threading.Event()
+    registry = ReleaseRegistry(home.registry, trust.release_key)
+    release_key: ReleaseKey
+    if has_release_key_elsewhere(home.keys):
+        round_key, queue = load_private_key(home.keys / "round.pem"), SignatureQueue(home.signing, trust.release_key, stop)
+        queue.clear()  # of a round that was cut short
+        release_key = queue
+    else:
+        keys = AggregatorKeys.open(home.keys)
+        round_key, release_key = keys.round, keys.release
     repository = tuf_repository(home, settings)
     revocations = PublishedRevocations(home)
     wanted = settings.rounds
@@ -148,7 +159,7 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
         return device_id, key
 
     parts = RoundsParts(
-        maker=release_maker(load_facts(home.models), model, PriceBook.load_default(), keys.release),
+        maker=release_maker(load_facts(home.models), model, PriceBook.load_default(), release_key),
         registry=offered,
         releases=registry,
         settings=round_settings(
@@ -160,16 +171,17 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
             confidence=wanted.confidence,
             canary=canary_policy(settings.releases),
             usage_every=wanted.usage_every,
-            calendar=Calendar(TrustRoot.from_bytes(home.trust.read_bytes()).period_s),
+            calendar=Calendar(trust.period_s),
         ),
-        release_key=keys.release,
-        round_key=keys.round,
+        release_key=release_key,
+        round_key=round_key,
         verify_certificate=verify,
         nodes=PublishedNodes(home),
         federation=settings.federation,
         seed=derive(root_seed(settings.seed), "rounds"),
         period_s=wanted.period_s,
         totals=TotalsClient(home.totals_socket),
+        stop=stop,
     )
     for number in STOPPING:
         signal.signal(number, lambda *_: parts.stop.set())

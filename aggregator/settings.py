@@ -253,6 +253,11 @@ class ServerHome:
         return self.folder / "tuf"
 
     @property
+    def signing(self) -> Path:
+        """What rounds wait for where the release key is on another machine (`fedge keys split`)."""
+        return self.folder / "signing"
+
+    @property
     def models(self) -> Path:
         """What `fedge server init` prepared: device model, strong model, first release."""
         return self.folder / "models"

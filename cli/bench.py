@@ -96,6 +96,8 @@ def attacks(
 def _show_attacks(results: "list[AttackResult]") -> None:
     from rich.table import Table
 
+    from cli.console import PlainConsole
+
     table = Table("attack", "", "leaked or broken", "what was seen", box=None, pad_edge=False)
     for result in results:
         number = f"{result.value:.3g} {result.unit}"

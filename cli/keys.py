@@ -11,7 +11,7 @@ import typer
 from cli.acting import acting
 from cli.homes import ServerHomeOption, server_home
 
-app = typer.Typer(no_args_is_help=True, help="The keys that devices trust: shown, changed, backed up.")
+app = typer.Typer(no_args_is_help=True, help="The keys that devices trust: show, change, back up, keep on another machine.")
 
 
 class Key(StrEnum):
@@ -120,6 +120,83 @@ def switch(
         root = switch_to_announced(authority, which, now=now, force=force)
         publish(authority, server, server.settings().names, now=now)
     print(f"trust root {root.number} counts now: certificates are issued by the new {which} key")
+
+
+@app.command()
+def split(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, for the signing machine alone.")],
+    home: ServerHomeOption = None,
+) -> None:
+    """Move the enrollment key and the release keys out of the server's folder, for another machine: see docs/security.md."""
+    from aggregator.signing.split import split_keys
+
+    with acting(home) as user, user.recorded("keys.split", "", ""):
+        moved = split_keys(user.operator.home, folder.expanduser().absolute(), now=time.time())
+    print(f"{folder} holds what the server's folder no longer has: {', '.join(moved)}")
+    print("Keep it on the signing machine, with a second copy in a safe place. Copy the server's folder to the server.")
+
+
+@app.command()
+def export(
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The file to write.")], home: ServerHomeOption = None
+) -> None:
+    """On the server: write everything that waits for the signing machine into a file. It holds no secret."""
+    from aggregator.signing.queue import SplitServer
+
+    server = SplitServer(server_home(home))
+    server.export().write(request.expanduser().absolute())
+    waiting = server.awaits()
+    print(f"{request} asks for: {', '.join(waiting) or 'certificates of devices for the next days'}")
+
+
+@app.command()
+def sign(
+    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="What `fedge keys export` wrote.")],
+    reply: Annotated[Path | None, typer.Argument(metavar="[REPLY]", help="The file to write; without it nothing is signed.")]
+    = None,
+    keys: Annotated[Path, typer.Option(help="The folder that `fedge keys split` made.")] = Path(),
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="DEVICE=FINGERPRINT", help="Enroll this device, whose key you compared.")
+    ] = None,
+    releases: Annotated[bool, typer.Option("--releases", help="Sign the release, certificate and channels.")] = False,
+    new_base: Annotated[bool, typer.Option("--new-base", help="Also a release whose base is not the last one's.")] = False,
+    revoke: Annotated[list[str] | None, typer.Option(metavar="DEVICE", help="Shut this device out for good.")] = None,
+    days: Annotated[float, typer.Option(min=1, max=31, help="Sign devices' certificates ahead for so many days.")] = 9.0,
+) -> None:
+    """On the signing machine: show what a request asks for, verify it, and sign what you accept."""
+    from aggregator.signing.documents import SigningRequest, read_document
+    from aggregator.signing.machine import Approval, SigningMachine
+    from fedge.errors import InputError
+
+    machine = SigningMachine(keys.expanduser().absolute())
+    asked = read_document(SigningRequest, request.expanduser().absolute())
+    for line in machine.describe(asked):
+        print(line)
+    if reply is None:
+        print("Nothing is signed. Name a REPLY, and what you agree to: --accept DEVICE=FINGERPRINT, --releases")
+        return
+    devices = dict(one.partition("=")[::2] for one in accept or [])
+    if not all(devices.values()):
+        raise InputError("--accept takes DEVICE=FINGERPRINT, the fingerprint as the device shows it")
+    approval = Approval(devices=devices, releases=releases, new_base=new_base, revoked=tuple(revoke or ()))
+    signed = machine.sign(asked, approval, now=time.time(), days=days)
+    signed.write(reply.expanduser().absolute())
+    print(f"{reply} is signed: {len(signed.certificates)} certificates, {'releases' if releases else 'no release'}")
+
+
+@app.command("import")
+def import_reply(
+    reply: Annotated[Path, typer.Argument(metavar="REPLY", help="What `fedge keys sign` wrote.")],
+    home: ServerHomeOption = None,
+) -> None:
+    """On the server: verify what the signing machine signed, and put it to use."""
+    from aggregator.signing.documents import SigningReply, read_document
+    from aggregator.signing.queue import SplitServer
+
+    with acting(home) as user, user.recorded("keys.import", "", ""):
+        server = SplitServer(user.operator.home)
+        for line in server.take(read_document(SigningReply, reply.expanduser().absolute())):
+            print(line)
 
 
 @app.command()

@@ -58,6 +58,8 @@ def list_releases(home: ServerHomeOption = None, json_output: JsonOption = False
         )
     console = PlainConsole()
     console.print(table)
+    if waiting := operator.awaits_signature():
+        console.print(f"Waits for the signing machine: {', '.join(waiting)}; run fedge keys export")
     for role, at in sorted(operator.tuf().expires().items(), key=lambda item: item[1]):
         left_days = (at - time.time()) / 86400
         if left_days < 0 or (role == "root" and left_days < 60):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from cli.console import PlainConsole
+
 if TYPE_CHECKING:
     from aggregator.store import Database
 

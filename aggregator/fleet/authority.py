@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from aggregator.fleet.census import EVERYONE, Standing, Wanted, counted, listed, matching, standing
@@ -20,19 +20,31 @@ from aggregator.fleet.enrolment import CLOCK_SKEW_S, EnrolledDevice, Enrolment, 
 from aggregator.fleet.keys import load_or_create
 from aggregator.fleet.presence import SCHEMA as PRESENCE_SCHEMA
 from aggregator.fleet.presence import Report, keep_reports
+from aggregator.fleet.presigned import SCHEMA as PRESIGNED_SCHEMA
+from aggregator.fleet.presigned import (
+    AwaitingEnrollmentError,
+    PresignedCertificate,
+    PresignedEnrolment,
+    add_awaiting,
+    add_presigned,
+    is_presigned,
+    keep_signed_revocations,
+    list_awaiting,
+)
 from aggregator.fleet.tables import Tables
 from aggregator.fleet.tokens import SCHEMA as TOKEN_SCHEMA
-from aggregator.fleet.tokens import TOKEN_LIFETIME_S, Token, find_token, new_token, use_token
+from aggregator.fleet.tokens import TOKEN_LIFETIME_S, Token, find_token, new_token, reserve_token, use_token
 from aggregator.fleet.trust_log import TrustLog
 from fedge.errors import InputError, VerificationError
 from fedge.identity import DEFAULT_LIFETIME_S, TlsAnchor, TlsAuthority, TrustRoot, new_tls_authority
 from fedge.identity.files import load_ec_key, make_private_folder, read_file, write_file
-from fedge.identity.tls import certificate_span, read_pem
+from fedge.identity.tls import certificate_span, der_span, read_pem
 from fedge.identity.trust import FOREVER
 from fedge.identity.wish import VerifiedWish, Wish
 from fedge.release import load_private_key
 
 TLS_AUTHORITY_LIFETIME_S = 10 * 365 * 24 * 3600.0
+_USED = "this join token was used by another device: make a new one with `fedge devices token`"
 ABSENCE_S = 30 * 24 * 3600.0
 """How long after its certificates ran out a device may come back without a new token."""
 
@@ -69,7 +81,6 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    identity: Ed25519PrivateKey
     tls: TlsAuthority
     enrolment: Enrolment
 
@@ -82,7 +93,8 @@ class Authority:
         self.log = TrustLog(folder / "trust")
         if not self.log.exists():
             raise InputError(f"no enrolment authority in {folder}: run `fedge server init` first")
-        self._tables = Tables(folder / "enrolment.sqlite", TOKEN_SCHEMA + _MEMBER_SCHEMA + PRESENCE_SCHEMA)
+        schema = TOKEN_SCHEMA + _MEMBER_SCHEMA + PRESENCE_SCHEMA + PRESIGNED_SCHEMA
+        self._tables = Tables(folder / "enrolment.sqlite", schema)
         self._tables.create()
         self._known: tuple[object, _Keys] | None = None
 
@@ -127,12 +139,25 @@ class Authority:
         with self._tables.read() as connection:  # so that guessing tokens costs neither a lock nor a signature
             found = _check_token(find_token(connection, token), now=now)
             verified = wish.verify()
-            if found.digest is not None:
+            if found.is_answered:
                 return _again(connection, found, verified, now=now)
+        try:
+            return self._join(token, wish, verified, keys, now=now, lifetime_s=lifetime_s)
+        except AwaitingEnrollmentError:
+            with self._tables.write() as connection:
+                reserve_token(connection, token, now=now, digest=verified.digest, device_id=verified.device_id)
+                add_awaiting(connection, wish.identity_request, verified.device_id, now=now)
+            raise
+
+    def _join(
+        self, token: bytes, wish: Wish, verified: VerifiedWish, keys: _Keys, *, now: float, lifetime_s: float
+    ) -> Certificates:
         with self._tables.write() as connection:
             found = _check_token(find_token(connection, token), now=now)
-            if found.digest is not None:
+            if found.is_answered:
                 return _again(connection, found, verified, now=now)
+            if found.digest is not None and found.digest != verified.digest:
+                raise VerificationError(_USED)
             certificates = _issue(connection, keys, wish, verified, now=now, lifetime_s=lifetime_s)
             use_token(
                 connection,
@@ -169,6 +194,30 @@ class Authority:
     def signed_revocations(self, *, now: float) -> bytes:
         """The present list, as devices take it."""
         return self.enrolment.signed_revocation_list(now=now)
+
+    @property
+    def is_presigned(self) -> bool:
+        """Whether the enrollment key is on another machine, which signs ahead of time."""
+        return is_presigned(self.folder)
+
+    def awaiting(self) -> list[bytes]:
+        """Return the certificate requests that wait for the other machine, the oldest first."""
+        with self._tables.read() as connection:
+            return list_awaiting(connection)
+
+    def take_signed(self, revocations: bytes, certificates: list[bytes], *, now: float) -> None:
+        """Take what the other machine signed. Raises VerificationError, before anything is stored."""
+        root = self.trust()
+        fresh = root.read_revocations(revocations, now)
+        if fresh.issued_at < root.read_revocations(self.signed_revocations(now=now), now).issued_at:
+            raise VerificationError("the reply is older than the last one that was imported: sign a new request")
+        verified = [_read_presigned(root, certificate) for certificate in certificates]
+        with self._tables.write() as connection:
+            add_presigned(connection, verified, now=now)
+        for device, _ in self.devices():
+            if device.device_id in fresh.device_ids:
+                self.enrolment.revoke(device.device_id, now=now, reason="revoked on the signing machine")
+        keep_signed_revocations(self.folder, revocations)
 
     def note_trust(self, device_id: str, number: int, *, now: float) -> None:
         """Remember that a device holds trust root ``number``."""
@@ -224,11 +273,17 @@ class Authority:
         stamp = tuple(_stamp(self.folder / name) for name in ("identity.pem", "tls.key", "tls.crt", "trust"))
         if self._known is None or self._known[0] != stamp:
             tls = TlsAuthority(load_ec_key(self.folder / "tls.key"), read_file(self.folder / "tls.crt"))
-            identity = load_private_key(self.folder / "identity.pem")
             root = self.trust()
-            if root.authority_key != identity.public_key() or root.tls_anchors[0].certificate != tls_der(tls.certificate):
+            identity = None if self.is_presigned else load_private_key(self.folder / "identity.pem")
+            is_issuing = identity is None or root.authority_key == identity.public_key()
+            if not is_issuing or root.tls_anchors[0].certificate != tls_der(tls.certificate):
                 raise InputError(f"{self.folder}: a rotation was cut short: run the same `fedge keys` command again")
-            self._known = stamp, _Keys(identity, tls, Enrolment(self.folder, identity, ca_name=root.ca_name))
+            enrolment = (
+                PresignedEnrolment(self.folder, ca_name=root.ca_name)
+                if identity is None
+                else Enrolment(self.folder, identity, ca_name=root.ca_name)
+            )
+            self._known = stamp, _Keys(tls, enrolment)
         return self._known[1]
 
 
@@ -255,7 +310,7 @@ def _check_token(found: Token | None, *, now: float) -> Token:
 def _again(connection: sqlite3.Connection, found: Token, wish: VerifiedWish, *, now: float) -> Certificates:
     """What was issued for the token before, if it is the same device that asks."""
     if found.digest != wish.digest or found.identity is None or found.tls is None:
-        raise VerificationError("this join token was used by another device: make a new one with `fedge devices token`")
+        raise VerificationError(_USED)
     device = find_device(connection, wish.device_id)
     if device is None or device.revoked_at is not None:
         raise VerificationError(f"device {wish.device_id} is revoked")
@@ -305,6 +360,12 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_ino
+
+
+def _read_presigned(root: TrustRoot, certificate: bytes) -> PresignedCertificate:
+    start, end = der_span(certificate)
+    device_id, key = root.verify_certificate(certificate, start)
+    return PresignedCertificate(device_id, key.public_bytes_raw(), start, end, certificate)
 
 
 def _end(now: float) -> float:

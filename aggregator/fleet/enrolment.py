@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from aggregator.fleet.keys import DEFAULT_CA_NAME
 from aggregator.fleet.tables import Tables
@@ -48,7 +48,7 @@ class EnrolledDevice:
 class Enrolment:
     """The enrolment authority. Safe to use from several threads and processes at once."""
 
-    def __init__(self, folder: Path, authority_key: Ed25519PrivateKey, *, ca_name: str = DEFAULT_CA_NAME) -> None:
+    def __init__(self, folder: Path, authority_key: Ed25519PrivateKey | None, *, ca_name: str = DEFAULT_CA_NAME) -> None:
         self._key = authority_key
         self.ca_name = ca_name
         self._tables = Tables(folder / "enrolment.sqlite", _SCHEMA)
@@ -65,19 +65,16 @@ class Enrolment:
         key = wish.verify()
         if wish.ca_name != self.ca_name:
             raise VerificationError(f"enrolment of {wish.device_id}: made for {wish.ca_name[:80]!r}, not {self.ca_name!r}")
-        not_before = max(0.0, now - CLOCK_SKEW_S)
-        certificate = issue_certificate(
-            self._key, self.ca_name, wish.device_id, key, not_before=not_before, not_after=not_before + lifetime_s
-        )
         known = find_device(connection, wish.device_id)
         if known is not None and known.revoked_at is not None:
             raise VerificationError(f"enrolment of {wish.device_id}: revoked ({known.reason})")
         if known is not None and known.public_key != wish.public_key:
             raise VerificationError(f"enrolment of {wish.device_id}: the id belongs to another key: choose another id")
+        certificate, not_after = self._certify(connection, wish, key, now=now, lifetime_s=lifetime_s)
         connection.execute(
             "INSERT INTO device VALUES (?, ?, ?, ?, 1, NULL, NULL) "
             "ON CONFLICT (device_id) DO UPDATE SET issued = issued + 1, expires_at = excluded.expires_at",
-            (wish.device_id, wish.public_key, now, not_before + lifetime_s),
+            (wish.device_id, wish.public_key, now, not_after),
         )
         return certificate
 
@@ -101,12 +98,49 @@ class Enrolment:
 
     def signed_revocation_list(self, *, now: float) -> bytes:
         """The list as devices take it."""
-        return self.revocation_list(now=now).sign(self._key)
+        return self.revocation_list(now=now).sign(self._authority_key())
 
     def device(self, device_id: str) -> EnrolledDevice | None:
         """The device enrolled as ``device_id``, or None."""
         with self._tables.read() as connection:
             return find_device(connection, device_id)
+
+    def issue_ahead(self, *, now: float, until: float, lifetime_s: float) -> list[bytes]:
+        """Return certificates (DER) for every device that is not revoked, so that one is young at any time up to ``until``.
+
+        Each begins a quarter of its life after the one before: a device renews at two thirds of it at the latest.
+        """
+        key = self._authority_key()
+        made: list[bytes] = []
+        for device in self.devices():
+            if device.revoked_at is not None:
+                continue
+            public_key = Ed25519PublicKey.from_public_bytes(device.public_key)
+            not_before = max(0.0, now - 2 * CLOCK_SKEW_S)  # the clocks of server and device may both lag
+            while not_before < until:
+                span = {"not_before": not_before, "not_after": not_before + lifetime_s}
+                made.append(issue_certificate(key, self.ca_name, device.device_id, public_key, **span))
+                not_before += lifetime_s / 4
+        return made
+
+    def _certify(
+        self,
+        connection: sqlite3.Connection,
+        request: EnrolmentRequest,
+        key: Ed25519PublicKey,
+        *,
+        now: float,
+        lifetime_s: float,
+    ) -> tuple[bytes, float]:
+        """Return a certificate (DER) that is valid now, and its end."""
+        not_before = max(0.0, now - CLOCK_SKEW_S)
+        span = {"not_before": not_before, "not_after": not_before + lifetime_s}
+        return issue_certificate(self._authority_key(), self.ca_name, request.device_id, key, **span), span["not_after"]
+
+    def _authority_key(self) -> Ed25519PrivateKey:
+        if self._key is None:
+            raise InputError("the enrollment key is on another machine: see docs/security.md")
+        return self._key
 
     def devices(self) -> list[EnrolledDevice]:
         """All devices, by id."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fedge.errors import InputError
 from fedge.identity import TrustRoot
 from fedge.release import load_private_key, save_private_key
 
@@ -24,12 +25,21 @@ class AggregatorKeys:
 
     @staticmethod
     def open(folder: Path) -> "AggregatorKeys":
-        """The keys in ``folder``, each created (mode 0600) where it is missing. Raises InputError for an unusable file."""
+        """The keys in ``folder``, each created (mode 0600) where it is missing. Raises InputError for an unusable file, and
+        where the release key is on another machine.
+        """
+        if has_release_key_elsewhere(folder):
+            raise InputError(f"the release key of {folder.parent} is on another machine: see `fedge keys split`")
         return AggregatorKeys(*(load_or_create(folder / f"{name}.pem") for name in ("release", "round")))
 
     def trust_root(self, authority: Ed25519PublicKey, ca_name: str = DEFAULT_CA_NAME) -> TrustRoot:
         """The public halves with the authority's, as devices pin them."""
         return TrustRoot(ca_name, authority, self.release.public_key(), self.round.public_key())
+
+
+def has_release_key_elsewhere(folder: Path) -> bool:
+    """Return whether `fedge keys split` took the release key out of the folder of the aggregator's keys."""
+    return (folder / "release.pub").is_file()
 
 
 def load_or_create(path: Path) -> Ed25519PrivateKey:

@@ -100,6 +100,11 @@ def _keep_revocations(authority: Authority, home: ServerHome, root: TrustRoot, *
         present = root.read_revocations(read_file(home.revocations, max_bytes=MAX_DOCUMENT_BYTES), now)
     except FedgeError:
         present = None
+    if authority.is_presigned:
+        signed = authority.signed_revocations(now=now)
+        if present is None or read_file(home.revocations, max_bytes=MAX_DOCUMENT_BYTES) != signed:
+            write_file(home.revocations, signed, mode=PUBLIC)
+        return
     wanted = authority.enrolment.revocation_list(now=now)
     if present is None or present.device_ids != wanted.device_ids or now - present.issued_at > _RESIGNED_AFTER_S:
         write_file(home.revocations, authority.signed_revocations(now=now), mode=PUBLIC)

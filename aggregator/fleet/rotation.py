@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from aggregator.fleet.authority import (
     TLS_AUTHORITY_LIFETIME_S,
     Authority,
@@ -35,11 +37,12 @@ OVERLAP_S = 48 * 3600.0
 
 def rotate_round_key(authority: Authority, home: ServerHome) -> TrustRoot:
     """A new round key. Start the rounds' process again afterwards: it signs with the key that it read at its start."""
+    _identity_key(authority)
     fresh = load_or_create(home.keys / "round-next.pem")
     root = authority.trust()
     if root.round_key != fresh.public_key():
         root = replace(root, number=root.number + 1, round_key=fresh.public_key())
-        authority.log.append(root, load_private_key(authority.folder / "identity.pem"))
+        authority.log.append(root, _identity_key(authority))
     (home.keys / "round-next.pem").replace(home.keys / "round.pem")
     return root
 
@@ -52,12 +55,13 @@ def set_calendar(authority: Authority, period_s: float) -> TrustRoot:
     root = authority.trust()
     if root.period_s != Calendar(period_s).period_s:
         root = replace(root, number=root.number + 1, period_s=period_s)
-        authority.log.append(root, load_private_key(authority.folder / "identity.pem"))
+        authority.log.append(root, _identity_key(authority))
     return root
 
 
 def announce(authority: Authority, which: Which, *, now: float) -> TrustRoot:
     """Makes the next authority and lets devices accept it. Announcing twice changes nothing."""
+    _identity_key(authority)
     root = authority.trust()
     folder = authority.folder
     if which == "authority":
@@ -75,7 +79,7 @@ def announce(authority: Authority, which: Which, *, now: float) -> TrustRoot:
         if anchor in anchors:
             return root
         root = replace(root, number=root.number + 1, tls_anchors=(*anchors, anchor))
-    authority.log.append(root, load_private_key(folder / "identity.pem"))
+    authority.log.append(root, _identity_key(authority))
     return root
 
 
@@ -84,6 +88,7 @@ def switch(authority: Authority, which: Which, *, now: float, force: bool = Fals
 
     Raises InputError where none was announced, and, unless forced, while a member that it would cut off does not know it.
     """
+    _identity_key(authority)
     folder, root = authority.folder, authority.trust()
     if not (folder / f"{'identity-next.pem' if which == 'authority' else 'tls-next.crt'}").is_file():
         raise InputError(f"no {which} key is announced: run `fedge keys rotate {which}` first")
@@ -100,7 +105,7 @@ def _switch_identity(authority: Authority, root: TrustRoot, *, now: float) -> Tr
     folder = authority.folder
     fresh = load_private_key(folder / "identity-next.pem").public_key()
     if root.authority_key != fresh:
-        old = load_private_key(folder / "identity.pem")
+        old = _identity_key(authority)
         kept = (other for other in root.other_authority_keys if other.key != fresh and now <= other.until)
         others = (OtherKey(old.public_key(), now + OVERLAP_S), *kept)
         root = replace(root, number=root.number + 1, authority_key=fresh, other_authority_keys=others)
@@ -116,12 +121,21 @@ def _switch_tls(authority: Authority, root: TrustRoot, *, now: float) -> TrustRo
         retiring = (TlsAnchor(a.certificate, min(a.until, now + OVERLAP_S)) for a in root.tls_anchors)
         others: Iterable[TlsAnchor] = (a for a in retiring if a.certificate != fresh and now <= a.until)
         root = replace(root, number=root.number + 1, tls_anchors=(TlsAnchor(fresh, FOREVER), *others))
-        authority.log.append(root, load_private_key(folder / "identity.pem"))
+        authority.log.append(root, _identity_key(authority))
     # The certificate goes last: while it is still there under its old name, the switch can be finished.
     if (folder / "tls-next.key").is_file():
         (folder / "tls-next.key").replace(folder / "tls.key")
     (folder / "tls-next.crt").replace(folder / "tls.crt")
     return root
+
+
+def _identity_key(authority: Authority) -> Ed25519PrivateKey:
+    if authority.is_presigned:
+        raise InputError(
+            "this change is signed with the enrollment key, which is on another machine: put the keys back for it, as "
+            "docs/security.md says"
+        )
+    return load_private_key(authority.folder / "identity.pem")
 
 
 def _behind(authority: Authority, root: TrustRoot, *, now: float) -> list[str]:

@@ -38,6 +38,11 @@ class Token:
     identity: bytes | None
     tls: bytes | None
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether certificates were made for it."""
+        return self.identity is not None
+
 
 def new_token(connection: sqlite3.Connection, *, now: float, lifetime_s: float = TOKEN_LIFETIME_S) -> bytes:
     """A fresh token; forgets those that were over a week ago."""
@@ -60,8 +65,17 @@ def use_token(
 ) -> None:
     """Binds an unused token to the wish with this digest and keeps what was issued for it."""
     connection.execute(
-        "UPDATE token SET used_at = ?, digest = ?, device_id = ?, identity = ?, tls = ? WHERE hash = ? AND digest IS NULL",
+        "UPDATE token SET used_at = ?, digest = ?, device_id = ?, identity = ?, tls = ? "
+        "WHERE hash = ? AND identity IS NULL",
         (now, digest, device_id, identity, tls, _hash(token)),
+    )
+
+
+def reserve_token(connection: sqlite3.Connection, token: bytes, *, now: float, digest: bytes, device_id: str) -> None:
+    """Bind an unused token to the wish with this digest while its certificates wait to be signed on another machine."""
+    connection.execute(
+        "UPDATE token SET used_at = ?, digest = ?, device_id = ? WHERE hash = ? AND digest IS NULL",
+        (now, digest, device_id, _hash(token)),
     )
 
 

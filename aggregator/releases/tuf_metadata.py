@@ -78,6 +78,10 @@ class MetadataFolder:
         if not (path.is_file() and path.stat().st_size == len(data)):
             write_whole(path, data)
 
+    def has_target(self, target: TargetFile) -> bool:
+        """Return whether a target's file is in place."""
+        return self._target_path(target).is_file()
+
     def remove_old(self, *, named: Collection[TargetFile], now: float) -> None:
         """Remove targets that nobody names and superseded metadata, once they are a day old; never a root."""
         current = {f"{self.snapshot().signed.version}.snapshot.json", f"{self.offered().signed.version}.targets.json"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # not in an __all__
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # not in an __all__
     Metadata,
     MetaFile,
@@ -27,6 +28,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # not in an __all_
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import DeserializationError
 
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.tuf_keys import (
@@ -39,12 +41,13 @@ from aggregator.releases.tuf_keys import (
     root_signers,
     settle_online,
 )
-from aggregator.releases.tuf_metadata import MetadataFolder
-from fedge.errors import InputError
+from aggregator.releases.tuf_metadata import MetadataFolder, write_whole
+from fedge.errors import InputError, VerificationError
 from fedge.release import CANARY, CHANNELS, STABLE, ChannelPointer, Manifest
 from fedge.release.channels import MAX_WITHDRAWN, file_path, pointer_path, signature_path
 
 _DAY_S = 24 * 3600.0
+_SIGNED = "signed-targets.json"
 _RENEWED_AT = 0.5
 """A signature is renewed when less than this part of its life is left."""
 
@@ -112,19 +115,77 @@ class TufRepository:
     def publish(self, registry: ReleaseRegistry) -> bool:
         """Offer what the registry says now; False, and nothing is signed, where that is offered already.
 
+        Where the release key is on another machine it is offered once that has signed it (`take_signed`).
         Safe to repeat: after a crash between registry and repository the next call puts things right.
         """
         with self._locked():
-            offered = _offered(registry)
+            offered = offered_targets(registry)
             old = self._files.offered().signed
             named = self._put(offered)
-            changed = named != old.targets
-            if changed:
+            if not self.signs_targets:
+                changed = self._publish_signed(named, old)
+            elif changed := named != old.targets:
                 targets = Targets(version=old.version + 1, expires=self._expiry("targets"), targets=named)
                 root = self._files.root().signed
                 self._write_online(root, targets, self._files.snapshot().signed, self._files.timestamp().signed)
-            self._files.remove_old(named=named.values(), now=self._clock())
+            kept = [*named.values(), *self._files.offered().signed.targets.values()]
+            self._files.remove_old(named=kept, now=self._clock())
         return changed
+
+    @property
+    def signs_targets(self) -> bool:
+        """Whether the key of the targets is at hand."""
+        return any(self.keys.glob("release.key*"))
+
+    def targets_version(self) -> int:
+        """Return the version of the targets that are offered."""
+        return int(self._files.offered().signed.version)
+
+    def lacks(self, registry: ReleaseRegistry) -> bool:
+        """Return whether something that the registry says is not offered yet."""
+        return _lacks(_named(offered_targets(registry)), self._files.offered().signed)
+
+    def take_root(self, data: bytes) -> None:
+        """Take the next root, which another machine signed with the present root keys. Raises VerificationError."""
+        with self._locked():
+            present, following = self._files.root().signed, read_root(data)
+            metadata = Metadata[Root].from_bytes(data)
+            try:
+                for root in (present, following):
+                    root.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+            except RepositoryError as error:
+                raise VerificationError(f"the new TUF root is not signed by the present one's keys: {error}") from None
+            if following.version == present.version + 1:
+                self._files.write_metadata(f"{following.version}.root.json", data)
+            elif following.version > present.version:
+                raise VerificationError(f"TUF root {following.version} does not follow root {present.version}")
+
+    def take_signed(self, data: bytes) -> None:
+        """Take targets that another machine signed; `publish` offers them. Raises VerificationError."""
+        with self._locked():
+            self._verify_targets(data)
+            write_whole(self._folder / _SIGNED, data)
+
+    def _publish_signed(self, named: Mapping[str, TargetFile], old: Targets) -> bool:
+        path = self._folder / _SIGNED
+        if not path.is_file():
+            return False
+        data = path.read_bytes()
+        signed = self._verify_targets(data)
+        is_newer = signed.version > old.version and not _lacks(named, signed)
+        if not is_newer or not all(self._files.has_target(target) for target in signed.targets.values()):
+            return False
+        snapshot, timestamp = self._files.snapshot().signed, self._files.timestamp().signed
+        self._write_targets(self._files.root().signed, signed.version, data, snapshot, timestamp)
+        return True
+
+    def _verify_targets(self, data: bytes) -> Targets:
+        try:
+            metadata = Metadata[Targets].from_bytes(data)
+            self._files.root().signed.verify_delegate("targets", metadata.signed_bytes, metadata.signatures)
+        except (DeserializationError, RepositoryError) as error:
+            raise VerificationError(f"the signed targets do not verify under the TUF root: {error}") from None
+        return metadata.signed
 
     def refresh(self) -> tuple[str, ...]:
         """Sign anew what has less than half of its life left; returns the roles. To be called every few minutes.
@@ -211,9 +272,11 @@ class TufRepository:
         keep_beside(beside, self._files.root_file)
 
     def _write_online(self, root: Root, targets: Targets, snapshot: Snapshot, timestamp: Timestamp) -> None:
-        data = self._signed(root, "targets", targets)
-        self._files.write_metadata(f"{targets.version}.targets.json", data)
-        snapshot.meta["targets.json"] = MetaFile.from_data(targets.version, data, ["sha256"])
+        self._write_targets(root, targets.version, self._signed(root, "targets", targets), snapshot, timestamp)
+
+    def _write_targets(self, root: Root, version: int, data: bytes, snapshot: Snapshot, timestamp: Timestamp) -> None:
+        self._files.write_metadata(f"{version}.targets.json", data)
+        snapshot.meta["targets.json"] = MetaFile.from_data(version, data, ["sha256"])
         self._write_snapshot(root, snapshot, timestamp)
 
     def _write_snapshot(self, root: Root, snapshot: Snapshot, timestamp: Timestamp) -> None:
@@ -233,7 +296,7 @@ class TufRepository:
         return metadata.to_bytes()
 
     def _put(self, offered: Mapping[str, bytes]) -> dict[str, TargetFile]:
-        named = {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in offered.items()}
+        named = _named(offered)
         for path, target in named.items():
             self._files.write_target(target, offered[path])
         return named
@@ -248,7 +311,7 @@ class TufRepository:
 
     def _due(self, role: Online, expires: datetime) -> bool:
         left_s = expires.timestamp() - self._clock()
-        if role == "targets" and not any(self.keys.glob("release.key*")):
+        if role == "targets" and not self.signs_targets:
             return False
         return left_s < _RENEWED_AT * self._lifetimes.days(role) * _DAY_S
 
@@ -267,7 +330,26 @@ class TufRepository:
             os.close(descriptor)
 
 
-def _offered(registry: ReleaseRegistry) -> dict[str, bytes]:
+def read_root(data: bytes) -> Root:
+    """Return the root in TUF metadata, whose signatures are the caller's to check. Raises VerificationError."""
+    try:
+        metadata = Metadata[Root].from_bytes(data)
+    except DeserializationError as error:
+        raise VerificationError(f"the TUF root cannot be read: {error}") from None
+    if not isinstance(metadata.signed, Root):
+        raise VerificationError("the TUF root is metadata of another role")
+    return metadata.signed
+
+
+def _named(offered: Mapping[str, bytes]) -> dict[str, TargetFile]:
+    return {path: TargetFile.from_data(path, data, ["sha256"]) for path, data in offered.items()}
+
+
+def _lacks(named: Mapping[str, TargetFile], targets: Targets) -> bool:
+    return any(targets.targets.get(path) != target for path, target in named.items())
+
+
+def offered_targets(registry: ReleaseRegistry) -> dict[str, bytes]:
     """Every target by its path: the two pointers, and the files of all candidates, the active release and the one before."""
     withdrawn = tuple(registry.withdrawn()[-MAX_WITHDRAWN:])
     canary = registry.canary()

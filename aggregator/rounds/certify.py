@@ -128,11 +128,10 @@ def _choose(
 
 
 def _order(counts: CountSums, stored: int) -> NDArray[np.int64]:
-    """Return how many stored probes each threshold of the coarse grid keeps local at least, by about two standard errors,
-    judged by the new ones, which are exact: a walk that starts where probes are too few ends at once.
+    """Return about how many stored probes each threshold of the coarse grid keeps local, from the new ones, which are
+    exact.
     """
     above = from_above(counts.new_seen)
-    known, coarse = max(1, int(above[0])), above[list(coarse_indices(above.size))]
-    share = np.maximum(coarse - 2.0 * np.sqrt(coarse * (1 - coarse / known)), 0) / known
-    order: NDArray[np.int64] = (share * max(stored, known)).astype(np.int64)
+    coarse = above[list(coarse_indices(above.size))]
+    order: NDArray[np.int64] = (coarse * max(stored, above[0]) // max(1, above[0])).astype(np.int64)
     return order

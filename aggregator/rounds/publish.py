@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from aggregator.releases.signer import ReleaseKey, sign_release_with
 from fedge.architectures import Architecture
 from fedge.errors import FedgeError
 from fedge.release import (
@@ -23,7 +22,6 @@ from fedge.release import (
     Weights,
     encoder_sha256,
     file_hashes,
-    sign_release,
     structure_sha256,
     weights_sha256,
     write_safetensors,
@@ -86,7 +84,7 @@ class ReleaseMaker:
     confidence: ConfidenceKind
     price_book: str
     export: Callable[[Weights], Export]
-    release_key: Ed25519PrivateKey
+    release_key: ReleaseKey
 
     def is_base_of(self, release: Release) -> bool:
         """Whether ``release`` is this device model with some head: rounds on another would train heads that fit none.
@@ -148,4 +146,4 @@ class ReleaseMaker:
             parent=parent,
             training=self.training,
         )
-        return sign_release(manifest, files, self.release_key)
+        return sign_release_with(self.release_key, manifest, files)

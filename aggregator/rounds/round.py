@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from aggregator.releases.signer import ReleaseKey, sign_certificate_with
 from aggregator.rounds.attempting import Attempting
 from aggregator.rounds.certify import add_pair, certify
 from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_sizes
@@ -27,7 +26,7 @@ from aggregator.rounds.suspicion import Verdict
 from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
-from fedge.release import CertificateDocument, flatten
+from fedge.release import flatten
 from fedge.secagg import SessionConfig
 from fedge.secagg.beacon import advance
 from fedge.usage import NAMES, Usage
@@ -41,7 +40,7 @@ class RoundRunner(Attempting):
     """Runs rounds over one link; everything it needs comes in."""
 
     maker: ReleaseMaker
-    release_key: Ed25519PrivateKey
+    release_key: ReleaseKey
     totals: TotalsSource | None = None
     """Central's totals of probes; without them no release is certified."""
 
@@ -290,7 +289,7 @@ class RoundRunner(Attempting):
                 now=self.clock(),
                 precautions=precautions,
             )
-            document = CertificateDocument.sign(self.release_key, state.release_id, statement.to_bytes())
+            document = sign_certificate_with(self.release_key, state.release_id, statement.to_bytes())
         with report.tally.phase("certificate"), self.progress.phase(place, "publish", expected=0, needed=0):
             self.registry.add_certificate(document, at=self.clock())
             self._promote(state.release_id, f"round {report.round_number}: {statement.state}")

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 
 from aggregator.accounting import charge_round
 from aggregator.releases.registry import ReleaseRegistry
+from aggregator.releases.signer import ReleaseKey, SigningInterruptedError
 from aggregator.rounds.interfaces import ProgressLog, Registry
 from aggregator.rounds.link import DeviceLink
 from aggregator.rounds.log import store_round
@@ -65,7 +66,7 @@ class RoundsParts:
     registry: Registry
     releases: ReleaseRegistry
     settings: RoundSettings
-    release_key: Ed25519PrivateKey
+    release_key: ReleaseKey
     round_key: Ed25519PrivateKey
     verify_certificate: CertificateVerifier
     nodes: Callable[[], Mapping[str, bytes]]
@@ -96,6 +97,8 @@ def run_rounds(home: ServerHome, parts: RoundsParts) -> None:
                 finally:
                     link.close()
                 wait = RECONNECT_S
+            except SigningInterruptedError as interrupted:
+                _log.warning("%s", interrupted)
             except SuperLinkLost as lost:
                 _log.warning("%s; the rounds go on when it is back", lost)
                 parts.stop.wait(wait)

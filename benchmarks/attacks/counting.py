@@ -16,7 +16,7 @@ from edge_client.rounds.budget import DEFAULT_BUDGET
 from edge_client.rounds.probe_counts import ProbeCounts, count_probes
 from fedge.layouts import CountSums, HealthLayout
 from fedge.release import Release
-from fedge.routing.grid import COARSE_STEP
+from fedge.routing.grid import coarse_indices
 from fedge.usage import Usage
 
 NOBODYS_RELEASE = "f" * 64
@@ -181,7 +181,7 @@ def _old(sums: CountSums | ProbeCounts | None, *, without_new: bool) -> Numbers 
         return None
     seen, disagreed = sums.seen, sums.disagreed
     if without_new:
-        starts = np.arange(0, len(sums.new_seen), COARSE_STEP)
+        starts = list(coarse_indices(len(sums.new_seen)))
         seen, disagreed = (
             seen - np.add.reduceat(sums.new_seen, starts),
             disagreed - np.add.reduceat(sums.new_disagreed, starts),

@@ -17,7 +17,7 @@ from edge_client.membership.proxies import proxy_options
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.compatibility import PROTOCOL, check_protocol
 from fedge.errors import FedgeError, InputError, VerificationError
-from fedge.identity import Invitation, TrustRoot, check_device_id
+from fedge.identity import AWAITING_ENROLLMENT, Invitation, TrustRoot, check_device_id, key_fingerprint
 from fedge.identity.files import make_private_folder, write_file
 from fedge.identity.tls import anchor_certificate
 from fedge.identity.wish import Wish
@@ -62,7 +62,17 @@ def enroll(
     _check_home(home, device_id)
     keys = load_or_create_keys(home)
     wish = wish_message(keys.wish(invitation.ca_name, device_id))
-    reply = _join(invitation, pb.JoinRequest(token=invitation.token, wish=wish), server_name, clock, timeout_s)
+    try:
+        reply = _join(invitation, pb.JoinRequest(token=invitation.token, wish=wish), server_name, clock, timeout_s)
+    except EnrollmentFailed as failure:
+        if AWAITING_ENROLLMENT not in str(failure):
+            raise
+        # Worked out here: a server that swaps keys on the way would show the fingerprint of its own.
+        fingerprint = key_fingerprint(keys.identity.public_key().public_bytes_raw())
+        raise EnrollmentFailed(
+            f"{device_id} {AWAITING_ENROLLMENT}. Have it accepted on the signing machine as {device_id}={fingerprint}, then "
+            "run this command again"
+        ) from None
     check_protocol(reply.protocol, who="the server")
     now = reply.server_time_s
     try:

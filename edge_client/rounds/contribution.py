@@ -124,8 +124,8 @@ def make_update(
 
     An update needs news: without an example that no update was trained on before, whatever release is trained, the device
     would say the same once more, and an aggregator could sum it with the device and without until the rest cancels out.
-    ``again``: an update on this release has left the device before. A tenth of the examples that were in it, drawn anew, stays
-    out then, so that two sums do not differ by the news alone.
+    ``again``: an update on this release has left the device before. A tenth of the examples that were in it, drawn anew,
+    stays out then, so that two sums do not differ by the news alone.
 
     The base gives embeddings alone: they are normalized here, and head, loss and gradient are the device's own code. So no
     encoder makes an example count for more than another. Raises InputError for an encoder whose embeddings do not fit.

@@ -4,6 +4,7 @@ The proof is over the authority's name as well, so that a request made for one f
 have a certificate is not decided here.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -15,6 +16,8 @@ from fedge.release.signing import SIGNATURE_BYTES, sign, verify
 
 ENROLMENT_DOMAIN = "fedge/enrolment/1"
 MAX_REQUEST_BYTES = 1024
+AWAITING_ENROLLMENT = "waits to be enrolled"
+"""What the server's refusal says where a person has to accept the device on another machine first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,12 @@ class EnrolmentRequest:
         public_key = hex_bytes(mapping["public_key"], 32, what="enrolment: public_key")
         proof = hex_bytes(mapping["proof"], SIGNATURE_BYTES, what="enrolment: proof")
         return EnrolmentRequest(mapping["ca_name"], device_id, public_key, proof)
+
+
+def key_fingerprint(public_key: bytes) -> str:
+    """Return 128 bits of a key's SHA-256 in groups, for people to compare on two screens."""
+    digest = hashlib.sha256(b"fedge/device-key/1" + public_key).hexdigest()
+    return "-".join(digest[start : start + 4] for start in range(0, 32, 4))
 
 
 def request_certificate(ca_name: str, device_id: str, private_key: Ed25519PrivateKey) -> EnrolmentRequest:

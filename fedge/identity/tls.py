@@ -143,6 +143,15 @@ def certificate_span(pem: bytes) -> tuple[float, float]:
     return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
+def der_span(der: bytes) -> tuple[float, float]:
+    """Return from when to when a certificate (DER) is valid, UNIX seconds. Raises VerificationError."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        raise VerificationError("this is no DER certificate") from None
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+
+
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether the authority's key signed the certificate, whatever the time."""
     try:

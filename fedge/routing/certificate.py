@@ -187,16 +187,19 @@ def _outcome(
 
 
 def _start(counts: ConservativeCounts, max_risk: float, delta: float) -> int:
-    """Index of the strictest threshold whose probes bear as many disagreements as a third of all probes bears, at most
-    START_ALLOWANCE; -1 where no threshold has the probes to bear none.
+    """Index of the strictest threshold whose probes bear as many disagreements as a third of all probes bears where there is
+    no noise, at most START_ALLOWANCE; fewer where no threshold has the probes for that, -1 where none can bear any.
     """
     order = counts.order.tolist()
     allowed = 0
-    while allowed < START_ALLOWANCE and _passes(allowed + 1, order[0] // 3, max_risk, delta, noise=counts.noise[0]):
+    while allowed < START_ALLOWANCE and _passes(allowed + 1, order[0] // 3, max_risk, delta):
         allowed += 1
     # From the top: with noise, what a threshold has to bear falls together with its counts.
-    candidates = range(len(order) - 1, -1, -1)
-    return next((g for g in candidates if _passes(allowed, order[g], max_risk, delta, noise=counts.noise[g])), -1)
+    for bears in range(allowed, -1, -1):
+        for g in range(len(order) - 1, -1, -1):
+            if _passes(bears, order[g], max_risk, delta, noise=counts.noise[g]):
+                return g
+    return -1
 
 
 def _passes(

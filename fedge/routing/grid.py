@@ -23,12 +23,13 @@ DEFAULT_GRID: tuple[float, ...] = (
 
 
 def coarse_indices(size: int) -> range:
-    """Return which of ``size`` thresholds make up the coarse grid: every third, but for the lowest fifth and the top two.
+    """Return which of ``size`` thresholds make up the coarse grid: every third, but for the lowest fifth and the top
+    twentieth.
 
     Noise falls on each bin, so fewer bins bear less of it, and thresholds hardly ever end at the lowest. The 40 thresholds
     of `DEFAULT_GRID` leave 0.45, 0.6, 0.675, 0.75, 0.825, 0.9, 0.95, 0.98, 0.993 and 0.998.
     """
-    return range(size // 5, max(size - 2, size // 5 + 1), 3)
+    return range(size // 5, size - size // 20, 3)
 
 
 def coarse_grid(grid: Sequence[float]) -> tuple[float, ...]:

@@ -35,7 +35,7 @@ from fedge.identity import DeviceIdentity, issue_certificate, new_certificate_au
 from fedge.layouts import CountsLayout, CountSums, UpdateLayout
 from fedge.randomness import derive
 from fedge.release import Release, flatten, sign_release
-from fedge.routing import Policy
+from fedge.routing import Policy, coarse_grid, confidence, softmax
 from fedge.routing.confidence import nll_sums
 from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import (
@@ -293,6 +293,13 @@ class Party:
         store.fates.settle({digest: True}, at=NOW)
         central = "left" if agrees else "right"
         store.probes.record([Probe(digest, query, central, "left", 0.9, "old", 0, True, NOW)])
+
+    def countable(self, name: str) -> int:
+        """Return how many of a device's probes no threshold of the coarse grid leaves out."""
+        base, _ = self.benches[name].manager.obtain(self.release.release_id)
+        logits = base.session.predict([probe.query for probe in self.stores[name].probes.all()]).logits
+        sure = confidence(softmax(logits))
+        return int((sure >= coarse_grid(self.release.manifest.threshold_grid)[0]).sum())
 
     def used(self, name: str) -> list[int]:
         return [example.used for example in self.stores[name].memory.all()]
@@ -596,12 +603,13 @@ def test_usage_of_an_aborted_session_that_never_left_is_reported_the_next_time(p
 def test_counts_carry_each_running_pair_once(party, queries):
     first = party.counts()
     assert (first.running_seen, first.running_disagreed) == (1 + 2 + 3 + 4, 4)
-    assert (first.seen.sum(), first.new_seen.sum()) == (10, 10)
+    assert (first.seen.sum(), first.new_seen.sum()) == (sum(map(party.countable, party.names)), 10)
     for name, query in zip(party.names, queries[5:], strict=False):
         party.probe(name, query, agrees=False)
     second = party.counts(2)
     assert (second.running_seen, second.running_disagreed) == (4, 4)
-    assert (second.seen.sum(), second.new_seen.sum()) == (14, 4)  # the grid test looks at all probes, each time
+    # The grid test looks at all probes, each time.
+    assert (second.seen.sum(), second.new_seen.sum()) == (sum(map(party.countable, party.names)), 4)
 
 
 def test_a_device_without_a_fresh_probe_stays_out_of_the_counts(party, queries):
@@ -614,12 +622,14 @@ def test_a_probe_stands_in_no_more_histograms_than_the_device_allows(party, quer
     for name in party.names:
         budget = ContributionBudget(max_probe_epsilon=EPSILON, max_rescores=2)
         party.participants[name].take_federation(replace(party.federation(), budget=budget))
-    seen = []
+    seen, countable = [], []
     for number in range(1, 5):
         for name, query in zip(party.names, queries[4 * number :], strict=False):
             party.probe(name, query, agrees=True)
+        countable.append(sum(map(party.countable, party.names)))
         seen.append(int(party.counts(number).seen.sum()))
-    assert seen == [14, 18, 8, 8]
+    # Only what came in the period and in the one before.
+    assert seen == [now - before for before, now in zip([0, 0, *countable], countable, strict=False)]
 
 
 def test_a_device_counts_no_more_fresh_probes_a_period_than_the_cap(make_party, queries):

@@ -83,8 +83,8 @@ def test_drift_in_the_summed_probes_tightens_the_threshold_and_takes_the_certifi
     tight = play(seen=(130, 190), wrong=(22, 6), pair=(60, 0))
     again = play(seen=(130, 1000), wrong=(22, 6), pair=(0, 0))
     assert seen == [
-        (0.5, "empirical"),  # passed its test; nothing was answered locally yet
-        (0.5, "certified"),
+        (0.6, "empirical"),  # passed its test; nothing was answered locally yet
+        (0.6, "certified"),
         (0.9, "empirical"),  # the lower bin disagrees now, and the bound over the whole run is above what is permitted
         (None, "none"),  # against the tolerance that this past leaves, no threshold passes: everything escalates
         (0.9, "empirical"),  # much new agreement at the top: answers stay local again, but nothing is certified
@@ -104,7 +104,7 @@ def test_a_certificate_that_no_round_can_renew_ends_by_itself(parts: ModuleType,
         assert world.round().outcome == "failed"
     assert world.published() == before and told(parts, world).expires_at == statement.expires_at
     active = Active(None, statement, statement.round)
-    assert active.threshold(statement.expires_at - 1) == statement.threshold == 0.5
+    assert active.threshold(statement.expires_at - 1) == statement.threshold == 0.6
     assert active.threshold(statement.expires_at) is None
 
 

@@ -196,7 +196,7 @@ def test_pairs_count_as_often_as_their_rate_is_lower() -> None:
 def test_the_lower_threshold_wins_over_the_valid_statement() -> None:
     counts = sums([900, 900], [2, 2], [100, 900], [60, 2], (0, 0))
     statement, _ = certify(counts, RunningBound(), POLICY, release_id=RELEASE, round_number=1, now=10.0)
-    assert statement.threshold == 0.5 and statement.release_statement == "empirical"
+    assert statement.threshold == 0.6 and statement.release_statement == "empirical"
 
 
 def test_a_good_record_makes_it_certified_and_the_pairs_are_added_once() -> None:
@@ -225,7 +225,7 @@ def test_a_bad_record_tightens_the_next_threshold() -> None:
     counts = sums([500, 500], [20, 0], [500, 500], [20, 0], (0, 0))
     lenient, _ = certify(counts, RunningBound(4000, 60), POLICY, release_id=RELEASE, round_number=2, now=10.0)
     strict, _ = certify(counts, RunningBound(1000, 70), POLICY, release_id=RELEASE, round_number=2, now=10.0)
-    assert lenient.threshold == 0.5 and strict.threshold == 0.9
+    assert lenient.threshold == 0.6 and strict.threshold == 0.9
 
 
 @given(st.integers(0, 100), st.integers(0, 5000), st.floats(0, 1e4), st.lists(st.floats(0, 1e4), min_size=24, max_size=24))

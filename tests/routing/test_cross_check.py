@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedge.errors import InputError
 from fedge.routing import CrossCheck, ProbeTotals
-from fedge.routing.probe_cap import FIRST_CAP, LEAST_CAP, probe_cap
+from fedge.routing.probe_cap import FIRST_CAP, LEAST_CAP, MOST_CAP, probe_cap
 
 
 @settings(max_examples=100, deadline=None)
@@ -84,13 +84,26 @@ def test_invented_agreements_are_cut_and_named():
     assert (honest.agreed, honest.disagreed, honest.excess, honest.evidence) == (60, 5, 0, ())
 
 
-def test_the_cap_leaves_room_for_honest_traffic_and_follows_it():
-    assert probe_cap(0, 0) == FIRST_CAP and probe_cap(1, 1000) == LEAST_CAP
+@pytest.mark.parametrize("mean", [0.5, 3.0, 5.5, 20.0])
+def test_the_cap_stays_above_honest_traffic_and_lets_little_of_it_wait(mean):
     rng = np.random.default_rng(1)
-    for mean in (0.5, 3, 12):
-        cap = probe_cap(round(1000 * mean), 1000)
-        assert (rng.poisson(mean, 20_000) > cap).mean() < 0.015
-    assert probe_cap(1200, 100, rate_ratio=1 / 3) == probe_cap(400, 100) < probe_cap(1200, 100)
+    devices, cap, waiting = 100, FIRST_CAP, np.zeros(100)
+    caps, left = [], []
+    for _ in range(60):
+        waiting += rng.poisson(mean, devices)
+        counted = np.minimum(waiting, cap)
+        waiting -= counted
+        caps.append(cap)
+        left.append(waiting.mean())
+        cap = probe_cap(int(counted.sum()), devices, cap=cap)
+    assert np.mean(left[-20:]) < 1.5 * np.sqrt(mean)
+    assert mean < np.mean(caps[-20:]) < mean + 1.1 * np.sqrt(mean) + 1.6
+
+
+def test_a_cap_that_was_filled_doubles_and_never_falls_below_what_one_device_needs():
+    assert probe_cap(0, 0) == FIRST_CAP and probe_cap(1, 1000, cap=16) == LEAST_CAP
+    assert probe_cap(95, 10, cap=10) == 20
+    assert probe_cap(10 * MOST_CAP, 10, cap=MOST_CAP) == MOST_CAP
 
 
 def test_negative_totals_are_refused():

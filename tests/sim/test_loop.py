@@ -18,7 +18,7 @@ from sim.preparation import Preparation, prepare
 from sim.run import simulate
 from sim.settings import PROFILE
 
-DEVICES = 10
+DEVICES = 16
 ROUNDS = 3
 
 
@@ -38,7 +38,9 @@ class Quiet:
 
 
 def config(out: Path, **changes: Any) -> SimulationConfig:
-    values: dict[str, Any] = {"workload": "digits", "devices": DEVICES, "rounds": ROUNDS, "seed": 3, "out": out, **changes}
+    values: dict[str, Any] = {
+        "workload": "digits", "devices": DEVICES, "rounds": ROUNDS, "seed": 3, "queries_per_round": 60, "out": out, **changes
+    }
     return SimulationConfig(**values).checked()
 
 

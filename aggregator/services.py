@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aggregator.disk_space import SpaceWaiter
 from aggregator.http_serving import listening, serve_http
 from aggregator.settings import ServerHome, ServerSettings
 from aggregator.signals import STOPPING, until_stopped
@@ -150,7 +151,8 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     revocations = PublishedRevocations(home)
     wanted = settings.rounds
     rollouts = RolloutRecord(registry, lambda: Database.open(database_url(home, settings)))
-    offered = OfferedRegistry(registry, repository, record=rollouts.follow)
+    stop = threading.Event()
+    offered = OfferedRegistry(registry, repository, record=rollouts.follow, retry=SpaceWaiter(stop))
 
     def verify(der: bytes) -> tuple[str, Any]:
         device_id, key = TrustRoot.from_bytes(home.trust.read_bytes()).verify_certificate(der, time.time())

@@ -11,6 +11,7 @@ from typing import Protocol
 from aggregator.central import Served
 from aggregator.central.upstream.outcomes import Tokens
 from aggregator.rounds.session import Tally
+from aggregator.store import Database
 from fedge.costs import Kind, LedgerEntry, PriceBook, charge_central, charge_compute, charge_transfer, charge_upstream
 from protos.fedge.central.v1.central_pb2 import PURPOSE_PROBE, Purpose
 
@@ -51,3 +52,20 @@ def charge_served(
             upstream.book, model=upstream.price_name, tokens_in=tokens.tokens_in, tokens_out=tokens.tokens_out, at=at
         )
     return [row for row in rows if row.quantity]
+
+
+ROW_S = 5.0
+"""A row of the ledger takes up what central answers for so long: a row for each commit would fill the disk."""
+
+
+def book_served(
+    database: Database,
+    served: Mapping[tuple[str, "Purpose"], Served],
+    book: PriceBook,
+    *,
+    at: float,
+    upstream: UpstreamPrice | None = None,
+) -> None:
+    """Write what central answered to the ledger of the round at hand; on disk when this returns. Raises StoreError."""
+    if rows := charge_served(served, book, at=at, upstream=upstream):
+        database.add_ledger(database.latest_round() + 1, rows, row_s=ROW_S)

@@ -6,7 +6,7 @@ The simulator and the server of a real fleet put their parts together here, so t
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from aggregator.central import AsksUpstream, CentralService, CountsProbes, Limits, Pricing
+from aggregator.central import AsksUpstream, BooksAnswers, CentralService, CountsProbes, Limits, Pricing
 from aggregator.releases.signer import ReleaseKey
 from aggregator.rounds.canary import CanaryPolicy
 from aggregator.rounds.certify import CertificatePolicy
@@ -118,10 +118,11 @@ def central_service(
     traces: Traces | None = None,
     upstream: AsksUpstream | None = None,
     probes: CountsProbes | None = None,
+    ledger: BooksAnswers | None = None,
 ) -> CentralService:
     """Central with the workload's strong model, its answers priced by the book, and an upstream where there is one.
 
-    ``probes`` counts the probes that it answers.
+    ``probes`` counts the probes that it answers; ``ledger`` has what answers cost before they are given.
     """
     return CentralService(
         model=strong,
@@ -133,6 +134,7 @@ def central_service(
         traces=traces,
         upstream=upstream,
         probes=probes,
+        ledger=ledger,
     )
 
 

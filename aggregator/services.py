@@ -9,9 +9,10 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aggregator.disk_space import SpaceWaiter
 from aggregator.http_serving import listening, serve_http
 from aggregator.settings import ServerHome, ServerSettings
 from aggregator.signals import STOPPING, until_stopped
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TUF_REFRESH_S = 300.0
-BILL_S = 5.0
+FIGURES_S = 5.0
 FORGET_S = 3600.0
 PARTS = ("superlink", "door", "central", "console", "rounds")
 """In the order in which they are started; any other works as well, since each waits for those that it needs."""
@@ -150,7 +151,8 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     revocations = PublishedRevocations(home)
     wanted = settings.rounds
     rollouts = RolloutRecord(registry, lambda: Database.open(database_url(home, settings)))
-    offered = OfferedRegistry(registry, repository, record=rollouts.follow)
+    stop = threading.Event()
+    offered = OfferedRegistry(registry, repository, record=rollouts.follow, retry=SpaceWaiter(stop))
 
     def verify(der: bytes) -> tuple[str, Any]:
         device_id, key = TrustRoot.from_bytes(home.trust.read_bytes()).verify_certificate(der, time.time())
@@ -224,9 +226,9 @@ def _forget(home: ServerHome, settings: ServerSettings, stop: threading.Event) -
 
 
 def _central(home: ServerHome, settings: ServerSettings) -> None:
-    from aggregator.accounting import charge_served
+    from aggregator.accounting import book_served
     from aggregator.assembly import central_service
-    from aggregator.central import ServerOptions, ServerTls, serve, serve_totals
+    from aggregator.central import Account, LedgerWriter, Served, ServerOptions, ServerTls, serve, serve_totals
     from aggregator.central.upstream.opening import open_upstream
     from aggregator.fleet.published import PublishedRevocations
     from aggregator.store import Database
@@ -237,43 +239,48 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
     book = PriceBook.load_default()
     traces = open_traces(settings.traces_endpoint, service="fedge-central")
     facts = load_facts(home.models)
+    strong = load_strong_model(home.models)
     upstream = open_upstream(settings.upstream, facts, book, figures=home.upstream_figures, traces=traces)
     counts = _probe_counts(home, settings, book.central_price_usd)
-    service = central_service(
-        load_strong_model(home.models), facts, book, time.time, traces=traces, upstream=upstream, probes=counts
-    )
     asks = "" if upstream is None else f"; asks {upstream.model} upstream"
     tls = ServerTls(home.tls / "server.crt", home.tls / "server.key", home.tls / "ca.crt")
     is_revoked = PublishedRevocations(home).is_revoked
-    options = ServerOptions.from_settings(settings.limits)
 
     async def run(database: Database) -> None:
-        address = f"{settings.host}:{settings.central_port}"
-        server = await serve(
-            service, address=address, tls=tls, options=options, is_revoked=is_revoked, traces=traces
+        def book_answers(served: Mapping[Account, Served]) -> None:
+            book_served(database, served, book, at=time.time(), upstream=upstream)
+
+        ledger = LedgerWriter(book_answers, usd=lambda served: upstream.usd(served.tokens) if upstream else 0.0)
+        service = central_service(
+            strong, facts, book, time.time, traces=traces, upstream=upstream, probes=counts, ledger=ledger
         )
-        bill = asyncio.create_task(keep_bill(database))
+        server = await serve(
+            service,
+            address=f"{settings.host}:{settings.central_port}",
+            tls=tls,
+            options=ServerOptions.from_settings(settings.limits),
+            is_revoked=is_revoked,
+            traces=traces,
+        )
+        figures = asyncio.create_task(keep_figures())
         await until_stopped(ready=lambda: say_ready("central", f"{settings.host}:{server.port}, gRPC with mutual TLS{asks}"))
-        bill.cancel()
+        figures.cancel()
         await server.stop()
+        if upstream is not None:
+            await asyncio.to_thread(upstream.close)
+        await asyncio.to_thread(ledger.close)
 
-    async def keep_bill(database: Database) -> None:
+    async def keep_figures() -> None:
         while True:
-            await asyncio.sleep(BILL_S)
-            await asyncio.to_thread(book_served, database)
+            await asyncio.sleep(FIGURES_S)
+            await asyncio.to_thread(write_figures)
 
-    def book_served(database: Database) -> None:
-        """Into the ledger of the round at hand, so that the operator sees what devices ask while it happens."""
+    def write_figures() -> None:
         if upstream is not None:
             try:
                 upstream.budget.figures.write(home.upstream_figures)
-            except FedgeError as error:  # the next look tries again
+            except (FedgeError, OSError) as error:  # the next look tries again
                 _log.error("what upstream costs is not noted: %s", error)
-        if rows := charge_served(service.take_served(), book, at=time.time(), upstream=upstream):
-            try:
-                database.add_ledger(database.latest_round() + 1, rows)
-            except FedgeError as error:
-                _log.error("central's answers are missing from the ledger: %s", error)
 
     with Database.open(database_url(home, settings)) as database, serve_totals(counts, home.totals_socket):
         try:
@@ -281,7 +288,7 @@ def _central(home: ServerHome, settings: ServerSettings) -> None:
         finally:
             if upstream is not None:
                 upstream.close()
-        book_served(database)
+        write_figures()
 
 
 def _probe_counts(home: ServerHome, settings: ServerSettings, central_price_usd: float) -> "ProbeCounts":

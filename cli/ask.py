@@ -26,6 +26,7 @@ _REASONS = {
     "over_budget": "the day's budget is spent",
     "rate_limited": "central was asked as often as the policy allows",
     "refused": "central refused the query",
+    "not_stored": "the disk is full, so what central is paid could not be counted",
 }
 
 
@@ -89,7 +90,9 @@ def _shown(answer: dict[str, Any]) -> str:
         f"  answered by  {answer['answered_by']}{degraded}: {_REASONS.get(answer['reason'], answer['reason'])}",
         f"  confidence   {answer['confidence']:.3f}  ({release})",
         f"  cost         {answer['usd']:.3g} USD, {answer['latency_ms']:.2f} ms",
-        f"  wrong?       fedge correct {answer['id']} LABEL",
+        f"  wrong?       fedge correct {answer['id']} LABEL"
+        if answer["recorded"]
+        else "  not recorded: this device's disk takes nothing; see fedge device status",
     ]
     if answer.get("queued"):
         lines.append(f"  queued       central is asked when it is back in reach: GET /v1/answers/{answer['id']}")

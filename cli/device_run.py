@@ -57,7 +57,7 @@ def _shown(status: dict[str, object]) -> str:
     return "\n".join(
         [
             f"Device {status['device_id']} at {status['url']} (process {status['pid']}): "
-            f"{'ready' if status['ready'] else 'not ready'}",
+            f"{'ready' if status['ready'] else 'not ready'}{'' if status['recording'] else ', records nothing'}",
             f"  release   {release} (version {status['release_version']})",
             f"  central   {status['central']}",
             f"  queue     {queue['questions']} questions, {queue['bytes']} bytes",

@@ -4,8 +4,9 @@ Features, model and router decide; central is asked through whatever client was 
 after another, but runs the model once. Never trains and never takes part in rounds: see `learner` and the Flower client.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client.answering.answer import Answer
+from edge_client.answering.arrears import Arrears
 from edge_client.answering.asking import (
+    NOT_STORED,
     Question,
     Settled,
     request_for,
@@ -29,14 +32,16 @@ from edge_client.answering.spending import Spending
 from edge_client.clock import Clock, Stopwatch
 from edge_client.releases.loading import LoadedRelease
 from edge_client.releases.manager import Active, ReleaseManager, Synced
-from edge_client.store import DeviceStore, LabelledQuery
-from fedge.costs import Kind
+from edge_client.store import DeviceStore, LabelledQuery, StoreUnwritableError
+from fedge.costs import Kind, LedgerEntry
 from fedge.errors import InputError
 from fedge.features import Query, content_hash
 from fedge.routing import Mode, Policy, Reason, Route, is_probe, probe_rate
 from fedge.traces import NoTraces, Traces
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse
+
+_log = logging.getLogger(__name__)
 
 _BY_THRESHOLD = (Reason.CONFIDENT, Reason.BELOW_THRESHOLD, Reason.OUT_OF_SCOPE, Reason.ERROR_PRICE)
 
@@ -82,6 +87,7 @@ class Agent:
         )
         self._central = central
         self._catching_up = Lock()
+        self._arrears = Arrears()
 
     def ask(self, query: Query, *, mode: Mode = "auto", topic: str | None = None, queue: bool = False) -> Answer:
         """Answer one query. Raises InputError for a query that the release's features refuse."""
@@ -99,7 +105,7 @@ class Agent:
 
         ``queue``: what central should have answered and could not (out of reach, over the day's budget, too often) is put to
         it later, and its answer kept under the answer's number. Where the queue is full the answer says so: it is not
-        ``queued``.
+        ``queued``. Where the disk takes nothing the queries are answered all the same, marked as not ``recorded``.
         """
         if not len(queries):
             return []
@@ -113,52 +119,126 @@ class Agent:
         with self.device.traces.span("device.inference", queries=len(queries)):
             active, views = self._opinions(queries)
         inferred = self.device.stopwatch() - started if self.device.stopwatch else None
-        meter, spent_s = self.device.meter, inferred if active else 0.0
-        with self.store.transaction():
-            now = self.device.clock()  # inside, so that threads fill buckets in the order of their times
-            first = self.store.answers.upcoming()
-            questions = [
-                Question(first + i, content_hash(query), query, topics[i] if topics else None, views[i])
-                for i, query in enumerate(queries)
-            ]
-            fates = self.store.fates.settle(self._draws(questions, active), at=now)
-            routes = self._routes(questions, fates, active, mode=mode, now=now)
-            # Nothing to send and nothing to promise: one transaction for all of it, half the time of a local answer.
-            local = not queue and all(decided.answered_by != "central" for decided in routes)
-            if local:
-                settled = _settled(questions, fates, routes, {})
-                rows = batch_rows(meter, settled, [], now=now, inferred=spent_s)
-                queued = write_batch(self.store, settled, active, rows, now=now)
-            else:
-                self.store.answers.reserve(len(queries))
-        if not local:
-            with self.device.traces.span("device.escalation"):
-                requests, outcomes = self._escalated(questions, routes, active)
-            settled = _settled(questions, fates, routes, outcomes)
-            rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
-            release = partial(self.spending.release, len(requests), now)
-            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue, release=release)
-        self._note(settled, active)
-        local_usd = rows[0].amount_usd / len(queries)
+        spent_s = inferred if active else 0.0
+        done = self._recorded(queries, active, views, mode=mode, topics=topics, queue=queue, spent_s=spent_s)
+        self._note(done.settled, active)
+        local_usd = done.rows[0].amount_usd / len(queries)
         profile_ms = 1000 * self.device.meter.profile.value("inference_s") if active else 0.0
         latency_ms = 1000 * (self.device.stopwatch() - started) if self.device.stopwatch else profile_ms
         release_id = active.loaded.release_id if active else None
         return [
             Answer(
-                answer_id=done.question.number,
-                answer=done.answer,
-                answered_by=done.answered_by,
-                reason=str(done.reason),
-                confidence=done.question.opinion.confidence,
-                usd=local_usd + (done.response.price_usd if done.response is not None else 0.0),
+                answer_id=one.question.number if done.is_recorded else 0,
+                answer=one.answer,
+                answered_by=one.answered_by,
+                reason=str(one.reason),
+                confidence=one.question.opinion.confidence,
+                usd=local_usd + (one.response.price_usd if one.response is not None else 0.0),
                 release=release_id,
                 latency_ms=latency_ms,
-                degraded=done.degraded,
-                probe=done.route.probe,
-                queued=done.question.content_hash in queued,
+                degraded=one.degraded,
+                probe=one.route.probe,
+                queued=one.question.content_hash in done.queued,
+                recorded=done.is_recorded,
             )
-            for done in settled
+            for one in done.settled
         ]
+
+    def _recorded(
+        self,
+        queries: Sequence[Query],
+        active: Active | None,
+        views: Sequence[Opinion],
+        *,
+        mode: Mode,
+        topics: Sequence[str | None] | None,
+        queue: bool,
+        spent_s: float | None,
+    ) -> "_Done":
+        """Answer a batch and store what comes of it; where the disk takes nothing, answer it from memory."""
+        meter, was_stored = self.device.meter, self.store.fault is None
+        try:
+            self._require_storage()
+            with self.store.transaction():
+                now = self.device.clock()  # inside, so that threads fill buckets in the order of their times
+                first = self.store.answers.upcoming()
+                questions = _questions(first, queries, views, topics)
+                fates = self.store.fates.settle(self._draws(questions, active), at=now)
+                routes = self._routes(questions, fates, active, mode=mode, now=now)
+                # Nothing to send and nothing to promise: one transaction for all of it, half the time of a local answer.
+                local = not queue and all(decided.answered_by != "central" for decided in routes)
+                if local:
+                    settled = _settled(questions, fates, routes, {})
+                    rows = batch_rows(meter, settled, [], now=now, inferred=spent_s)
+                    queued = write_batch(self.store, settled, active, rows, now=now)
+                else:
+                    self.store.answers.reserve(len(queries))
+        except StoreUnwritableError as error:
+            if was_stored:
+                _log.warning("%s; until then queries are answered and not recorded", error)
+            return self._unrecorded(_questions(0, queries, views, topics), active, mode=mode, spent_s=spent_s)
+        if local:
+            return _Done(settled, rows, queued)
+        with self.device.traces.span("device.escalation"):
+            requests, outcomes = self._escalated(questions, routes, active)
+        settled = _settled(questions, fates, routes, outcomes)
+        rows = batch_rows(meter, settled, requests, now=now, inferred=spent_s)
+        release = partial(self.spending.release, len(requests), now)
+        try:
+            queued = write_batch(self.store, settled, active, rows, now=now, queue=queue, release=release)
+        except StoreUnwritableError as error:  # what central was paid for is given to the caller all the same
+            _log.warning("answers are given and not recorded: %s", error)
+            self._arrears.owe(rows, set_aside=self.spending.set_aside(len(requests)), at=now)
+            return _Done(settled, rows, set(), is_recorded=False)
+        return _Done(settled, rows, queued)
+
+    def _unrecorded(
+        self, questions: Sequence[Question], active: Active | None, *, mode: Mode, spent_s: float | None
+    ) -> "_Done":
+        """Answer a batch without the store. No query is a probe: a new one's fate could not be kept, nor any outcome.
+
+        Where a budget or a rate holds, central is not asked: what it is paid could not be counted.
+        """
+        device, now = self.device, self.device.clock()
+        is_limited = self.spending.is_limited
+        routes = []
+        for question in questions:
+            decided = routed(
+                question,
+                active,
+                policy=device.policy,
+                mode=mode,
+                drawn=False,
+                online=device.online(),
+                within_budget=not is_limited,
+                within_rate=True,
+                price_usd=device.meter.book.central_price_usd,
+                now=now,
+            )
+            routes.append(decided)
+        requests, outcomes = self._escalated(questions, routes, active)
+        fates = dict.fromkeys((question.content_hash for question in questions), False)
+        settled = [
+            replace(one, reason=NOT_STORED) if is_limited and one.reason == Reason.OVER_BUDGET else one
+            for one in _settled(questions, fates, routes, outcomes)
+        ]
+        rows = batch_rows(device.meter, settled, requests, now=now, inferred=spent_s)
+        self._arrears.owe(rows)
+        return _Done(settled, rows, set(), is_recorded=False)
+
+    def missing_storage(self) -> str | None:
+        """Return why nothing is recorded, in words; None where everything is. Tries again where the last write failed."""
+        try:
+            self._require_storage()
+        except StoreUnwritableError as error:
+            return f"{error}; until then queries are answered and not recorded"
+        return None
+
+    def _require_storage(self) -> None:
+        """Book what is in arrears, where the last write failed. Raises StoreUnwritableError where the disk takes nothing."""
+        if self.store.fault is not None:
+            self._arrears.book(self.store)
+            _log.warning("the device's store can be written again: answers are recorded")
 
     def correct(self, answer_id: int, label: str) -> bool:
         """A user's correction of an answer, kept on the device for training.
@@ -195,6 +275,7 @@ class Agent:
         with self._catching_up:  # two at once would book one answer twice
             if not self.device.online():
                 return 0
+            self._require_storage()  # or central would be paid again each time
             with self.store.transaction():
                 now = self.device.clock()
                 allowance = self.spending.allowance(now)
@@ -244,8 +325,7 @@ class Agent:
         started = self.device.stopwatch() if self.device.stopwatch else 0.0
         vectors = active.loaded.session.predict(queries).embedding
         seconds = self.device.stopwatch() - started if self.device.stopwatch else None
-        row = self.device.meter.inference(queries=len(queries), at=self.device.clock(), seconds=seconds)
-        self.store.ledger.append([row])
+        self._charge([self.device.meter.inference(queries=len(queries), at=self.device.clock(), seconds=seconds)])
         return vectors
 
     def sync(self) -> Synced:
@@ -341,8 +421,34 @@ class Agent:
 
     def _charge_download(self, size_bytes: int) -> None:
         if size_bytes:
-            now = self.device.clock()
-            self.store.ledger.append(self.device.meter.transfer({Kind.DOWNLINK_RELEASES: size_bytes}, at=now))
+            self._charge(self.device.meter.transfer({Kind.DOWNLINK_RELEASES: size_bytes}, at=self.device.clock()))
+
+    def _charge(self, rows: Sequence[LedgerEntry]) -> None:
+        """Book what was used up; where the disk takes nothing, once it does again."""
+        try:
+            self.store.ledger.append(rows)
+        except StoreUnwritableError:
+            self._arrears.owe(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A batch at its end. ``rows``: what it cost, its inference first; ``queued``: content hashes that stand on disk."""
+
+    settled: Sequence[Settled]
+    rows: Sequence[LedgerEntry]
+    queued: set[bytes]
+    is_recorded: bool = True
+
+
+def _questions(
+    first: int, queries: Sequence[Query], views: Sequence[Opinion], topics: Sequence[str | None] | None
+) -> list[Question]:
+    """The queries as they came in, numbered from ``first`` on; all 0 where nothing is recorded."""
+    return [
+        Question(first + i if first else 0, content_hash(query), query, topics[i] if topics else None, views[i])
+        for i, query in enumerate(queries)
+    ]
 
 
 def _settled(

@@ -4,6 +4,7 @@ A loop never ends by an error: a purposeful one (FedgeError) is a state to show,
 and both wait longer each time. It ends when it is stopped, between two steps.
 """
 
+import errno
 import logging
 import random
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from threading import Event, Thread
 from fedge.errors import FedgeError
 
 _log = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,15 @@ class Loop:
             if self.last_error != str(error):
                 _log.warning("%s: %s", self.name, error)
             self.last_error = str(error)
+        except OSError as error:
+            if error.errno not in _FULL:
+                _log.exception("%s failed", self.name)
+                self.last_error = f"{type(error).__name__}, see the log"
+            else:
+                said = f"the disk is full ({error}): free some space"
+                if self.last_error != said:
+                    _log.warning("%s: %s", self.name, said)
+                self.last_error = said
         except Exception as error:
             _log.exception("%s failed", self.name)
             self.last_error = f"{type(error).__name__}, see the log"

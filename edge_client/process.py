@@ -40,7 +40,7 @@ from edge_client.service.figures import Figures
 from edge_client.service.serve import ApiServer, address_of, listen
 from edge_client.service.state import Health
 from edge_client.settings import DeviceHome, DeviceSettings
-from edge_client.store import DeviceStore, Limits, open_file
+from edge_client.store import DeviceStore, Limits, StoreUnwritableError, open_file
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -170,6 +170,8 @@ class AgentProcess:
         active = self.releases.active
         online = self.central.online()
         missing: dict[str, str] = {}
+        if (full := self.agent.missing_storage()) is not None:
+            missing["storage"] = full
         if active is None:
             missing["release"] = "none is installed yet: central answers everything"
         elif active.threshold(self.clock()) is None:
@@ -185,6 +187,7 @@ class AgentProcess:
                 missing.setdefault(loop.name, loop.last_error)
         detail: dict[str, Any] = {
             "device_id": self.settings.device_id,
+            "recording": full is None,
             "release": active.loaded.release_id if active else None,
             "release_version": active.loaded.release.manifest.version if active else None,
             "central": "in reach" if online else "out of reach",
@@ -211,7 +214,10 @@ class AgentProcess:
         for loop in self.loops:
             loop.join(_JOIN_S)
         self.channel.close()
-        self.releases.close()
+        try:
+            self.releases.close()
+        except StoreUnwritableError as error:
+            _log.warning("that the agent ended as it should is not recorded: %s", error)
         self.store.close()
 
     def _device(self, stopwatch: Stopwatch) -> Device:

@@ -5,19 +5,33 @@ from aggregator.central.errors import (
     DeadlinePassedError,
     DeviceRefusedError,
     KeyReusedError,
+    LedgerFailedError,
     ModelFailedError,
     OverloadedError,
     RequestRefusedError,
 )
+from aggregator.central.ledger_writer import LedgerWriter
 from aggregator.central.probe_counts import ProbeCounts, TotalsPolicy, TotalsRefusedError
 from aggregator.central.release_scores import ReleaseScores
 from aggregator.central.server import CentralServer, ServerOptions, serve, serve_in_thread
-from aggregator.central.service import AsksUpstream, CentralService, CountsProbes, Limits, Pricing, Served, StrongModel
+from aggregator.central.service import (
+    Account,
+    AsksUpstream,
+    BooksAnswers,
+    CentralService,
+    CountsProbes,
+    Limits,
+    Pricing,
+    Served,
+    StrongModel,
+)
 from aggregator.central.totals import TotalsClient, serve_totals
 from aggregator.fleet.transport import ServerTls
 
 __all__ = [
+    "Account",
     "AsksUpstream",
+    "BooksAnswers",
     "CentralError",
     "CentralServer",
     "CentralService",
@@ -25,6 +39,8 @@ __all__ = [
     "DeadlinePassedError",
     "DeviceRefusedError",
     "KeyReusedError",
+    "LedgerFailedError",
+    "LedgerWriter",
     "Limits",
     "ModelFailedError",
     "OverloadedError",

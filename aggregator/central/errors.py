@@ -29,3 +29,7 @@ class OverloadedError(CentralError):
 
 class ModelFailedError(CentralError):
     """The strong model failed or gave something that is no distribution over the labels."""
+
+
+class LedgerFailedError(CentralError):
+    """What the answer costs cannot be written to the ledger, so the answer is not given; it may be later."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.central.calls import Call
-from aggregator.central.errors import CentralError, ModelFailedError, RequestRefusedError
+from aggregator.central.errors import CentralError, LedgerFailedError, ModelFailedError, RequestRefusedError
 from aggregator.central.idempotency import AnswerMemory, Claim, Key
 from aggregator.central.probe_counts import AnsweredProbe
 from aggregator.central.upstream.mixing import mixed
@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 _PURPOSES = frozenset(Purpose.values()) - {PURPOSE_UNSPECIFIED}
 _RELEASE_ID = re.compile(r"(?:[0-9a-f]{64})?")
 _MAX_SUM_ERROR = 1e-3  # a float32 softmax over a few hundred labels is off by about 1e-6
+
+Account = tuple[str, Purpose]
+"""On whose account an answer stands: the device's id, and what the device asked for."""
 
 _Fresh = tuple[Call, Query, Claim]
 Outcome = CentralError | Future[AnswerResponse]
@@ -81,6 +84,18 @@ class CountsProbes(Protocol):
 
     def count(self, probes: Sequence[AnsweredProbe], *, now: float) -> None:
         """Count probes that are about to be answered."""
+        ...
+
+
+class BooksAnswers(Protocol):
+    """What writes the cost of answers to the ledger: `aggregator.central.ledger_writer.LedgerWriter`."""
+
+    def check(self) -> None:
+        """Raise LedgerFailedError where nothing can be written now."""
+        ...
+
+    def book(self, served: "Mapping[Account, Served]") -> "Future[None]":
+        """Write what answers cost; the future is done once it is on disk, or ends in LedgerFailedError."""
         ...
 
 
@@ -155,6 +170,7 @@ class CentralService:
         traces: Traces | None = None,
         upstream: AsksUpstream | None = None,
         probes: CountsProbes | None = None,
+        ledger: BooksAnswers | None = None,
     ) -> None:
         if not labels or len(set(labels)) != len(labels) or not all(labels):
             raise InputError(f"the labels must be distinct and not empty, got {list(labels)[:5]}")
@@ -167,8 +183,9 @@ class CentralService:
         self._traces = traces or NoTraces()
         self._upstream = upstream
         self._probes = probes
+        self._ledger = ledger
         self._memory = AnswerMemory(max_entries=max_remembered, max_age_s=max_age_s)
-        self._served: dict[tuple[str, Purpose], Served] = {}
+        self._served: dict[Account, Served] = {}
         self._count_lock = Lock()
         self._model_lock = Lock()
 
@@ -212,16 +229,10 @@ class CentralService:
             self._compute(fresh)
         return outcomes
 
-    def served(self) -> Mapping[tuple[str, Purpose], Served]:
-        """What was computed so far by (device, purpose)."""
+    def served(self) -> Mapping[Account, Served]:
+        """What was answered since the start by (device, purpose)."""
         with self._count_lock:
             return dict(self._served)
-
-    def take_served(self) -> Mapping[tuple[str, Purpose], Served]:
-        """As `served`, and starts counting anew: for writing to the ledger what came since the last call."""
-        with self._count_lock:
-            taken, self._served = self._served, {}
-            return taken
 
     def _check(self, request: AnswerRequest) -> Query:
         try:
@@ -238,6 +249,12 @@ class CentralService:
         return query
 
     def _compute(self, fresh: Sequence[_Fresh]) -> None:
+        if self._ledger is not None:
+            try:
+                self._ledger.check()
+            except LedgerFailedError as error:
+                self._refuse(fresh, error)
+                return
         try:
             responses = self._respond([query for _, query, _ in fresh])
         except Exception as error:
@@ -246,18 +263,16 @@ class CentralService:
                 for one in fresh:
                     self._compute([one])
                 return
-            ((call, _, claim),) = fresh
+            ((call, _, _),) = fresh
             _log.exception("the model failed on a query of device %s", call.request.device_id)
-            self._memory.release(_key(call.request), claim)
             is_said = isinstance(error, CentralError)
-            claim.future.set_exception(error if is_said else ModelFailedError("the model failed; the server's log says why"))
+            self._refuse(fresh, error if is_said else ModelFailedError("the model failed; the server's log says why"))
             return
         at_once = [
             (one, response) for one, response in zip(fresh, responses, strict=True) if not self._ask_upstream(one, response)
         ]
-        self._count_probes(at_once)
-        for (call, _, claim), response in at_once:
-            self._give(call, claim, response, Served(1, response.price_usd))
+        if at_once:
+            self._book(at_once, [Served(1, response.price_usd) for _, response in at_once])
 
     def _ask_upstream(self, one: _Fresh, own: AnswerResponse) -> bool:
         """Put a query to upstream where its answer is wanted beside central's ``own``; what comes of it is given later."""
@@ -290,13 +305,11 @@ class CentralService:
             _log.error("%d probes are not counted: %s", len(probes), error)
 
     def _finish_later(self, upstream: AsksUpstream, one: _Fresh, own: AnswerResponse, asking: "Future[Asked]") -> None:
-        call, _, claim = one
         failed = asking.cancelled() or asking.exception() is not None
         asked = Asked(FAILED) if failed else asking.result()
         response = self._with_upstream(upstream, own, asked)
         is_upstream = asked.outcome == ANSWERED
-        self._count_probes([(one, response)])
-        self._give(call, claim, response, Served(1, response.price_usd, int(is_upstream), asked.tokens))
+        self._book([(one, response)], [Served(1, response.price_usd, int(is_upstream), asked.tokens)])
 
     def _with_upstream(self, upstream: AsksUpstream, own: AnswerResponse, asked: Asked) -> AnswerResponse:
         """Upstream's answer at the price of its tokens; else central's own at its price and that of tokens in vain."""
@@ -315,11 +328,38 @@ class CentralService:
             response.price_book = upstream.book.version
         return response
 
-    def _give(self, call: Call, claim: Claim, response: AnswerResponse, served: Served) -> None:
-        key = (call.request.device_id, call.request.purpose)
+    def _book(self, answered: Sequence[tuple[_Fresh, AnswerResponse]], costs: Sequence[Served]) -> None:
+        """Give answers once what they cost is in the ledger; where it cannot be written nobody gets them."""
+        served: dict[Account, Served] = {}
+        for ((call, _, _), _), cost in zip(answered, costs, strict=True):
+            account = (call.request.device_id, call.request.purpose)
+            served[account] = served.get(account, Served()) + cost
+        if self._ledger is None:
+            self._give(answered, served)
+            return
+
+        def finish(booked: "Future[None]") -> None:
+            error = booked.exception()
+            if error is None:
+                self._give(answered, served)
+            else:
+                self._refuse([one for one, _ in answered], error)
+
+        self._ledger.book(served).add_done_callback(finish)
+
+    def _give(self, answered: Sequence[tuple[_Fresh, AnswerResponse]], served: Mapping[Account, Served]) -> None:
+        self._count_probes(answered)
         with self._count_lock:
-            self._served[key] = self._served.get(key, Served()) + served
-        claim.future.set_result(response)
+            for account, cost in served.items():
+                self._served[account] = self._served.get(account, Served()) + cost
+        for (_, _, claim), response in answered:
+            claim.future.set_result(response)
+
+    def _refuse(self, fresh: Sequence[_Fresh], error: BaseException) -> None:
+        """Give no answer: a retry under the same key computes anew."""
+        for call, _, claim in fresh:
+            self._memory.release(_key(call.request), claim)
+            claim.future.set_exception(error)
 
     def _respond(self, queries: Sequence[Query]) -> list[AnswerResponse]:
         with self._traces.span("central.model", queries=len(queries)), self._model_lock:

@@ -14,6 +14,7 @@ from aggregator.central.errors import (
     DeadlinePassedError,
     DeviceRefusedError,
     KeyReusedError,
+    LedgerFailedError,
     ModelFailedError,
     OverloadedError,
     RequestRefusedError,
@@ -32,6 +33,7 @@ STATUS_OF: dict[type[CentralError], grpc.StatusCode] = {
     DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ModelFailedError: grpc.StatusCode.INTERNAL,
+    LedgerFailedError: grpc.StatusCode.UNAVAILABLE,
 }
 
 AnswerContext = grpc.aio.ServicerContext[AnswerRequest, AnswerResponse]

@@ -5,6 +5,7 @@ Never decides what is promoted; a crash between the two is put right by the next
 
 from collections.abc import Callable
 
+from aggregator.disk_space import Retry, once
 from aggregator.releases.registry import OnCanary, ReleaseRegistry
 from aggregator.releases.transitions import FEDGE
 from aggregator.releases.tuf_repository import Lifetimes, TufRepository
@@ -18,31 +19,40 @@ def tuf_repository(home: ServerHome, settings: ServerSettings) -> TufRepository:
 
 
 class OfferedRegistry:
-    """A `aggregator.rounds.interfaces.Registry` over registry and repository. ``record`` is called after each change."""
+    """A `aggregator.rounds.interfaces.Registry` over registry and repository. ``record`` is called after each change.
+
+    ``retry`` does each step, the change and the offer of it apart, since a step that is done must not be done again.
+    """
 
     def __init__(
-        self, registry: ReleaseRegistry, repository: TufRepository, *, record: Callable[[], None] = lambda: None
+        self,
+        registry: ReleaseRegistry,
+        repository: TufRepository,
+        *,
+        record: Callable[[], None] = lambda: None,
+        retry: Retry = once,
     ) -> None:
         self._registry = registry
         self._repository = repository
         self._record = record
+        self._retry = retry
 
     def catch_up(self) -> None:
         """Offer and record what the registry says, where that is not done yet."""
         try:
-            self._repository.publish(self._registry)
+            self._retry(lambda: self._repository.publish(self._registry))
         finally:  # what devices cannot be offered was decided all the same
             self._record()
 
     def publish(self, release: Release, *, at: float) -> str:
         """Make a release fetchable; devices do not answer with it yet."""
-        release_id = self._registry.publish(release, at=at)
+        release_id = self._retry(lambda: self._registry.publish(release, at=at))
         self.catch_up()
         return release_id
 
     def add_certificate(self, document: CertificateDocument, *, at: float) -> None:
         """Store the certificate of a published release; the newest counts."""
-        self._registry.add_certificate(document, at=at)
+        self._retry(lambda: self._registry.add_certificate(document, at=at))
         self.catch_up()
 
     def active(self) -> str | None:
@@ -51,17 +61,17 @@ class OfferedRegistry:
 
     def reject(self, release_id: str, *, at: float, reason: str, actor: str = FEDGE) -> None:
         """Give up a published release that was never promoted."""
-        self._registry.reject(release_id, at=at, reason=reason, actor=actor)
+        self._retry(lambda: self._registry.reject(release_id, at=at, reason=reason, actor=actor))
         self.catch_up()
 
     def promote(self, release_id: str, *, at: float, reason: str, actor: str = FEDGE) -> None:
         """Make a published release what devices should run."""
-        self._registry.promote(release_id, at=at, reason=reason, actor=actor)
+        self._retry(lambda: self._registry.promote(release_id, at=at, reason=reason, actor=actor))
         self.catch_up()
 
     def put_on_canary(self, release_id: str, *, share: float, at: float, reason: str) -> None:
         """Let a share of the devices run a published release."""
-        self._registry.put_on_canary(release_id, share=share, at=at, reason=reason)
+        self._retry(lambda: self._registry.put_on_canary(release_id, share=share, at=at, reason=reason))
         self.catch_up()
 
     def canary(self) -> OnCanary | None:

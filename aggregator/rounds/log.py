@@ -4,6 +4,7 @@ new state.
 
 from dataclasses import asdict
 
+from aggregator.disk_space import Retry, once
 from aggregator.rounds.privacy import DELTA, epsilon_of
 from aggregator.rounds.report import AttemptReport, RoundReport
 from aggregator.rounds.state import FederationState
@@ -11,36 +12,43 @@ from aggregator.store import AttemptRow, CertificateRow, Database, DropoutRow, R
 
 
 def store_round(
-    database: Database, state: FederationState, report: RoundReport, *, finished: float, delta: float = DELTA
+    database: Database,
+    state: FederationState,
+    report: RoundReport,
+    *,
+    finished: float,
+    delta: float = DELTA,
+    retry: Retry = once,
 ) -> None:
     """Write everything that ``report`` says of a round; the round itself, with the state to go on from, comes last.
 
     After a crash in between, the round is run again under new sessions and its line written again. ``delta``: for which the
-    epsilon spent so far is given; there is none while updates carry no noise.
+    epsilon spent so far is given; there is none while updates carry no noise. ``retry`` does each write, a transaction.
     """
     for session in report.sessions:
-        _store_attempt(database, report.round_number, session)
+        _store_attempt(database, report.round_number, session, retry)
     release = report.release
     if release is not None:
-        database.add_release(
-            ReleaseRow(
-                release_id=release.release_id,
-                version=release.manifest.version,
-                round=report.round_number,
-                parent=release.manifest.parent,
-                published=finished,
-                manifest=release.manifest.to_bytes(),
+        retry(
+            lambda: database.add_release(
+                ReleaseRow(
+                    release_id=release.release_id,
+                    version=release.manifest.version,
+                    round=report.round_number,
+                    parent=release.manifest.parent,
+                    published=finished,
+                    manifest=release.manifest.to_bytes(),
+                )
             )
         )
     if release is not None and report.certificate is not None and report.statement is not None:
-        database.add_certificate(
-            CertificateRow(
-                release_id=release.release_id,
-                state=report.statement.state,
-                issued=float(report.statement.issued_at),
-                document=report.certificate.to_bytes(),
-            )
+        certificate = CertificateRow(
+            release_id=release.release_id,
+            state=report.statement.state,
+            issued=float(report.statement.issued_at),
+            document=report.certificate.to_bytes(),
         )
+        retry(lambda: database.add_certificate(certificate))
     row = RoundRow(
         round=report.round_number,
         state=report.outcome,
@@ -65,41 +73,45 @@ def store_round(
             "fallback_rate": None if report.usage is None else report.usage.fallback_rate,
         },
     )
-    database.save_round(row, state.to_bytes())
+    retry(lambda: database.save_round(row, state.to_bytes()))
 
 
-def _store_attempt(database: Database, round_number: int, session: AttemptReport) -> None:
-    database.add_attempt(
-        AttemptRow(
-            round=round_number,
-            attempt=session.attempt,
-            purpose=session.purpose,
-            outcome=session.outcome,
-            reason=session.reason,
-            cohort=session.cohort,
-            survivors=session.survivors,
-            started=session.started,
-            finished=session.finished,
-        )
-    )
-    database.set_cohort(round_number, attempt=session.attempt, purpose=session.purpose, devices=session.roster)
-    database.add_dropouts(
-        DropoutRow(
-            round=round_number,
-            attempt=session.attempt,
-            purpose=session.purpose,
-            device_id=device,
-            stage=why.partition(":")[0],
-            reason=why.partition(":")[2].strip(),
-        )
-        for device, why in session.dropouts.items()
-    )
-    if session.record is not None and session.session_id is not None:
-        database.add_record(
-            RecordRow(
+def _store_attempt(database: Database, round_number: int, session: AttemptReport, retry: Retry) -> None:
+    retry(
+        lambda: database.add_attempt(
+            AttemptRow(
                 round=round_number,
                 attempt=session.attempt,
-                session=session.session_id.hex(),
-                record=session.record,
+                purpose=session.purpose,
+                outcome=session.outcome,
+                reason=session.reason,
+                cohort=session.cohort,
+                survivors=session.survivors,
+                started=session.started,
+                finished=session.finished,
             )
         )
+    )
+    attempt, purpose = session.attempt, session.purpose
+    retry(lambda: database.set_cohort(round_number, attempt=attempt, purpose=purpose, devices=session.roster))
+    retry(
+        lambda: database.add_dropouts(
+            DropoutRow(
+                round=round_number,
+                attempt=session.attempt,
+                purpose=session.purpose,
+                device_id=device,
+                stage=why.partition(":")[0],
+                reason=why.partition(":")[2].strip(),
+            )
+            for device, why in session.dropouts.items()
+        )
+    )
+    if session.record is not None and session.session_id is not None:
+        row = RecordRow(
+            round=round_number,
+            attempt=session.attempt,
+            session=session.session_id.hex(),
+            record=session.record,
+        )
+        retry(lambda: database.add_record(row))

@@ -9,6 +9,7 @@ own messages, and no code is shipped.
 import logging
 import math
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.serverapp import Grid
 
 from aggregator.accounting import charge_round
+from aggregator.disk_space import SpaceWaiter, is_disk_full
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.signer import ReleaseKey, SigningInterruptedError
 from aggregator.rounds.interfaces import ProgressLog, Registry
@@ -41,6 +43,7 @@ from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge import secagg
 from fedge.costs import PriceBook
+from fedge.errors import FedgeError
 from fedge.secagg import CertificateVerifier
 
 _log = logging.getLogger(__name__)
@@ -83,7 +86,7 @@ class RoundsParts:
 def run_rounds(home: ServerHome, parts: RoundsParts) -> None:
     """Run rounds until ``parts.stop`` is set. Raises InputError for a home that cannot be used."""
     files = prepare_superlink(home)
-    folder = StateFolder(home.state)
+    folder = StateFolder(home.state, retry=SpaceWaiter(parts.stop))
     wait = RECONNECT_S
     with Database.open(home.settings().database or home.database_url) as database:
         progress = StoredProgress(database, clock=parts.clock)
@@ -101,6 +104,12 @@ def run_rounds(home: ServerHome, parts: RoundsParts) -> None:
                 _log.warning("%s", interrupted)
             except SuperLinkLost as lost:
                 _log.warning("%s; the rounds go on when it is back", lost)
+                parts.stop.wait(wait)
+                wait = min(2 * wait, RECONNECT_MAX_S)
+            except (FedgeError, OSError, sqlite3.Error) as error:
+                if not is_disk_full(error):
+                    raise
+                _log.error("the disk is full: %s. Rounds begin anew once there is space: free some", error)
                 parts.stop.wait(wait)
                 wait = min(2 * wait, RECONNECT_MAX_S)
 
@@ -252,12 +261,17 @@ class FleetPacer:
         return False
 
     def keep(self, state: FederationState, report: RoundReport) -> None:
-        """Store the round's lines and its state; the state also where the database fails."""
+        """Store the round's lines and its state; the state also where the database fails.
+
+        On a full disk it waits for space: the round's release may be published, and must not be without its state.
+        """
+        retry = SpaceWaiter(self._parts.stop)
         try:
             now = self._parts.clock()
-            store_round(self._database, state, report, finished=now)
+            store_round(self._database, state, report, finished=now, retry=retry)
             used = [] if report.usage is None else report.usage.ledger(self._parts.book, at=now)
-            self._database.add_ledger(report.round_number, [*charge_round(report.tally, self._parts.book, at=now), *used])
+            rows = [*charge_round(report.tally, self._parts.book, at=now), *used]
+            retry(lambda: self._database.add_ledger(report.round_number, rows))
         finally:
             self._folder.save(state)
         self._begun = report.started

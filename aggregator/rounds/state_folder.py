@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from aggregator.disk_space import Retry, once
 from aggregator.rounds.state import FederationState
 from fedge.errors import InputError
 
@@ -16,15 +17,16 @@ ATTEMPT = "attempt.json"
 
 
 class StateFolder:
-    """One federation's state. Also the `AttemptLog` of its rounds."""
+    """One federation's state. Also the `AttemptLog` of its rounds. ``retry`` does each write."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, retry: Retry = once) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
+        self._retry = retry
 
     def save(self, state: FederationState) -> None:
         """A round is over; on the disk when this returns."""
-        self._write(STATE, state.to_bytes())
+        self._retry(lambda: self._write(STATE, state.to_bytes()))
 
     def load(self, other: bytes | None = None) -> FederationState | None:
         """The state to go on from: the later of the file's and ``other`` (the database's), or None. Raises InputError."""
@@ -46,7 +48,8 @@ class StateFolder:
 
     def begin(self, round_number: int, attempt: int) -> None:
         """An attempt is about to begin; on the disk when this returns."""
-        self._write(ATTEMPT, json.dumps({"round": round_number, "attempt": attempt}).encode())
+        noted = json.dumps({"round": round_number, "attempt": attempt}).encode()
+        self._retry(lambda: self._write(ATTEMPT, noted))
 
     def _write(self, name: str, data: bytes) -> None:
         temporary = self._folder / f".{name}.part"

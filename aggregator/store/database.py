@@ -225,8 +225,11 @@ class Database:
 
     # The ledger.
 
-    def add_ledger(self, round_number: int, entries: Iterable[LedgerEntry]) -> None:
-        """Appends rows to the ledger, as used up in a round, and adds them to the round's sums in the same transaction."""
+    def add_ledger(self, round_number: int, entries: Iterable[LedgerEntry], *, row_s: float = 0.0) -> None:
+        """Appends rows to the ledger, as used up in a round, and adds them to the round's sums in the same transaction.
+
+        With ``row_s``, what equals a row begun less than so long ago in payer, kind, unit and price is added to that row.
+        """
         plain = [{**asdict(entry), "payer": entry.payer.value, "kind": entry.kind.value} for entry in entries]
         for values in plain:
             values.pop("source")
@@ -238,7 +241,9 @@ class Database:
             sums[key] = sums.get(key, 0.0) + values["amount_usd"]
         ours = {"run_id": self._run_id, "round": round_number}
         with self._write("add to the ledger") as session:
-            session.execute(insert(models.Ledger), [{**ours, **values} for values in plain])
+            new = [values for values in plain if not (row_s and _joins_row(session, {**ours, **values}, row_s))]
+            if new:
+                session.execute(insert(models.Ledger), [{**ours, **values} for values in new])
             added = [{**ours, "payer": payer, "kind": kind, "amount_usd": usd} for (payer, kind), usd in sums.items()]
             session.execute(_add_to_sums(session.get_bind().dialect.name), added)
 
@@ -296,6 +301,19 @@ class Database:
     def _read(self, what: str) -> Iterator[Session]:
         with _failures(what), Session(self._reader) as session, session.begin():
             yield session
+
+
+def _joins_row(session: Session, values: Mapping[str, Any], row_s: float) -> bool:
+    """Add ``values`` to the newest row of their kind that was begun within ``row_s``; False where there is none."""
+    model = models.Ledger
+    same = {name: values[name] for name in ("run_id", "round", "payer", "kind", "unit", "price_usd")}
+    recent = model.at.between(values["at"] - row_s, values["at"])
+    found = session.scalar(select(model).filter_by(**same).where(recent).order_by(model.id.desc()).limit(1))
+    if found is None:
+        return False
+    found.quantity += values["quantity"]
+    found.amount_usd += values["amount_usd"]
+    return True
 
 
 def _add_to_sums(dialect: str) -> Insert:

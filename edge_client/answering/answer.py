@@ -12,7 +12,8 @@ class Answer:
     ``answered_by``: "device", "central", "upstream" or "human" (``answer`` is then the device's suggestion to that person).
     ``degraded``: the device would rather have asked. ``probe``: central's answer serves calibration only. ``usd``: what this
     answer cost, electricity included. ``latency_ms``: measured, or the profile's figure for the device's part (simulation).
-    ``queued``: central will be asked later, as the caller wished; this stands on disk.
+    ``queued``: central will be asked later, as the caller wished; this stands on disk. ``recorded``: the answer is in the
+    device's store; False where the disk took nothing, and then ``answer_id`` is 0 and the answer cannot be corrected.
     """
 
     answer_id: int
@@ -26,6 +27,7 @@ class Answer:
     degraded: bool
     probe: bool
     queued: bool = False
+    recorded: bool = True
 
     def to_mapping(self) -> dict[str, Any]:
         """JSON-ready."""

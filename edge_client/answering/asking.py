@@ -25,6 +25,9 @@ from protos.fedge.central.v1.central_pb2 import (
 REFUSED = "refused"
 """Reason of a local answer where central was reached and would not answer this query."""
 
+NOT_STORED = "not_stored"
+"""Reason of a local answer where central is not asked, since the disk takes nothing and the price could not be booked."""
+
 _KEPT_IN = (Rule.NEVER_ESCALATE, Rule.HUMAN)
 _OPEN_TO_QUEUE = (Reason.OFFLINE, Reason.OVER_BUDGET, Reason.RATE_LIMITED)
 _FORCED = (Reason.FORCED_CENTRAL, Reason.POLICY_ALWAYS_CENTRAL)

@@ -58,6 +58,11 @@ class Spending:
         self._price_usd = price_usd
         self.daily_budget_usd = limits.smaller_budget(daily_budget_usd)
 
+    @property
+    def is_limited(self) -> bool:
+        """Return whether there is a budget or a rate to hold."""
+        return self.daily_budget_usd is not None or bool(self._buckets)
+
     def allowance(self, now: float) -> Allowance:
         """What is left now. Belongs into the transaction that keeps it."""
         return Allowance(
@@ -75,8 +80,12 @@ class Spending:
 
     def release(self, questions: int, now: float) -> None:
         """Questions that were set aside at the time ``now`` are answered or have failed; what was paid is in the ledger."""
-        if questions and self.daily_budget_usd is not None:
-            self._store.allowances.set_aside(-questions, day_of=now)
+        if released := self.set_aside(questions):
+            self._store.allowances.set_aside(-released, day_of=now)
+
+    def set_aside(self, questions: int) -> int:
+        """Return for how many of so many questions the price is set aside: none without a budget."""
+        return 0 if self.daily_budget_usd is None else questions
 
     def left_usd(self, now: float) -> float:
         """What may still be paid to central today (UTC); infinite without a budget."""

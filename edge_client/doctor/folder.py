@@ -49,9 +49,10 @@ def disk(folder: Path) -> Finding:
     if not os.access(there, os.W_OK):
         return fail("disk", f"{there} cannot be written", "is the card read-only (it is worn then), or another user's?")
     if free < LEAST_DISK_MB:
-        return fail("disk", says, f"at least {LEAST_DISK_MB} MB are needed")
+        remedy = f"free at least {LEAST_DISK_MB} MB: on a full disk answers are not recorded, and no release comes"
+        return fail("disk", says, remedy)
     if free < GOOD_DISK_MB:
-        return warn("disk", says, f"{GOOD_DISK_MB} MB leave room for a new release beside the old one")
+        return warn("disk", says, f"free some space: {GOOD_DISK_MB} MB leave room for a new release beside the old one")
     return ok("disk", says)
 
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_client.store import DeviceStore, InstalledRelease
+from edge_client.store import DeviceStore, InstalledRelease, StoreUnwritableError
 from edge_client.store.health import HealthCounts
 
 _FLUSH_EVERY = 256
@@ -38,6 +38,14 @@ class _Tally:
     errors: int = 0
     routed: int = 0
     escalated: int = 0
+
+    def __add__(self, other: "_Tally") -> "_Tally":
+        return _Tally(
+            self.answered + other.answered,
+            self.errors + other.errors,
+            self.routed + other.routed,
+            self.escalated + other.escalated,
+        )
 
 
 class ReleaseWatch:
@@ -123,15 +131,17 @@ class ReleaseWatch:
     ) -> str | None:
         """Count what happened under the release. Returns why to go back, where it has become too much."""
         with self._lock:
-            past = self._counted.get(release_id, _Tally())
-            tally = _Tally(past.answered + answered, past.errors + errors, past.routed + routed, past.escalated + escalated)
+            tally = self._counted.get(release_id, _Tally()) + _Tally(answered, errors, routed, escalated)
             self._counted[release_id] = tally
         if (
             errors
             or tally.answered >= _FLUSH_EVERY
             or (release_id == self._watched and tally.routed >= self._rules.min_answers)
         ):
-            self.flush()
+            try:
+                self.flush()
+            except StoreUnwritableError:  # counted in memory on: a query is answered all the same
+                return None
             return self._verdict(release_id)
         return None
 
@@ -144,14 +154,21 @@ class ReleaseWatch:
         """Bring what was counted to the store."""
         with self._lock:
             counted, self._counted = self._counted, {}
-        for release_id, tally in counted.items():
-            self._store.health.count(
-                release_id,
-                answered=tally.answered,
-                errors=tally.errors,
-                routed=tally.routed,
-                escalated=tally.escalated,
-            )
+        try:
+            with self._store.transaction():
+                for release_id, tally in counted.items():
+                    self._store.health.count(
+                        release_id,
+                        answered=tally.answered,
+                        errors=tally.errors,
+                        routed=tally.routed,
+                        escalated=tally.escalated,
+                    )
+        except BaseException:
+            with self._lock:
+                for release_id, tally in counted.items():
+                    self._counted[release_id] = tally + self._counted.get(release_id, _Tally())
+            raise
 
     def _started_well(self, release_id: str) -> None:
         if self._starting_since is not None:

@@ -61,6 +61,7 @@ def document(answer: Answer) -> dict[str, Any]:
         "release": answer.release,
         "latency_ms": answer.latency_ms,
         "degraded": answer.degraded,
+        "recorded": answer.recorded,
     }
 
 
@@ -73,6 +74,7 @@ def headers(answer: Answer, request: Request) -> dict[str, str]:
         "x-fedge-confidence": f"{answer.confidence:.6f}",
         "x-fedge-usd": f"{answer.usd:.9f}",
         "x-fedge-degraded": str(answer.degraded).lower(),
+        "x-fedge-recorded": str(answer.recorded).lower(),
     }
     return said | ({"x-fedge-release": answer.release} if answer.release else {}) | echo(request)
 

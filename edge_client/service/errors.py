@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from edge_client.store import StoreUnwritableError
 from fedge.errors import FedgeError, InputError
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ async def on_input_error(request: Request, error: Exception) -> JSONResponse:
     return ApiError(str(error), code="invalid_value").response()
 
 
+async def on_unwritable(request: Request, error: Exception) -> JSONResponse:
+    """Handler of StoreUnwritableError: what was asked to be kept, a correction for one, is not kept."""
+    return ApiError(str(error), status=507, code="storage_full").response()
+
+
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of what Starlette's router says: no such path, no such method."""
     assert isinstance(error, HTTPException)
@@ -72,6 +78,7 @@ async def on_fault(request: Request, error: Exception) -> JSONResponse:
 HANDLERS: dict[Any, Any] = {
     ApiError: on_api_error,
     InputError: on_input_error,
+    StoreUnwritableError: on_unwritable,
     HTTPException: on_http_error,
     Exception: on_fault,
 }

@@ -2,6 +2,7 @@
 
 from edge_client.store.answers import AnswerLog, LoggedAnswer
 from edge_client.store.contributions import ContributionEntry, ContributionTable, ContributionTotals
+from edge_client.store.database import StoreUnwritableError
 from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
 from edge_client.store.fates import FateTable
 from edge_client.store.health import HealthCounts, HealthTable, ReleaseHealth
@@ -40,6 +41,7 @@ __all__ = [
     "QueuedAnswer",
     "ReleaseHealth",
     "SessionTable",
+    "StoreUnwritableError",
     "TrainingTable",
     "Waiting",
     "open_file",

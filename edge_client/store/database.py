@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
+from fedge.errors import FedgeError
+
+_UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+"""A full disk; a failing one; a file system that the kernel made read-only; no room for the write-ahead log."""
+
 Row = tuple[Any, ...]
+
+
+class StoreUnwritableError(FedgeError):
+    """The disk takes nothing: it is full, or fails. Nothing of the transaction is kept; what is stored can still be read."""
 
 
 class Database:
@@ -21,11 +30,16 @@ class Database:
         self.connection = connection
         self.lock = threading.RLock()
         self.depth = 0
+        self.fault: str | None = None
+        """Why the last write failed, in words; None once one has succeeded."""
+        self.changes = 0
         self._plain = Transaction(self, durable=False)
         self._durable = Transaction(self, durable=True)
 
     def transaction(self, *, durable: bool = False) -> "Transaction":
         """All writes inside happen together or not at all; a nested one joins the outer one.
+
+        Raises StoreUnwritableError where the disk takes nothing.
 
         ``durable`` returns only after the operating system was told to put the commit on disk (fsync). The ask path does
         without: losing its last rows in a power cut costs nothing, at 25 us an insert against 3 ms.
@@ -74,10 +88,14 @@ class Transaction:
                 if self._durable:
                     database.connection.execute("PRAGMA synchronous = FULL")
                 database.connection.execute("BEGIN IMMEDIATE")
+                database.changes = database.connection.total_changes
             elif self._durable:
                 raise sqlite3.ProgrammingError("a durable transaction cannot join an open one")
-        except BaseException:
+        except BaseException as error:
+            if self._durable and database.depth == 0:
+                database.connection.execute("PRAGMA synchronous = NORMAL")
             database.lock.release()
+            _raise_unwritable(database, error)
             raise
         database.depth += 1
 
@@ -88,12 +106,38 @@ class Transaction:
         database.depth -= 1
         try:
             if database.depth == 0:
-                database.connection.execute("COMMIT" if error is None else "ROLLBACK")
-        except sqlite3.Error:
-            if database.connection.in_transaction:  # a commit that failed, on a full disk for one
-                database.connection.execute("ROLLBACK")
-            raise
+                self._end(error)
         finally:
             if self._durable and database.depth == 0:
                 database.connection.execute("PRAGMA synchronous = NORMAL")
             database.lock.release()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Commit, or take back what an error interrupted; SQLite itself has done so where a full disk was the reason."""
+        database = self._database
+        connection = database.connection
+        try:
+            if error is None:
+                connection.execute("COMMIT")
+                if connection.total_changes != database.changes:  # an empty transaction needs no disk and proves nothing
+                    database.fault = None
+                return
+        except sqlite3.Error as failed:
+            error = failed
+            if not _is_unwritable(failed):
+                raise
+        finally:
+            if connection.in_transaction:  # a commit that failed, on a full disk for one
+                connection.execute("ROLLBACK")
+        _raise_unwritable(database, error)
+
+
+def _is_unwritable(error: BaseException | None) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNWRITABLE
+
+
+def _raise_unwritable(database: Database, error: BaseException | None) -> None:
+    """Raise StoreUnwritableError in place of ``error``, if that says that the disk takes nothing."""
+    if _is_unwritable(error):
+        database.fault = f"the device's store cannot be written ({error}): free some space on its disk"
+        raise StoreUnwritableError(database.fault) from error

@@ -67,6 +67,11 @@ class DeviceStore:
         """``with store.transaction():`` all writes inside happen together or not at all; ``durable``: and stand on disk."""
         return self._database.transaction(durable=durable)
 
+    @property
+    def fault(self) -> str | None:
+        """Return why the last write failed for want of a disk that takes it; None once one has succeeded."""
+        return self._database.fault
+
     def count(self, counts: Mapping[str, int]) -> None:
         """Add to the named counters."""
         self._database.write_many(

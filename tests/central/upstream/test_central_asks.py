@@ -165,7 +165,7 @@ def test_the_servers_ledger_holds_what_devices_were_told_that_answers_cost(
     told.append(service.answer(ask("3", key="probe", purpose=PURPOSE_PROBE)).price_usd)
     endpoint.script = [says(completion("no label"))]
     told.append(service.answer(ask("4", key="vain", purpose=PURPOSE_PROBE)).price_usd)
-    rows = {row.kind: row for row in charge_served(service.take_served(), BOOK, at=0.0, upstream=upstream)}
+    rows = {row.kind: row for row in charge_served(service.served(), BOOK, at=0.0, upstream=upstream)}
     assert sum(row.amount_usd for row in rows.values()) == pytest.approx(sum(told))
     assert (rows[Kind.ESCALATIONS].quantity, rows[Kind.PROBES].quantity) == (1, 1)
     assert rows[Kind.UPSTREAM_TOKENS_IN].quantity == 300 and rows[Kind.UPSTREAM_TOKENS_OUT].quantity == 15

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-KEYS = {"id", "answer", "answered_by", "reason", "confidence", "usd", "release", "latency_ms", "degraded"}
+KEYS = {"id", "answer", "answered_by", "reason", "confidence", "usd", "release", "latency_ms", "degraded", "recorded"}
 
 
 def answers(local) -> int:
@@ -20,7 +20,7 @@ def answers(local) -> int:
 
 def test_an_answer_says_who_why_how_sure_and_for_how_much(local):
     status, answer, headers = local.call("POST", "/v1/ask", {"query": "turn off the lights"})
-    assert status == 200 and answer.keys() == KEYS
+    assert status == 200 and answer.keys() == KEYS and answer["recorded"]
     assert (answer["answered_by"], answer["reason"], answer["degraded"]) == ("device", "confident", False)
     assert answer["usd"] > 0 and answer["latency_ms"] > 0 and re.fullmatch("[0-9a-f]{64}", answer["release"])
     assert headers["x-fedge-answered-by"] == "device" and headers["x-fedge-id"] == str(answer["id"])

@@ -154,9 +154,9 @@ def test_all_nodes_are_dealt_into_cohorts_of_like_size(nodes: set[int], size: in
 
 
 def sums(seen: list[int], wrong: list[int], new_seen: list[int], new_wrong: list[int], pair: tuple[int, int]) -> CountSums:
-    """Counts below and above the coarse threshold 0.9."""
+    """Counts from the coarse threshold 0.6 and from 0.9 on."""
     coarse = [np.array(values, dtype=np.int64) for values in (seen, wrong)]
-    fine = [np.array([low, 0, 0, 0, high], dtype=np.int64) for low, high in (new_seen, new_wrong)]
+    fine = [np.array([0, low, 0, 0, high], dtype=np.int64) for low, high in (new_seen, new_wrong)]
     return CountSums(*coarse, *fine, *pair)
 
 
@@ -285,7 +285,7 @@ def test_counts_come_back_bin_by_bin_without_the_lift_of_each_device() -> None:
 
 def test_counts_of_several_cohorts_add_up() -> None:
     total = sums([1, 2], [0, 1], [1, 1], [0, 0], (3, 1)) + sums([4, 4], [1, 1], [2, 2], [1, 1], (5, 2))
-    assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [1, 0, 0, 0, 1]
+    assert total.seen.tolist() == [5, 6] and total.new_disagreed.tolist() == [0, 1, 0, 0, 1]
     assert (total.running_seen, total.running_disagreed) == (8, 3)
 
 

@@ -46,11 +46,11 @@ def test_fresh_probes_are_binned_by_what_the_candidate_says_of_them(candidate):
 
 
 def test_all_probes_are_counted_on_the_coarse_grid(candidate):
-    """Of the grid's five points every fourth stands in the coarse one: 0.5 and 0.9."""
+    """Of the grid's five points two stand in the coarse one, 0.6 and 0.9; who is less sure is counted nowhere there."""
     fresh = probes_with((0.55, "left"), (0.95, "up"), scale=3.0)
     old = probes_with((0.65, "right"), (0.85, "left"), (0.97, "left"), scale=3.0)
     counts = count(candidate, fresh=fresh, old=old)
-    assert (counts.seen.tolist(), counts.disagreed.tolist()) == ([3, 2], [1, 1])
+    assert (counts.seen.tolist(), counts.disagreed.tolist()) == ([2, 2], [1, 1])
     assert counts.new_seen.tolist() == [1, 0, 0, 0, 1]
 
 

@@ -95,9 +95,13 @@ def test_sums_that_are_always_lost_certify_nothing(recording):
 
 
 def test_a_device_that_is_away_reports_later_and_a_lost_cohort_never(recording):
+    # So few disagree that a threshold stands in nearly every round: what is missing then is missing from the sums.
+    kept = np.random.default_rng(5).random(recording.disagreed.shape) < 0.2
+    easy = replace(recording, disagreed=recording.disagreed & kept)
+
     def ends(**changes: float) -> float:
         condition = Condition(name="sums", probes=3000, **changes)
-        return sum(list(stream(recording, condition, seed=seed))[-1].statement.running_seen for seed in range(6))
+        return sum(list(stream(easy, condition, seed=seed))[-1].statement.running_seen for seed in range(6))
 
     assert ends(lost=0.5) < 0.75 * ends() < ends(absent=0.2)
 

@@ -151,7 +151,6 @@ def _rounds(home: ServerHome, settings: ServerSettings) -> None:
     revocations = PublishedRevocations(home)
     wanted = settings.rounds
     rollouts = RolloutRecord(registry, lambda: Database.open(database_url(home, settings)))
-    stop = threading.Event()
     offered = OfferedRegistry(registry, repository, record=rollouts.follow, retry=SpaceWaiter(stop))
 
     def verify(der: bytes) -> tuple[str, Any]:

@@ -184,8 +184,8 @@ def _leave_out(examples: list[LabelledQuery], *, seed: bytes) -> list[LabelledQu
     used = [number for number, example in enumerate(examples) if not example.fresh]
     if not used:
         return examples
-    dropped = generator(seed, "left out").choice(used, max(1, len(used) // 10), replace=False)
-    return [example for number, example in enumerate(examples) if number not in set(dropped.tolist())]
+    dropped = set(generator(seed, "left out").choice(used, max(1, len(used) // 10), replace=False).tolist())
+    return [example for number, example in enumerate(examples) if number not in dropped]
 
 
 def _fit(encoder_sha256: str, logits: NDArray[np.float32], labels: NDArray[np.int64], *, at: float) -> Fit | None:

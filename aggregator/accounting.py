@@ -8,12 +8,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
-from aggregator.central import Served
+from aggregator.central import Account, Served
 from aggregator.central.upstream.outcomes import Tokens
 from aggregator.rounds.session import Tally
 from aggregator.store import Database
 from fedge.costs import Kind, LedgerEntry, PriceBook, charge_central, charge_compute, charge_transfer, charge_upstream
-from protos.fedge.central.v1.central_pb2 import PURPOSE_PROBE, Purpose
+from protos.fedge.central.v1.central_pb2 import PURPOSE_PROBE
+
+ROW_S = 5.0
+"""A row of the ledger takes up what central answers for so long: a row for each commit would fill the disk."""
 
 # ChaCha20 on one core of a 2.5 GHz x86 server (docs/measurements.md).
 KEY_STREAM_BYTES_PER_S = 3.77e9
@@ -28,7 +31,7 @@ class UpstreamPrice(Protocol):
 
 
 def charge_round(tally: Tally, book: PriceBook, *, at: float) -> list[LedgerEntry]:
-    """A round, its aborted sessions included."""
+    """Charge a round, its aborted sessions included."""
     return [
         charge_transfer(book, Kind.UPLINK_UPDATES, size_bytes=tally.bytes_vectors, at=at),
         charge_transfer(book, Kind.UPLINK_SECAGG, size_bytes=tally.bytes_up, at=at),
@@ -38,9 +41,9 @@ def charge_round(tally: Tally, book: PriceBook, *, at: float) -> list[LedgerEntr
 
 
 def charge_served(
-    served: Mapping[tuple[str, "Purpose"], Served], book: PriceBook, *, at: float, upstream: UpstreamPrice | None = None
+    served: Mapping[Account, Served], book: PriceBook, *, at: float, upstream: UpstreamPrice | None = None
 ) -> list[LedgerEntry]:
-    """What central answered, probes apart, and what upstream's tokens cost. Its answers cost those alone."""
+    """Charge what central answered, probes apart, and upstream's tokens, which are all that its answers cost."""
     own: Counter[bool] = Counter()
     tokens = Tokens()
     for (_, purpose), one in served.items():
@@ -54,13 +57,9 @@ def charge_served(
     return [row for row in rows if row.quantity]
 
 
-ROW_S = 5.0
-"""A row of the ledger takes up what central answers for so long: a row for each commit would fill the disk."""
-
-
 def book_served(
     database: Database,
-    served: Mapping[tuple[str, "Purpose"], Served],
+    served: Mapping[Account, Served],
     book: PriceBook,
     *,
     at: float,

@@ -48,7 +48,7 @@ def round_settings(
     calendar: Calendar = DAILY,
     range_proofs: bool = False,
 ) -> RoundSettings:
-    """How the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
+    """Return how the aggregator runs its rounds; ``training`` is the device model's recipe. Raises InputError."""
     return RoundSettings(
         cohort=cohort,
         cohort_max=COHORT_MAX,
@@ -84,7 +84,7 @@ def release_maker(
     *,
     noise_multiplier: float = 0.0,
 ) -> ReleaseMaker:
-    """How a head becomes a signed release of this workload, which also says how much noise updates on it need."""
+    """Return the maker of signed releases of this workload, which also say how much noise updates on them need."""
     noise = {"noise_multiplier": noise_multiplier} if noise_multiplier else {}
 
     def export(head: Weights) -> Export:

@@ -32,4 +32,4 @@ class ModelFailedError(CentralError):
 
 
 class LedgerFailedError(CentralError):
-    """What the answer costs cannot be written to the ledger, so the answer is not given; it may be later."""
+    """The ledger cannot take up what the answer costs, so the answer is not given; it may be later."""

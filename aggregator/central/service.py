@@ -53,7 +53,7 @@ Outcome = CentralError | Future[AnswerResponse]
 
 
 class StrongModel(Protocol):
-    """What answers: probabilities float [n, C], rows in the order of the queries, columns in the order of the labels."""
+    """Answer queries: probabilities float [n, C], rows in the order of the queries, columns in the order of the labels."""
 
     def predict(self, queries: Sequence[Query]) -> NDArray[np.float32]:
         """Probabilities of the labels for each query. Called from one thread at a time."""
@@ -80,7 +80,7 @@ class AsksUpstream(Protocol):
 
 
 class CountsProbes(Protocol):
-    """What counts the probes that central answers: `aggregator.central.probe_counts.ProbeCounts`."""
+    """Count the probes that central answers: `aggregator.central.probe_counts.ProbeCounts`."""
 
     def count(self, probes: Sequence[AnsweredProbe], *, now: float) -> None:
         """Count probes that are about to be answered."""
@@ -88,7 +88,7 @@ class CountsProbes(Protocol):
 
 
 class BooksAnswers(Protocol):
-    """What writes the cost of answers to the ledger: `aggregator.central.ledger_writer.LedgerWriter`."""
+    """Write the cost of answers to the ledger: `aggregator.central.ledger_writer.LedgerWriter`."""
 
     def check(self) -> None:
         """Raise LedgerFailedError where nothing can be written now."""
@@ -101,7 +101,7 @@ class BooksAnswers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What one answer costs in USD, and the version of the price book that says so."""
+    """The price of one answer in USD, and the version of the price book that says so."""
 
     price_book: str
     price_usd: Callable[[Query], float]

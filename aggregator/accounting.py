@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from aggregator.central import Account, Served
-from aggregator.central.upstream.outcomes import Tokens
-from aggregator.rounds.session import Tally
+from aggregator.central.upstream.budget import Tokens
+from aggregator.rounds.secagg_session import Tally
 from aggregator.store import Database
 from fedge.costs import Kind, LedgerEntry, PriceBook, charge_central, charge_compute, charge_transfer, charge_upstream
 from protos.fedge.central.v1.central_pb2 import PURPOSE_PROBE

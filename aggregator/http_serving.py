@@ -1,9 +1,12 @@
 """An ASGI application on a socket of our own, until the process is told to stop. Over TLS, a renewed certificate is taken up
 for new connections while it serves.
+
+How a process of the server hears that it is to stop: SIGTERM or SIGINT.
 """
 
 import asyncio
 import logging
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -11,9 +14,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aggregator.signals import until_stopped
 from fedge.errors import InputError
 from fedge.request_deadline import REQUEST_TIMEOUT_S, with_deadline
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+async def until_stopped(*, ready: Callable[[], None] = lambda: None) -> None:
+    """Returns on SIGTERM or SIGINT. ``ready`` is called once these are heard. Belongs into the main thread."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOPPING:
+        loop.add_signal_handler(number, stopped.set)
+    ready()
+    await stopped.wait()
+
 
 GRACE_S = 2
 LOOK_S = 60.0

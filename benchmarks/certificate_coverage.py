@@ -28,7 +28,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
-from aggregator.rounds.certify import certify
+from aggregator.rounds.certification import certify
 from benchmarks.certificate_recording import Recording, flat, record
 from benchmarks.certificate_streams import Condition, Issue, Outcome, peeking, stream, unproven
 from benchmarks.results import machine

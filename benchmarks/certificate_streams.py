@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.rounds.certify import CertificatePolicy, certify
-from aggregator.rounds.cohort import COHORT_MAX, order_nodes, split_cohorts
+from aggregator.rounds.certification import CertificatePolicy, certify
+from aggregator.rounds.client_selection import COHORT_MAX, order_nodes, split_cohorts
+from aggregator.rounds.config import PROBE_CAP, PROBE_EPSILON
 from aggregator.rounds.probe_sums import ProbeState, ProbeSums
-from aggregator.rounds.round_settings import PROBE_CAP, PROBE_EPSILON
 from benchmarks.certificate_recording import Recording
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout, CountSums

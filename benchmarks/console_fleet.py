@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, insert, literal, select, text
 
 from aggregator.fleet.authority import Authority
+from aggregator.fleet.heartbeat import Report, keep_reports
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.presence import Report, keep_reports
-from aggregator.releases.recording import RolloutRecord
+from aggregator.releases.publication import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database, models
 from aggregator.store.engine import open_engine
-from aggregator.store.published import metrics_of
+from aggregator.store.releases import metrics_of
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.presence import Presence, Supply
 from fedge.release import CertificateDocument

@@ -23,8 +23,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from aggregator.admin import Operator
 from aggregator.console.app import OPEN, ROUTERS, create_app
-from aggregator.operator import Operator
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from benchmarks.console_fleet import Say, Size, device_id, fill, make_home, release_id

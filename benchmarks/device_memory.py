@@ -119,13 +119,13 @@ def serve(folder: Path, release_key: bytes, address: str) -> Mapping[str, float]
     measured = {"python": resident_mb()}
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from edge_client.agent import Agent, Device
-    from edge_client.answering.energy import EnergyMeter
-    from edge_client.answering.escalation import GrpcCentralClient
     from edge_client.clock import system_clock, system_stopwatch
-    from edge_client.releases.loading import ReleaseLoader
+    from edge_client.inference.escalation import GrpcCentralClient
+    from edge_client.inference.pipeline import Agent, Device
+    from edge_client.power.accounting import EnergyMeter
+    from edge_client.releases.inference import ReleaseLoader
     from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
-    from edge_client.releases.shelf import FolderShelf
+    from edge_client.releases.storage import FolderShelf
     from edge_client.store import open_file
     from fedge.costs import PriceBook, load_profiles
     from fedge.release import read_release

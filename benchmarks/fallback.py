@@ -17,12 +17,12 @@ from pathlib import Path
 import grpc
 
 from aggregator.central import serve
-from aggregator.fleet.transport import ServerTls
+from aggregator.fleet.gateway import ServerTls
 from benchmarks.inference import home_queries, joined, quantile, timed
 from benchmarks.local_device import LABELS, central_service
 from benchmarks.results import Result
-from edge_client.membership.door import credentials
-from edge_client.process import AgentProcess
+from edge_client.daemon import AgentProcess
+from edge_client.membership.channel import credentials
 from edge_client.settings import DeviceHome
 from fedge.wire import answer_request
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from aggregator.rounds.cohort import COHORT_MAX, N_MIN, cohort_sizes, least_cohort_sizes, order_nodes
+from aggregator.rounds.client_selection import COHORT_MAX, N_MIN, cohort_sizes, least_cohort_sizes, order_nodes
 from aggregator.rounds.suspicion import FALSE_ALARM, Suspicion, SuspicionPolicy, Verdict
 from benchmarks.results import machine
 from fedge.randomness import derive, generator, root_seed

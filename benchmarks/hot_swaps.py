@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.results import Result, document
-from edge_client.agent import Agent, Device
-from edge_client.answering.answer import Answer
-from edge_client.answering.energy import EnergyMeter
-from edge_client.answering.escalation import EscalationFailed
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.inference.escalation import EscalationFailed
+from edge_client.inference.pipeline import Agent, Device
+from edge_client.inference.query import Answer
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.health_window import ReleaseWatch, WatchRules
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
-from edge_client.releases.shelf import FolderShelf
-from edge_client.releases.watch import ReleaseWatch, WatchRules
+from edge_client.releases.storage import FolderShelf
 from edge_client.store import open_file
 from fedge.architectures import DenseHead
 from fedge.costs import PriceBook, load_profiles

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 from aggregator.workbench.workloads import load_workload
 from benchmarks.local_device import Fleet, model_of
 from benchmarks.results import Result
-from edge_client.answering.opinions import opinions
-from edge_client.process import AgentProcess
-from edge_client.running import RunningAgent
+from edge_client.agent_file import RunningAgent
+from edge_client.daemon import AgentProcess
+from edge_client.inference.query import opinions
 from edge_client.settings import DeviceHome
 from fedge.randomness import root_seed
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from aggregator.central import CentralService, Limits, Pricing, ServerTls
-from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.storage import FolderShelf
 from edge_client.settings import DeviceHome
 from edge_client.store import InstalledRelease, open_file
 from fedge.architectures import DenseHead

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.assembly import release_maker
+from aggregator.wiring import release_maker
 from aggregator.workbench.device_model import build_device_model
 from aggregator.workbench.preparation import prepared_workload
 from aggregator.workbench.workloads import Workload, WorkloadFacts
-from edge_client.answering.opinions import opinions
-from edge_client.releases.loading import LoadedRelease, ReleaseLoader
+from edge_client.inference.query import opinions
+from edge_client.releases.inference import LoadedRelease, ReleaseLoader
 from edge_client.rounds.learner import train
 from edge_client.training_policy import training_from_mapping
 from fedge.costs import PriceBook

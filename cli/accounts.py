@@ -50,7 +50,7 @@ def add(
     json_output: JsonOption = False,
 ) -> None:
     """Make an account. The password is asked for twice, or read from standard input."""
-    from aggregator.console.auth.roles import Role
+    from aggregator.console.auth.policy import Role
 
     with _accounts(home) as (accounts, note):
         accounts.check_new(name)
@@ -96,7 +96,7 @@ def role(
     home: ServerHomeOption = None,
 ) -> None:
     """Give an account another role, from its next request on. The last operator stays one."""
-    from aggregator.console.auth.roles import Role
+    from aggregator.console.auth.policy import Role
 
     with _accounts(home) as (accounts, note):
         accounts.set_role(name, Role(wanted.value))
@@ -127,7 +127,7 @@ def token(name: NameArgument, home: ServerHomeOption = None, json_output: JsonOp
 def _accounts(home: Path | None) -> "Iterator[tuple[Accounts, Note]]":
     """The accounts, and how a change becomes part of the audit: in the name of the machine's user."""
     from aggregator.console.auth.accounts import Accounts
-    from aggregator.services import database_url
+    from aggregator.processes import database_url
     from aggregator.store import Database
 
     stands = server_home(home)

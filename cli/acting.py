@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cli.homes import open_server
 
 if TYPE_CHECKING:
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
     from aggregator.store import Database
 
 ROLE = "operator"
@@ -29,7 +29,7 @@ class Acting:
         self, action: str, target: str, reason: str, detail: Mapping[str, Any] | None = None
     ) -> AbstractContextManager[None]:
         """Around an act: see `aggregator.store.audit.AuditStore.recorded`."""
-        from aggregator.operator import MAX_REASON
+        from aggregator.admin import MAX_REASON
 
         who = {"actor": self.name, "role": ROLE, "action": action, "target": target, "reason": reason[:MAX_REASON]}
         return self.database.audit.recorded(time.time, detail=detail, **who)
@@ -38,7 +38,7 @@ class Acting:
 @contextmanager
 def acting(home: Path | None) -> Iterator[Acting]:
     """The local user at work on the server in ``home``. Raises InputError where none is set up."""
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
 
     with open_server(home) as (server, database):
         yield Acting(Operator(server, database=database), database, getpass.getuser())

@@ -20,9 +20,9 @@ def password_file(home: ServerHome) -> Path:
 def ensure_operator(home: ServerHome) -> Path | None:
     """An operator's account where nobody could log in to the console yet. The file with its password, while there is one."""
     from aggregator.console.auth.accounts import Accounts
-    from aggregator.console.auth.roles import Role
-    from aggregator.console.serving import has_oidc
-    from aggregator.services import database_url
+    from aggregator.console.auth.policy import Role
+    from aggregator.console.config import has_oidc
+    from aggregator.processes import database_url
     from aggregator.store import Database
 
     settings, file = home.settings(), password_file(home)

@@ -21,7 +21,7 @@ def show_listing(home: Path | None, *, json_output: bool) -> None:
     from rich.table import Table
 
     from cli.console import PlainConsole
-    from edge_client.retention import listing
+    from edge_client.store.retention import listing
 
     with _opened(home) as store:
         found = listing(store)
@@ -36,7 +36,7 @@ def show_listing(home: Path | None, *, json_output: bool) -> None:
 
 def write_export(home: Path | None, out: Path | None) -> None:
     """Everything, one JSON object a line."""
-    from edge_client.retention import export
+    from edge_client.store.retention import export
 
     with _opened(home) as store:
         if out is None:
@@ -53,7 +53,7 @@ def write_export(home: Path | None, out: Path | None) -> None:
 
 def forget_data(home: Path | None, before: datetime | None, *, json_output: bool) -> None:
     """Delete, all of it or what is older."""
-    from edge_client.retention import forget_all, forget_before
+    from edge_client.store.retention import forget_all, forget_before
 
     with _opened(home) as store:
         at = None if before is None else before.replace(tzinfo=before.tzinfo or UTC).timestamp()

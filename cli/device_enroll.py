@@ -13,7 +13,7 @@ def enroll_here(
     join: str, home: Path | None, name: str | None, server_name: str | None, settings: Mapping[str, object]
 ) -> None:
     """Join with a join string, or one that stands in standard input (``-``), so that it need not show in a process list."""
-    from edge_client.membership.enrolling import enroll
+    from edge_client.membership.enrollment import enroll
     from edge_client.settings import DeviceHome
     from fedge.identity import Invitation, check_device_id
 

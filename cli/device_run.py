@@ -32,7 +32,7 @@ def run_agent(home: Path | None, policy: Path | None = None) -> NoReturn:
 def show_status(home: Path | None, *, json_output: bool) -> None:
     """What runs, and what is missing."""
     from cli.local_api import exchange
-    from edge_client.running import RunningAgent
+    from edge_client.agent_file import RunningAgent
 
     chosen = device_home(home)
     running = RunningAgent.of(chosen)

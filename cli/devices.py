@@ -12,7 +12,7 @@ from cli.homes import ServerHomeOption, server_home
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
 
 app = typer.Typer(no_args_is_help=True, help="Who belongs to the fleet: on the server's machine.")
 
@@ -54,7 +54,7 @@ def list_devices(
     """Every device that joined: its state, when it was last seen (UTC), what it says of itself; `--json` has all of it."""
     from rich.table import Table
 
-    from aggregator.fleet.census import Wanted
+    from aggregator.fleet.inventory import Wanted
     from cli.console import PlainConsole
 
     operator = _operator(home)
@@ -100,7 +100,7 @@ def revoke(
 
 
 def _operator(home: "Path | None") -> "Operator":
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
 
     return Operator(server_home(home))
 

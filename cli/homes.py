@@ -43,7 +43,7 @@ def server_home(home: Path | None) -> "ServerHome":
 @contextmanager
 def open_server(home: Path | None) -> "Iterator[tuple[ServerHome, Database]]":
     """The home and the database of a server that was set up. Raises InputError."""
-    from aggregator.services import database_url
+    from aggregator.processes import database_url
     from aggregator.store import Database
 
     server = server_home(home)
@@ -82,7 +82,7 @@ def agent_url(home: Path | None, url: str | None) -> str:
 
     --home may also name the folder that holds all devices, as `fedge up` was given it.
     """
-    from edge_client.running import RunningAgent
+    from edge_client.agent_file import RunningAgent
 
     if url is not None:
         return url

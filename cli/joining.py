@@ -3,9 +3,9 @@
 import time
 
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.enrolling import invitation
+from aggregator.fleet.enrollment_service import invitation
 from aggregator.settings import ServerHome
-from edge_client.membership.enrolling import enroll
+from edge_client.membership.enrollment import enroll
 from edge_client.settings import DeviceHome
 from fedge.identity.tls import certificate_span
 

@@ -83,8 +83,8 @@ def list_keys(
 def rotate(key: Annotated[Key, typer.Argument(help="Which key.")], home: ServerHomeOption = None) -> None:
     """A new round key, or the announcement of a new authority or TLS authority, which `switch` puts to use later."""
     from aggregator.fleet.authority import Authority
+    from aggregator.fleet.key_rotation import announce, rotate_round_key
     from aggregator.fleet.published import publish
-    from aggregator.fleet.rotation import announce, rotate_round_key
 
     with acting(home) as user, user.recorded("keys.rotate", key.value, ""):
         server, now = user.operator.home, time.time()
@@ -109,9 +109,9 @@ def switch(
 ) -> None:
     """Let the announced authority issue certificates; the old one is accepted for two more days."""
     from aggregator.fleet.authority import Authority
+    from aggregator.fleet.key_rotation import Which
+    from aggregator.fleet.key_rotation import switch as switch_to_announced
     from aggregator.fleet.published import publish
-    from aggregator.fleet.rotation import Which
-    from aggregator.fleet.rotation import switch as switch_to_announced
 
     which: Which = "authority" if key is AuthorityKey.AUTHORITY else "tls"
     with acting(home) as user, user.recorded("keys.switch", which, "", {"force": force}):
@@ -205,7 +205,7 @@ def backup(
     home: ServerHomeOption = None,
 ) -> None:
     """Copy keys and records of devices into a new folder. To restore, copy it back: see docs/keys.md."""
-    from aggregator.fleet.backup import back_up
+    from aggregator.fleet.key_rotation import back_up
 
     names = back_up(server_home(home), folder.expanduser().absolute())
     print(f"{len(names)} files are in {folder}: keep it as secret as the keys in it")

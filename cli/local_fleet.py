@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.fleet.authority import Authority
+from aggregator.fleet.key_rotation import set_calendar
 from aggregator.fleet.published import publish
-from aggregator.fleet.rotation import set_calendar
-from aggregator.rounds.cohort import least_sum
-from aggregator.services import PARTS, console_url, ready_line, secagg_label
+from aggregator.processes import PARTS, console_url, ready_line, secagg_label
+from aggregator.rounds.client_selection import least_sum
 from aggregator.settings import ServerHome, ServerSettings
 from cli.console_account import NAME, ensure_operator
 from cli.joining import join_device
 from cli.local_api import exchange
 from cli.local_server import ONE_THREAD, part_command, prepare_server
 from cli.processes import ProcessFolder, Started
-from edge_client.answering.policy_file import load_policy
-from edge_client.running import RunningAgent
+from edge_client.agent_file import RunningAgent
+from edge_client.inference.policy_file import load_policy
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import FedgeError, InputError
 from fedge.settings_text import with_values

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from aggregator.services import PARTS
+from aggregator.processes import PARTS
 from aggregator.settings import ServerHome, ServerSettings
 from fedge.errors import FedgeError
 from fedge.settings import parse_settings
 from fedge.settings_text import as_toml, with_values
 
 if TYPE_CHECKING:
-    from aggregator.first_start import Outcome
+    from aggregator.bootstrap import Outcome
 
 GRACE_S = 15.0
 # One process a part on few cores: threads of their own would only wait for each other.
@@ -43,7 +43,7 @@ def prepare_server(
     wanted = stands.model_copy(update={key: value for key, value in given.items() if value is not None})
     wanted = _with(home, wanted, settings) if settings else wanted
     stage("loading the workbench")
-    from aggregator.first_start import initialize
+    from aggregator.bootstrap import initialize
 
     return initialize(home, wanted, force_models=force_models, stage=stage)
 

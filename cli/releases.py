@@ -15,7 +15,7 @@ from cli.acting import acting
 from cli.homes import ServerHomeOption, server_home
 
 if TYPE_CHECKING:
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
 
 app = typer.Typer(no_args_is_help=True, help="What the fleet runs: list, promote, roll back.")
 
@@ -123,6 +123,6 @@ def restored(home: ServerHomeOption = None) -> None:
 
 
 def _operator(home: Path | None) -> "Operator":
-    from aggregator.operator import Operator
+    from aggregator.admin import Operator
 
     return Operator(server_home(home))

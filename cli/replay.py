@@ -35,7 +35,7 @@ def replay(
     from aggregator.workbench.preparation import prepared_workload
     from cli.replaying import Replay, Target
     from cli.stages import Stages
-    from edge_client.running import RunningAgent
+    from edge_client.agent_file import RunningAgent
     from edge_client.settings import DeviceHome
     from fedge.errors import InputError
 

@@ -39,7 +39,7 @@ def list_rounds(run: AnyRunOption = None, home: ServerHomeOption = None, json_ou
     """One line a round: state, cohort, survivors, release, seconds by phase."""
     from rich.table import Table
 
-    from aggregator.store.views import round_entry
+    from aggregator.store.serializers import round_entry
     from cli.console import PlainConsole
     from cli.rounds_shown import date
 
@@ -73,7 +73,7 @@ def show(
     json_output: JsonOption = False,
 ) -> None:
     """One round in full: its sessions, who left at which stage and why, and what came out."""
-    from aggregator.store.views import round_document
+    from aggregator.store.serializers import round_document
     from cli.rounds_shown import show_round
 
     with _open(run, home) as database:
@@ -110,7 +110,7 @@ def _open(run: Path | None, home: Path | None) -> "Database":
         if home is not None:
             raise typer.BadParameter("--run and --home exclude each other")
         return open_run(run)
-    from aggregator.services import database_url
+    from aggregator.processes import database_url
     from aggregator.store import Database
     from fedge.errors import InputError
 
@@ -122,6 +122,6 @@ def _open(run: Path | None, home: Path | None) -> "Database":
 
 def _is_demo(home: Path | None) -> bool:
     """Whether the server's sums hide nothing."""
-    from aggregator.services import secagg_label
+    from aggregator.processes import secagg_label
 
     return secagg_label(server_home(home).settings()) == "demo"

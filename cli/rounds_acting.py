@@ -12,7 +12,7 @@ from cli.homes import ServerHomeOption
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from aggregator.rounds.acting import Act
+    from aggregator.rounds.controls import Act
     from aggregator.store import Controls
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")]
@@ -70,8 +70,8 @@ def readmit(
     json_output: JsonOption = False,
 ) -> None:
     """Let a device that is excluded as a suspect take part again, from the next round on."""
-    from aggregator.rounds.acting import Actor
-    from aggregator.rounds.acting import readmit as lift
+    from aggregator.rounds.controls import Actor
+    from aggregator.rounds.controls import readmit as lift
 
     with acting(home) as user:
         if not yes and not typer.confirm(f"Let {device} take part in rounds again?", err=True):
@@ -91,7 +91,7 @@ def _act(
     cohort: int | None = None,
     period_s: float | None = None,
 ) -> None:
-    from aggregator.rounds.acting import Actor, act
+    from aggregator.rounds.controls import Actor, act
 
     with acting(home) as user:
         settings = user.operator.home.settings()

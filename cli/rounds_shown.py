@@ -13,7 +13,7 @@ _SHARES = ("fallback_rate", "certified_risk")
 
 
 def show_round(document: Mapping[str, Any]) -> None:
-    """Print a round's document (`aggregator.store.views.round_document`)."""
+    """Print a round's document (`aggregator.store.serializers.round_document`)."""
     console = PlainConsole()
     release = (document["release"] or "-")[:12]
     console.print(

@@ -104,7 +104,7 @@ def run(
 
         run_all(stands)
         return
-    from aggregator.services import run_part
+    from aggregator.processes import run_part
 
     run_part(part.value, stands)
 

@@ -46,7 +46,7 @@ def _figures(stands: Any) -> dict[str, Any]:
 
 
 def _checked(stands: Any, query: str) -> dict[str, Any]:
-    from aggregator.central.upstream.opening import open_upstream
+    from aggregator.central.upstream.config import open_upstream
     from aggregator.workbench.model_store import load_facts
     from fedge.costs import PriceBook
 

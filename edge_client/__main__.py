@@ -6,8 +6,8 @@
 import sys
 from pathlib import Path
 
-from edge_client.fleet import fleet_plugs
-from edge_client.process import AgentProcess
+from edge_client.daemon import AgentProcess
+from edge_client.fleet_plugins import fleet_plugs
 from edge_client.settings import DeviceHome
 from fedge import logs
 from fedge.errors import FedgeError

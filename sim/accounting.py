@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from aggregator.accounting import charge_round
-from aggregator.rounds.session import Tally
+from aggregator.rounds.secagg_session import Tally
 from edge_client.store import DeviceStore
 from fedge.costs import LedgerEntry, PriceBook, Totals, charge_line, charge_standing
 from fedge.costs.profiles import DeviceProfile

@@ -8,7 +8,7 @@ import grpc
 
 from aggregator.central import CentralError, CentralService, ProbeCounts, TotalsClient, serve_in_thread, serve_totals
 from aggregator.rounds.probe_sums import TotalsSource
-from edge_client.answering.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome, answer_of
+from edge_client.inference.escalation import CentralClient, EscalationFailed, GrpcCentralClient, Outcome, answer_of
 from fedge.routing import ProbeTotals
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
 

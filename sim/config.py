@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from aggregator.rounds.cohort import COHORT_FLOOR, COHORT_MAX
+from aggregator.rounds.client_selection import COHORT_FLOOR, COHORT_MAX
 from fedge.errors import InputError
 from sim.hostile import check_hostile
 

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from aggregator.releases.recording import RolloutRecord
+from aggregator.releases.publication import RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.rounds.log import store_round
 from aggregator.rounds.privacy import epsilon_of, privacy_report
-from aggregator.rounds.report import RoundReport
+from aggregator.rounds.report import RoundReport, store_round
 from aggregator.rounds.state import FederationState
 from aggregator.store import Database
 from aggregator.workbench.strong import MemoizedModel

@@ -11,19 +11,19 @@ from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.enrollment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.workbench.workloads import Drawn, QueryStream, Workload
 from aggregator.workbench.workloads import partition as dealt
-from edge_client.agent import Agent, Device
-from edge_client.answering.answer import Answer
-from edge_client.answering.energy import EnergyMeter
-from edge_client.answering.escalation import CentralClient
 from edge_client.flower.client_app import build_client_app
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.inference.escalation import CentralClient
+from edge_client.inference.pipeline import Agent, Device
+from edge_client.inference.query import Answer
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.health_window import ReleaseWatch, WatchRules
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import ReleaseManager, ReleaseSource
-from edge_client.releases.shelf import SharedShelf
-from edge_client.releases.watch import ReleaseWatch, WatchRules
+from edge_client.releases.storage import SharedShelf
 from edge_client.rounds.encoding import encode_contribution
 from edge_client.rounds.participant import DeviceRoles, Federation, Participant
 from edge_client.store import DeviceStore, open_memory, restore

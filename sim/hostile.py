@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.releases.loading import LoadedRelease
-from edge_client.rounds.contribution import Contribution
+from edge_client.releases.inference import LoadedRelease
 from edge_client.rounds.encoding import encode_contribution
+from edge_client.rounds.updates import Contribution
 from fedge.errors import InputError
 from fedge.layouts import CountsLayout
 from fedge.randomness import generator

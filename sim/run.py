@@ -19,24 +19,24 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from flwr.serverapp import Grid
 
-from aggregator.assembly import central_service, release_maker
 from aggregator.central import ProbeCounts, ReleaseScores, TotalsPolicy
 from aggregator.central.probe_counts import LEAST_ROSTER
-from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.enrollment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys, load_or_create
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.rounds.link import DeviceLink
-from aggregator.rounds.publish import ReleaseMaker
-from aggregator.rounds.replacing import replace_base
+from aggregator.rounds.config import RoundSettings
+from aggregator.rounds.coordinator import build_server_app
+from aggregator.rounds.release_builder import ReleaseMaker
+from aggregator.rounds.rollout import replace_base
 from aggregator.rounds.round import RoundRunner
-from aggregator.rounds.round_settings import RoundSettings
-from aggregator.rounds.server_app import build_server_app
-from aggregator.rounds.session import SessionDriver
+from aggregator.rounds.secagg_session import SessionDriver
 from aggregator.rounds.state import FederationState, initial_state
+from aggregator.rounds.transport import DeviceLink
 from aggregator.store import Database
+from aggregator.wiring import central_service, release_maker
 from aggregator.workbench.workloads import WorkloadFacts
-from edge_client.answering.energy import EnergyMeter
-from edge_client.releases.watch import WatchRules
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.health_window import WatchRules
 from edge_client.store import DeviceStore
 from fedge import secagg
 from fedge.costs import PriceBook, load_profiles

@@ -1,8 +1,8 @@
 """From a run's parameters to the settings of the real parts. Constants of the simulation stand here."""
 
-from aggregator.assembly import round_settings as assembled
-from aggregator.rounds.cohort import least_sum
-from aggregator.rounds.round_settings import RoundSettings
+from aggregator.rounds.client_selection import least_sum
+from aggregator.rounds.config import RoundSettings
+from aggregator.wiring import round_settings as assembled
 from aggregator.workbench.device_model import DeviceModel
 from sim.config import SimulationConfig
 

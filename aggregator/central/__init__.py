@@ -26,7 +26,7 @@ from aggregator.central.service import (
     StrongModel,
 )
 from aggregator.central.totals import TotalsClient, serve_totals
-from aggregator.fleet.transport import ServerTls
+from aggregator.fleet.gateway import ServerTls
 
 __all__ = [
     "Account",

@@ -5,19 +5,31 @@ Devices take turns: a batch holds the first request of every device before the s
 those of the device with the most are refused.
 For an answer that is still on its way (from upstream) its caller alone waits. Whoever gave up (cancelled, or past its
 deadline) before its batch starts is left out of it.
+
+One request on its way through central: what was asked, until when, and in whose trace.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from functools import partial
 
-from aggregator.central.calls import Call
 from aggregator.central.errors import CentralError, DeadlinePassedError, OverloadedError
 from aggregator.fleet.limits import FairQueue
 from protos.fedge.central.v1.central_pb2 import AnswerRequest, AnswerResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``deadline``: of the caller, on the monotonic clock; None where it waits for ever. ``context``: the caller's own."""
+
+    request: AnswerRequest
+    deadline: float | None = None
+    context: Context = field(default_factory=copy_context)
+
 
 Outcome = Exception | Future[AnswerResponse]
 BeginMany = Callable[[Sequence[Call]], Sequence[CentralError | Future[AnswerResponse]]]

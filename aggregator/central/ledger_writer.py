@@ -16,7 +16,7 @@ from threading import Lock, Thread
 
 from aggregator.central.errors import LedgerFailedError
 from aggregator.central.service import Account, Served
-from aggregator.central.upstream.outcomes import NO_TOKENS
+from aggregator.central.upstream.budget import NO_TOKENS
 
 _log = logging.getLogger(__name__)
 

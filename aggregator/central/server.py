@@ -2,6 +2,10 @@
 
 TLS is 1.3 alone (`fedge.tls13`). gRPC's BoringSSL takes no Ed25519 key for a server or a client (handshake:
 NO_COMMON_SIGNATURE_ALGORITHMS), only for the authority: use ECDSA P-256.
+
+The fallback service as gRPC: errors become status codes with one clear line, deadlines are honoured, callers are checked.
+
+Never decides anything about an answer: that is service.py.
 """
 
 import asyncio
@@ -10,24 +14,105 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from aggregator.central.batching import MicroBatcher
+from aggregator.central.errors import (
+    CentralError,
+    DeadlinePassedError,
+    DeviceRefusedError,
+    KeyReusedError,
+    LedgerFailedError,
+    ModelFailedError,
+    OverloadedError,
+    RequestRefusedError,
+)
 from aggregator.central.service import CentralService
-from aggregator.central.servicer import CentralServicer
+from aggregator.fleet.authentication import Admission, abort_for_later, check_speaks_for_itself, nobody
+from aggregator.fleet.gateway import ServerTls
 from aggregator.fleet.limits import CallsInFlight
-from aggregator.fleet.peers import Admission, nobody
-from aggregator.fleet.transport import ServerTls
 from aggregator.settings import LimitsSettings
-from fedge.errors import InputError
+from fedge.errors import InputError, VerificationError
 from fedge.traces import NoTraces, Traces
 from fedge.wire import is_loopback
 from protos.fedge.central.v1 import central_pb2_grpc
-from protos.fedge.central.v1.central_pb2 import DESCRIPTOR
+from protos.fedge.central.v1.central_pb2 import DESCRIPTOR, AnswerRequest, AnswerResponse, DescribeRequest, DescribeResponse
+
+STATUS_OF: dict[type[CentralError], grpc.StatusCode] = {
+    RequestRefusedError: grpc.StatusCode.INVALID_ARGUMENT,
+    DeviceRefusedError: grpc.StatusCode.PERMISSION_DENIED,
+    KeyReusedError: grpc.StatusCode.ALREADY_EXISTS,
+    DeadlinePassedError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ModelFailedError: grpc.StatusCode.INTERNAL,
+    LedgerFailedError: grpc.StatusCode.UNAVAILABLE,
+}
+
+AnswerContext = grpc.aio.ServicerContext[AnswerRequest, AnswerResponse]
+DescribeContext = grpc.aio.ServicerContext[DescribeRequest, DescribeResponse]
+
+
+class CentralServicer(central_pb2_grpc.CentralServicer):
+    """Answer and Describe on one event loop.
+
+    With `names_devices`, callers present a certificate that `aggregator.fleet.authentication` has verified; it must name the
+    device that they speak for. Without certificates, `is_revoked` is asked for the id in the message.
+    """
+
+    def __init__(
+        self,
+        service: CentralService,
+        batcher: MicroBatcher,
+        *,
+        names_devices: bool,
+        is_revoked: Callable[[str], bool],
+        traces: Traces,
+    ) -> None:
+        self._service = service
+        self._batcher = batcher
+        self._names_devices = names_devices
+        self._is_revoked = is_revoked
+        self._traces = traces
+
+    async def Answer(self, request: AnswerRequest, context: AnswerContext) -> AnswerResponse:  # noqa: N802 - the wire's name
+        """One answer; see central.proto."""
+        try:
+            with self._traces.span("central.answer", carried=_carried(context), purpose=request.purpose):
+                self._check_caller(request.device_id, context)
+                return await self._batcher.answer(request, timeout_s=context.time_remaining())
+        except CentralError as error:
+            await _abort(context, error)
+
+    async def Describe(self, request: DescribeRequest, context: DescribeContext) -> DescribeResponse:  # noqa: N802
+        """What the service answers with."""
+        return self._service.describe()
+
+    def _check_caller(self, device_id: str, context: AnswerContext) -> None:
+        """Holds a device to the name in its certificate: else it could read, or spend on, another device's account."""
+        if self._names_devices:
+            try:
+                check_speaks_for_itself(context, device_id)
+            except VerificationError as error:
+                raise DeviceRefusedError(str(error)) from None
+        elif self._is_revoked(device_id):
+            raise DeviceRefusedError(f"device {device_id[:128]!r} is revoked: enroll it again")
+
+
+def _carried(context: AnswerContext) -> dict[str, str]:
+    """The caller's trace context, as it came."""
+    given = context.invocation_metadata() or ()
+    return {key: value for key, value in given if key in ("traceparent", "tracestate") and isinstance(value, str)}
+
+
+async def _abort(context: AnswerContext, error: CentralError) -> NoReturn:
+    if isinstance(error, OverloadedError):
+        await abort_for_later(context, error)
+    await context.abort(STATUS_OF[type(error)], str(error))
+
 
 SERVICE_NAME = DESCRIPTOR.services_by_name["Central"].full_name
 

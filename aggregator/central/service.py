@@ -19,12 +19,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.central.calls import Call
+from aggregator.central.batching import Call
 from aggregator.central.errors import CentralError, LedgerFailedError, ModelFailedError, RequestRefusedError
 from aggregator.central.idempotency import AnswerMemory, Claim, Key
 from aggregator.central.probe_counts import AnsweredProbe
-from aggregator.central.upstream.mixing import mixed
-from aggregator.central.upstream.outcomes import ANSWERED, FAILED, NO_TOKENS, Asked, Tokens
+from aggregator.central.upstream.budget import ANSWERED, FAILED, NO_TOKENS, Asked, Tokens
+from aggregator.central.upstream.upstream import mixed
 from fedge.costs import PriceBook
 from fedge.errors import FedgeError, InputError
 from fedge.features import Query, content_hash

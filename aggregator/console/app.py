@@ -1,4 +1,4 @@
-"""The console as a FastAPI application, put together from its routes: a file a subject, in ``pages`` and in ``api``.
+"""The console as a FastAPI application, put together from one module for each page or resource.
 
 Who may ask what is decided here and not in each route: but for those in ``OPEN``, all stand behind a viewer, and those that
 change something behind an operator, closed to other sites' forms. The interactive documentation that FastAPI brings is off,
@@ -11,52 +11,42 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from aggregator.console.access import AddressedHere
-from aggregator.console.api import acting as acting_api
-from aggregator.console.api import costs as costs_api
-from aggregator.console.api import events as events_api
-from aggregator.console.api import fleet as fleet_api
-from aggregator.console.api import health, session
-from aggregator.console.api import overview as overview_api
-from aggregator.console.api import rounds as rounds_api
-from aggregator.console.audit_watch import AuditWatch
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.limits import LoginLimiter
-from aggregator.console.auth.oidc import OidcLogin
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.policy import AccessPolicy
-from aggregator.console.auth.protection import acts_by_operators_only
-from aggregator.console.auth.viewer import current_viewer, may_read_figures
-from aggregator.console.pages import acting, costs, devices, fragments, login, overview, releases, rounds, security
-from aggregator.console.shell import static
-from aggregator.console.shell.bodies import BodyLimit
-from aggregator.console.shell.context import Console
-from aggregator.console.shell.errors import say_errors
-from aggregator.console.shell.headers import SecurityHeaders
-from aggregator.operator import Operator
-from aggregator.store import Database
-
-# A new page or subject is a file and a line here.
-PROTECTED: tuple[APIRouter, ...] = (
-    session.router,
-    overview_api.router,
-    rounds_api.router,
-    fleet_api.router,
-    costs_api.router,
-    events_api.router,
-    acting_api.router,
-    overview.router,
-    rounds.router,
-    devices.router,
-    releases.router,
-    costs.router,
-    security.router,
-    fragments.router,
-    acting.router,
+from aggregator.admin import Operator
+from aggregator.console import (
+    actions,
+    costs,
+    devices,
+    events,
+    login,
+    metrics,
+    overview,
+    releases,
+    rounds,
+    security,
+    templating,
 )
-FIGURES: tuple[APIRouter, ...] = (health.router,)
-OPEN: tuple[APIRouter, ...] = (login.router, static.router)
-ROUTERS = (*PROTECTED, *FIGURES, *OPEN)
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.dependencies import acts_by_operators_only, current_viewer, may_read_figures
+from aggregator.console.auth.oidc import OidcLogin
+from aggregator.console.auth.policy import AccessPolicy
+from aggregator.console.auth.rate_limit import LoginLimiter
+from aggregator.console.context import Console
+from aggregator.console.errors import say_errors
+from aggregator.console.middleware import AddressedHere, BodyLimit
+from aggregator.console.security_headers import SecurityHeaders
+from aggregator.store import Database
+from aggregator.store.audit import AuditWatch
+
+# A new page or resource is a file and a name here.
+_RESOURCES = (overview, rounds, devices, releases, costs, security, events, actions)
+PROTECTED: tuple[APIRouter, ...] = (
+    login.api,
+    *(resource.api for resource in _RESOURCES),
+    *(resource.pages for resource in _RESOURCES),
+)
+METRICS: tuple[APIRouter, ...] = (metrics.api,)
+OPEN: tuple[APIRouter, ...] = (login.pages, templating.pages)
+ROUTERS = (*PROTECTED, *METRICS, *OPEN)
 
 
 def create_app(
@@ -102,7 +92,7 @@ def create_app(
     app.add_middleware(SecurityHeaders, tls=policy.over_tls)  # the outermost: what is added last sees every answer
     for router in PROTECTED:
         app.include_router(router, dependencies=[Depends(current_viewer), Depends(acts_by_operators_only)])
-    for router in FIGURES:
+    for router in METRICS:
         app.include_router(router, dependencies=[Depends(may_read_figures)])
     for router in OPEN:
         app.include_router(router)

@@ -1,23 +1,110 @@
 """The server's figures for Prometheus, worked out from the recorded rounds at each scrape: nothing is lost by a restart.
 
 Never a device's id.
+
+What machines that watch the console ask: whether it answers, and the figures for Prometheus.
+
+When what the server shows to devices runs out unless it is renewed. Reads published files only, never a private key.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import get_args
 
+from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from aggregator.central.upstream.outcomes import OUTCOMES
-from aggregator.console.figures.fleet import Fleet
+from aggregator.central.upstream.budget import OUTCOMES
+from aggregator.console.context import TheConsole
+from aggregator.console.devices import Fleet, standing
 from aggregator.rounds.canary import Verdict
+from aggregator.settings import ServerHome
+from aggregator.store import Database
 from aggregator.store.rows import RoundRow
-from aggregator.upstream_figures import UpstreamFigures
+from aggregator.upstream_figures import UpstreamFigures, read_figures
 from fedge.costs import Kind, Payer
+from fedge.errors import FedgeError, InputError
+from fedge.identity.tls import certificate_span
+from fedge.release import CertificateDocument
+from fedge.routing.statement import CertificateStatement
+
+api = APIRouter()
+
+
+@api.get("/healthz")
+def health(console: TheConsole) -> dict[str, str]:
+    """Answers once the database does."""
+    console.database.config()
+    return {"status": "ok"}
+
+
+@api.get("/metrics", include_in_schema=False)
+def figures(console: TheConsole) -> Response:
+    """For Prometheus."""
+    database, operator = console.database, console.operator
+    controls, period_s = database.controls.get(), console.about.get("period_s")
+    rounds = database.rounds()
+    release = rounds[-1].release if rounds else None
+    recorded = Recorded(
+        rounds=rounds,
+        spent=database.spent_usd(),
+        version=None if release is None else database.published.version(release),
+        expiries=threshold_expiry(database) if operator is None else expiries(operator.home, database),
+        period_s=controls.period_s or (period_s if isinstance(period_s, float) else None),
+        paused=controls.state != "running",
+        upstream=None if operator is None else _upstream(operator.home.upstream_figures),
+        fleet=standing(console),
+    )
+    return Response(exposition(recorded), media_type=CONTENT_TYPE)
+
+
+def _upstream(path: Path) -> UpstreamFigures | None:
+    """What central wrote last; nothing where that cannot be read: the other figures are worth showing."""
+    try:
+        return read_figures(path)
+    except InputError:
+        return None
+
+
+def expiries(home: ServerHome, database: Database) -> Mapping[str, float]:
+    """UNIX seconds by name: the servers' TLS certificate (``server``), their authority's (``authority``), the console's own
+    (``console``), the newest certificate of a threshold (``threshold``) and TUF's timestamp (``tuf_timestamp``). What is not
+    there is left out.
+    """
+    found: dict[str, float] = {}
+    files = {"server": home.tls / "server.crt", "authority": home.tls / "ca.crt"}
+    with suppress(FedgeError):
+        own = home.settings().console.tls_certificate
+        files |= {} if own is None else {"console": own}
+    for name, file in files.items():
+        with suppress(FedgeError, OSError):
+            found[name] = certificate_span(file.read_bytes())[1]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found["tuf_timestamp"] = _tuf_expiry(home.tuf / "repository" / "metadata" / "timestamp.json")
+    with suppress(FedgeError):
+        found.update(threshold_expiry(database))
+    return found
+
+
+def threshold_expiry(database: Database) -> Mapping[str, float]:
+    """As `expiries`, of a database alone."""
+    newest = database.published.newest_certificate()
+    if newest is None:
+        return {}
+    statement = CertificateDocument.from_bytes(newest).statement
+    return {"threshold": float(CertificateStatement.from_bytes(statement).expires_at)}
+
+
+def _tuf_expiry(path: Path) -> float:
+    return datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["signed"]["expires"]).timestamp()
+
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

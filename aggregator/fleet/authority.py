@@ -15,11 +15,23 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from aggregator.fleet.census import EVERYONE, Standing, Wanted, counted, listed, matching, standing
-from aggregator.fleet.enrolment import CLOCK_SKEW_S, EnrolledDevice, Enrolment, find_device
+from aggregator.fleet.enrollment import (
+    CLOCK_SKEW_S,
+    TOKEN_LIFETIME_S,
+    EnrolledDevice,
+    Enrolment,
+    Token,
+    find_device,
+    find_token,
+    new_token,
+    reserve_token,
+    use_token,
+)
+from aggregator.fleet.enrollment import SCHEMA as TOKEN_SCHEMA
+from aggregator.fleet.heartbeat import SCHEMA as PRESENCE_SCHEMA
+from aggregator.fleet.heartbeat import Report, keep_reports
+from aggregator.fleet.inventory import EVERYONE, Standing, Wanted, counted, listed, matching, standing
 from aggregator.fleet.keys import load_or_create
-from aggregator.fleet.presence import SCHEMA as PRESENCE_SCHEMA
-from aggregator.fleet.presence import Report, keep_reports
 from aggregator.fleet.presigned import SCHEMA as PRESIGNED_SCHEMA
 from aggregator.fleet.presigned import (
     AwaitingEnrollmentError,
@@ -32,8 +44,6 @@ from aggregator.fleet.presigned import (
     list_awaiting,
 )
 from aggregator.fleet.tables import Tables
-from aggregator.fleet.tokens import SCHEMA as TOKEN_SCHEMA
-from aggregator.fleet.tokens import TOKEN_LIFETIME_S, Token, find_token, new_token, reserve_token, use_token
 from aggregator.fleet.trust_log import TrustLog
 from fedge.errors import InputError, VerificationError
 from fedge.identity import DEFAULT_LIFETIME_S, TlsAnchor, TlsAuthority, TrustRoot, new_tls_authority

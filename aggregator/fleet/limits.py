@@ -1,7 +1,7 @@
 """Limits per member: how much of a shared server one device may hold at once, and in which order waiting devices are served.
 
-A device is whoever its client certificate names (`aggregator.fleet.peers`), however many connections it opens. Everything
-here lives on one event loop.
+A device is whoever its client certificate names (`aggregator.fleet.authentication`), however many connections it opens.
+Everything here lives on one event loop.
 """
 
 import asyncio

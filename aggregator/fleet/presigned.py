@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from aggregator.fleet.enrolment import CLOCK_SKEW_S, Enrolment
+from aggregator.fleet.enrollment import CLOCK_SKEW_S, Enrolment
 from fedge.errors import InputError
 from fedge.identity import AWAITING_ENROLLMENT, EnrolmentRequest
 from fedge.identity.files import make_private_folder, read_file, write_file

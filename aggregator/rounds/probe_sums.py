@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from aggregator.rounds.certify import Precautions
+from aggregator.rounds.certification import Precautions
 from fedge.errors import FedgeError, InputError
 from fedge.layouts import PROBES_CAP, CountSums
 from fedge.routing import CrossCheck, Deduction, PooledNoise, ProbeTotals

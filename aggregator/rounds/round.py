@@ -10,20 +10,20 @@ from functools import reduce
 from operator import add
 
 from aggregator.releases.signer import ReleaseKey, sign_certificate_with
-from aggregator.rounds.attempting import Attempting
-from aggregator.rounds.certify import add_pair, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort_sizes
-from aggregator.rounds.following import follow
+from aggregator.rounds.aggregation import apply_noisy_sum, apply_sums
+from aggregator.rounds.attempt import Attempting
+from aggregator.rounds.certification import add_pair, certify
+from aggregator.rounds.client_selection import cohort_sizes, draw_cohort, least_cohort_sizes
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.privacy import noise_to_signal, session_rho
 from aggregator.rounds.probe_sums import ProbeSums, TotalsSource, ask_totals
-from aggregator.rounds.publish import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
+from aggregator.rounds.release_builder import HELD_OUT_ACCURACY, QualityGateFailed, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.robust_sum import CohortSum
-from aggregator.rounds.session import SessionResult
+from aggregator.rounds.rollout import follow
+from aggregator.rounds.secagg_session import SessionResult
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.rounds.suspicion import Verdict
-from aggregator.rounds.training import apply_noisy_sum, apply_sums
 from fedge.errors import InputError
 from fedge.layouts import HealthSums
 from fedge.release import flatten

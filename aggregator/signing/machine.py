@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # not in an __all__
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets  # type: ignore[attr-defined]  # not in an __all__
 
-from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.enrollment import Enrolment
 from aggregator.releases.tuf_keys import root_signers
 from aggregator.releases.tuf_repository import Lifetimes, read_root
 from aggregator.signing.documents import Blob, Document, SigningReply, SigningRequest, read_document

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.published import publish
-from aggregator.releases.offering import tuf_repository
+from aggregator.releases.publication import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.signer import SigningInterruptedError
 from aggregator.releases.tuf_repository import offered_targets

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aggregator.fleet.authority import Authority
 from aggregator.fleet.presigned import keep_signed_revocations, make_presigned
-from aggregator.releases.offering import tuf_repository
+from aggregator.releases.publication import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.signing.machine import SigningState

@@ -3,9 +3,9 @@
 from aggregator.store.audit import AuditRow
 from aggregator.store.controls import Controls
 from aggregator.store.database import DEFAULT_RUN, Database, StoreError
-from aggregator.store.happenings import EventRow, PhaseRow
+from aggregator.store.events import EventRow, PhaseRow
+from aggregator.store.releases import RolloutRow
 from aggregator.store.retention import Keep
-from aggregator.store.rollouts import RolloutRow
 from aggregator.store.rows import (
     AccountRow,
     AttemptRow,

@@ -15,14 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.orm import Session
 
 from aggregator.store import models
+from aggregator.store.accounts import LoginStore
 from aggregator.store.audit import AuditStore
 from aggregator.store.controls import ControlStore
 from aggregator.store.engine import READ_ONLY, open_engine
-from aggregator.store.happenings import Happenings
-from aggregator.store.logins import LoginStore
-from aggregator.store.published import Published, metrics_of
+from aggregator.store.events import Happenings
+from aggregator.store.releases import Published, RolloutStore, metrics_of
 from aggregator.store.retention import Retention
-from aggregator.store.rollouts import RolloutStore
 from aggregator.store.rows import AttemptRow, CertificateRow, DropoutRow, RecordRow, ReleaseRow, RoundRow
 from fedge.costs import Kind, LedgerEntry, Payer
 from fedge.errors import FedgeError

@@ -20,7 +20,7 @@ from aggregator.workbench.model_files import (
     with_head,
 )
 from aggregator.workbench.quantize import quantize_encoder
-from aggregator.workbench.recipes import recipe_for
+from aggregator.workbench.training_config import recipe_for
 from aggregator.workbench.workloads.base import Split, Workload
 from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT, DenseHead
 from fedge.errors import InputError

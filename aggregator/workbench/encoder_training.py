@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aggregator.workbench.architectures import Dense, Encoder
-from aggregator.workbench.recipes import EncoderTraining
+from aggregator.workbench.training_config import EncoderTraining
 from fedge.architectures import HEAD_BIAS, HEAD_WEIGHT
 from fedge.release import Weights
 

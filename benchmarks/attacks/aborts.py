@@ -16,15 +16,15 @@ from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.rounds.certify import CertificatePolicy
-from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
-from aggregator.rounds.publish import Export, ReleaseMaker
+from aggregator.rounds.certification import CertificatePolicy
+from aggregator.rounds.config import RoundSettings
+from aggregator.rounds.release_builder import Export, ReleaseMaker
 from aggregator.rounds.report import RoundReport
 from aggregator.rounds.round import RoundRunner
-from aggregator.rounds.round_settings import RoundSettings
+from aggregator.rounds.secagg_session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver
 from aggregator.rounds.state import initial_state
+from aggregator.rounds.transport import PAYLOAD, VECTOR, DeviceLink
 from benchmarks.attacks.result import AttackResult
 from fedge import secagg
 from fedge.architectures import DenseHead

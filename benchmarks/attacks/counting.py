@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.attacks.hostile_aggregator import Heard, HostileAggregator, attack_fleet, count_answers
 from benchmarks.attacks.result import AttackResult
-from edge_client.releases.watch import WatchRules
+from edge_client.releases.health_window import WatchRules
 from edge_client.rounds.budget import DEFAULT_BUDGET
-from edge_client.rounds.probe_counts import ProbeCounts, count_probes
+from edge_client.rounds.updates import ProbeCounts, count_probes
 from fedge.layouts import CountSums, HealthLayout
 from fedge.release import Release
 from fedge.routing.grid import coarse_indices

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from aggregator.rounds.link import DeviceLink, Reply
 from aggregator.rounds.robust_sum import SumHistory
-from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK
-from edge_client.releases.loading import LoadedRelease
-from edge_client.releases.watch import WatchRules
+from aggregator.rounds.secagg_session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK
+from aggregator.rounds.transport import DeviceLink, Reply
+from edge_client.releases.health_window import WatchRules
+from edge_client.releases.inference import LoadedRelease
 from fedge import secagg
 from fedge.identity import verify_certificate
 from fedge.layouts import HealthLayout

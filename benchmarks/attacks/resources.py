@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 
 from aggregator.central import CentralServer, CentralService, Limits, Pricing, ServerTls, serve
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.enrolling import invitation
+from aggregator.fleet.enrollment_service import invitation
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import PublishedRevocations, publish
+from aggregator.processes import ready_line
 from aggregator.rounds.superlink.process import prepare_superlink
-from aggregator.services import ready_line
 from aggregator.settings import ServerHome, ServerSettings
 from benchmarks.attacks.result import AttackResult
 from edge_client.flower.fleet_api import node_public_key
-from edge_client.membership.door import channel_options, credentials
-from edge_client.membership.enrolling import enroll
+from edge_client.membership.channel import channel_options, credentials
+from edge_client.membership.enrollment import enroll
 from edge_client.settings import DeviceHome
 from fedge.features import Query
 from fedge.settings_text import as_toml
@@ -49,7 +49,7 @@ from protos.fedge.fleet.v1 import relay_pb2, relay_pb2_grpc
 _GATEWAY = """
 import sys
 from pathlib import Path
-from aggregator.services import run_part
+from aggregator.processes import run_part
 from aggregator.settings import ServerHome
 run_part("door", ServerHome(Path(sys.argv[1])))
 """

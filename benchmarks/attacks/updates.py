@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.attacks.hostile_aggregator import DEVICES, HostileAggregator, attack_fleet, cosine
 from benchmarks.attacks.result import AttackResult
-from edge_client.rounds.contribution import make_update
+from edge_client.rounds.updates import make_update
 from sim.days import Traffic
 
 UNIT = "cosine with the victim's update"

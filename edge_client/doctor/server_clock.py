@@ -1,8 +1,11 @@
-"""The server's clock, asked over the device's own connection to the door. Imported only where the door could be reached."""
+"""The server's clock, asked over the device's connection to the gateway.
+
+It stands apart from `times` because it needs gRPC: the doctor imports it only where the gateway could be reached.
+"""
 
 import grpc
 
-from edge_client.membership.door import DoorChannel
+from edge_client.membership.channel import DoorChannel
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.errors import FedgeError
 from protos.fedge.fleet.v1 import enrolment_pb2, enrolment_pb2_grpc

@@ -14,18 +14,20 @@ from pathlib import Path
 
 from flwr.clientapp import ClientApp
 
-from edge_client.flower.app_name import HOME
 from edge_client.flower.client_app import build_client_app
 from edge_client.flower.participant_socket import RemoteParticipant
 from edge_client.settings import DeviceHome
 from fedge.errors import InputError
 
+APP = "edge_client.flower.app:app"
+HOME = "FEDGE_DEVICE_HOME"
 
-def _app() -> ClientApp:
+
+def __getattr__(name: str) -> ClientApp:
+    """Build ``app`` when Flower asks for it: importing this module has no effect. Raises InputError without a home."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     folder = os.environ.get(HOME)
     if not folder:
         raise InputError(f"{HOME} is not set: it names the folder of the device whose agent is to answer")
     return build_client_app(RemoteParticipant(DeviceHome(Path(folder)).participant))
-
-
-app = _app()

@@ -17,7 +17,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, FleetUnreachable, Post
-from edge_client.refusal import SessionRefused
+from fedge.secagg.errors import SessionRefused
 
 _log = logging.getLogger(__name__)
 

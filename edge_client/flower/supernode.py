@@ -21,7 +21,7 @@ from pathlib import Path
 
 from flwr.proto.fab_pb2 import GetFabResponse
 
-from edge_client.flower.app_name import APP, HOME
+from edge_client.flower.app import APP, HOME
 from edge_client.flower.fleet_api import FleetUnreachable, Post
 from edge_client.flower.participant_socket import Steps, serve_participant
 from edge_client.settings import DeviceHome

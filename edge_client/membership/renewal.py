@@ -15,11 +15,10 @@ from typing import Any
 
 import grpc
 
+from edge_client.membership.channel import DoorChannel, channel_options, proxy_options
 from edge_client.membership.clock_check import clock_warning, explain_refused_connection
-from edge_client.membership.door import DoorChannel, channel_options
-from edge_client.membership.enrolling import wish_message
-from edge_client.membership.kept import keep_certificates, keep_revocations, keep_trust, load_keys, load_trust
-from edge_client.membership.proxies import proxy_options
+from edge_client.membership.credentials import keep_certificates, keep_revocations, keep_trust, load_keys, load_trust
+from edge_client.membership.enrollment import wish_message
 from edge_client.settings import DeviceHome, DeviceSettings
 from fedge.compatibility import check_protocol
 from fedge.errors import FedgeError, VerificationError

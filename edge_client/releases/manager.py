@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from edge_client.releases.loading import LoadedRelease, ReleaseLoader
-from edge_client.releases.shelf import Shelf
-from edge_client.releases.watch import ReleaseWatch
+from edge_client.releases.health_window import ReleaseWatch
+from edge_client.releases.inference import LoadedRelease, ReleaseLoader
+from edge_client.releases.storage import Shelf
 from edge_client.store import DeviceStore, HealthCounts, InstalledRelease
 from fedge.errors import VerificationError
 from fedge.release import CertificateDocument, Release

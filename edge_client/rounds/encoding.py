@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from edge_client.releases.loading import LoadedRelease
-from edge_client.rounds.contribution import Contribution
+from edge_client.releases.inference import LoadedRelease
+from edge_client.rounds.updates import Contribution
 from fedge.secagg import Session, Vector, encode
 
 

@@ -13,23 +13,23 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
-from edge_client.answering.energy import EnergyMeter
 from edge_client.clock import Clock
-from edge_client.refusal import SessionRefused
-from edge_client.releases.loading import LoadedRelease
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.inference import LoadedRelease
 from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.budget import DEFAULT_BUDGET, ContributionBudget
-from edge_client.rounds.contribution import (
+from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
+from edge_client.rounds.training_checks import check_release, check_update
+from edge_client.rounds.updates import (
     Contribution,
     NothingToReport,
     make_counts,
     make_health,
     make_update,
     make_usage,
+    mark_usage_sent,
+    pending_usage,
 )
-from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
-from edge_client.rounds.training_checks import check_release, check_update
-from edge_client.rounds.usage import mark_usage_sent, pending_usage
 from edge_client.store import ContributionEntry, DeviceStore
 from edge_client.training_policy import Training, TrainingPolicy, training_from_mapping
 from fedge import logs
@@ -56,6 +56,7 @@ from fedge.secagg import (
     expire,
     threshold,
 )
+from fedge.secagg.errors import SessionRefused
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 

@@ -4,16 +4,13 @@ from edge_client.store.answers import AnswerLog, LoggedAnswer
 from edge_client.store.contributions import ContributionEntry, ContributionTable, ContributionTotals
 from edge_client.store.database import StoreUnwritableError
 from edge_client.store.device_store import DeviceStore, Limits, open_file, open_memory, restore
-from edge_client.store.fates import FateTable
-from edge_client.store.health import HealthCounts, HealthTable, ReleaseHealth
-from edge_client.store.installed import Installed, InstalledRelease
-from edge_client.store.ledger_rows import LedgerTable
-from edge_client.store.memory import LabelledQuery, Memory
-from edge_client.store.outbox import OpenQuestion, Outbox
-from edge_client.store.probes import Probe, ProbeSelection, ProbeTable
+from edge_client.store.labelled_queries import LabelledQuery, Memory
+from edge_client.store.ledger import LedgerTable
+from edge_client.store.outbox import OpenQuestion, Outbox, QueuedAnswer, Waiting
+from edge_client.store.probes import FateTable, Probe, ProbeSelection, ProbeTable
+from edge_client.store.releases import HealthCounts, HealthTable, Installed, InstalledRelease, ReleaseHealth
 from edge_client.store.sessions import SessionTable
 from edge_client.store.training import Base, Fit, TrainingTable
-from edge_client.store.waiting import QueuedAnswer, Waiting
 
 __all__ = [
     "AnswerLog",

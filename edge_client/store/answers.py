@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_client.store.blobs import query_from_blob, query_to_blob
 from edge_client.store.database import Database, Row
+from edge_client.store.labelled_queries import query_from_blob, query_to_blob
 from fedge.features import Query
 
 _SWEEP = 64  # looking for what is too many takes as long as logging an answer

@@ -9,21 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_client.store.allowances import Allowances
 from edge_client.store.answers import AnswerLog
 from edge_client.store.contributions import ContributionTable
 from edge_client.store.database import Database, Row, Transaction
-from edge_client.store.fates import FateTable
-from edge_client.store.health import HealthTable
-from edge_client.store.installed import Installed
-from edge_client.store.ledger_rows import LedgerTable
-from edge_client.store.memory import Memory
-from edge_client.store.outbox import Outbox
-from edge_client.store.probes import ProbeTable
+from edge_client.store.labelled_queries import Memory
+from edge_client.store.ledger import Allowances, LedgerTable
+from edge_client.store.outbox import Outbox, Waiting
+from edge_client.store.probes import FateTable, ProbeTable
+from edge_client.store.releases import HealthTable, Installed
 from edge_client.store.schema import prepare
 from edge_client.store.sessions import SessionTable
 from edge_client.store.training import TrainingTable
-from edge_client.store.waiting import Waiting
 from fedge.errors import InputError
 
 

@@ -5,9 +5,9 @@ Ids grow for ever (AUTOINCREMENT), so that "everything up to this id" keeps its 
 
 import sqlite3
 
-from edge_client.store.allowances import ALLOWANCE_TABLES
 from edge_client.store.contributions import CONTRIBUTION_TABLES
-from edge_client.store.health import HEALTH_TABLES
+from edge_client.store.ledger import ALLOWANCE_TABLES
+from edge_client.store.releases import HEALTH_TABLES
 from edge_client.store.training import TRAINING_TABLES
 from fedge.errors import InputError
 

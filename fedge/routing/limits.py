@@ -2,7 +2,7 @@
 
 The rate is a token bucket (Turner 1986; the policer of RFC 2697): a bucket holds at most ``capacity`` tokens, fills evenly
 with time, and each question to central takes one. Where several rates are given, a question needs a token of each. What is
-in a bucket, and the time, come in as arguments; `edge_client.answering.spending` keeps them.
+in a bucket, and the time, come in as arguments; `edge_client.inference.budget` keeps them.
 """
 
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggregator.workbench.device_model import build_device_model
-from aggregator.workbench.recipes import recipe_for
+from aggregator.workbench.training_config import recipe_for
 from edge_client.store import restore
 from fedge.costs.ledger import Kind
 from fedge.randomness import derive, root_seed

@@ -17,9 +17,9 @@ import pytest
 from aggregator.accounting import book_served
 from aggregator.central import CentralService, LedgerFailedError, LedgerWriter, Limits, Pricing, Served
 from aggregator.central.service import Account
-from aggregator.central.upstream.outcomes import Tokens
+from aggregator.central.upstream.budget import Tokens
 from aggregator.store import Database
-from edge_client.answering.escalation import GrpcCentralClient
+from edge_client.inference.escalation import GrpcCentralClient
 from fedge.costs import Kind, LedgerEntry, PriceBook
 from fedge.errors import FedgeError
 from fedge.wire import answer_request

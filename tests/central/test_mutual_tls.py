@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from aggregator.central import ServerTls, serve_in_thread
-from edge_client.answering.escalation import ClientTls, EscalationFailed, GrpcCentralClient, Retries
+from edge_client.inference.escalation import ClientTls, EscalationFailed, GrpcCentralClient, Retries
 from fedge.errors import InputError
 
 TIMEOUT_S = 30.0

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from aggregator.central import ServerOptions, serve, serve_in_thread
-from edge_client.answering.escalation import EscalationFailed, GrpcCentralClient, Retries
+from edge_client.inference.escalation import EscalationFailed, GrpcCentralClient, Retries
 from fedge.errors import InputError
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerResponse

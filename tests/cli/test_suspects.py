@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from aggregator.rounds.controls import Steering
 from aggregator.rounds.interfaces import NoProgress
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
-from aggregator.rounds.steering import Steering
 from aggregator.rounds.suspicion import Suspicion, SuspicionPolicy, Verdict
 from aggregator.store import Database, RoundRow
 from cli.main import app

@@ -17,16 +17,15 @@ from argon2.profiles import CHEAPEST
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from aggregator.admin import Operator
 from aggregator.console import create_app
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.roles import Role
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.policy import Role
 from aggregator.fleet.authority import Authority
+from aggregator.fleet.heartbeat import Report
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.presence import Report
 from aggregator.fleet.published import publish
-from aggregator.operator import Operator
-from aggregator.releases.offering import tuf_repository
+from aggregator.releases.publication import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import AttemptRow, Database, DropoutRow, RoundRow

@@ -10,17 +10,16 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.testclient import TestClient
 
 import aggregator.console.app as console_app
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.roles import Role
-from aggregator.console.auth.viewer import TheOperator, TheViewer
-from aggregator.console.shell.confirming import MAX_REASON, audited, confirmed
-from aggregator.console.shell.context import TheConsole
-from aggregator.console.shell.forms import MAX_FORM_BYTES, TheForm
-from aggregator.console.shell.templating import environment
+from aggregator.console.actions import MAX_REASON, audited, confirmed
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.dependencies import TheOperator, TheViewer
+from aggregator.console.auth.policy import Role
+from aggregator.console.context import TheConsole
+from aggregator.console.forms import MAX_FORM_BYTES, TheForm
+from aggregator.console.templating import environment
 from aggregator.store import Database, StoreError
 from aggregator.store.audit import AuditStore
-from aggregator.store.views import UnknownRoundError
+from aggregator.store.serializers import UnknownRoundError
 
 PASSWORD = "correct horse battery"
 HERE = "http://127.0.0.1:8350"

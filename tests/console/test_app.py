@@ -10,12 +10,10 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from aggregator.console import is_loopback
-from aggregator.console.api import acting as api_acting
+from aggregator.console import actions, is_loopback, login
 from aggregator.console.app import ROUTERS
-from aggregator.console.pages import acting, login
-from aggregator.console.pages.rounds import SHOWN
-from aggregator.console.shell.static import static
+from aggregator.console.rounds import SHOWN
+from aggregator.console.templating import static
 from aggregator.store import Database, RoundRow, StoreError
 
 Record = Callable[[int], None]
@@ -186,8 +184,8 @@ def test_nothing_but_acting_and_the_login_is_more_than_a_read() -> None:
         routes = [route for route in router.routes if isinstance(route, APIRoute)]
         return {route.path for route in routes if not route.methods <= {"GET", "HEAD"}}
 
-    acts = changing(acting.router)
-    assert acts and changing(api_acting.router) == {f"/api/v1{path}" for path in acts}
-    assert changing(login.router) == {"/login", "/logout"}
-    known = (acting.router, api_acting.router, login.router)
+    paths = changing(actions.pages)
+    assert paths and changing(actions.api) == {f"/api/v1{path}" for path in paths}
+    assert changing(login.pages) == {"/login", "/logout"}
+    known = (actions.pages, actions.api, login.pages)
     assert not any(changing(router) for router in ROUTERS if router not in known)

@@ -9,9 +9,8 @@ from chromium import SCHEMES, WIDTHS, Browser, expect, window
 from console_fleet import Listening
 
 from aggregator.console import create_app
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.roles import Role
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.policy import Role
 from aggregator.store import Database, RoundRow
 
 PASSWORD = "correct horse battery"

@@ -10,7 +10,7 @@ import pytest
 from chromium import Browser, expect, press_until, profile, window
 from console_fleet import PASSWORD, Served, act, log_in, make_release, release_key, served
 
-from aggregator.operator import Operator
+from aggregator.admin import Operator
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.progress import StoredProgress
 from aggregator.store import Database, RoundRow

@@ -15,10 +15,8 @@ from argon2.profiles import CHEAPEST
 from fastapi import FastAPI
 
 from aggregator.console import create_app
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.policy import AccessPolicy
-from aggregator.console.auth.roles import Role
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.policy import AccessPolicy, Role
 from aggregator.store import Database, RoundRow
 
 

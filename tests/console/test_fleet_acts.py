@@ -12,11 +12,10 @@ from console_fleet import fleet, home, make_release, release_key
 from console_page import Page
 from fastapi.testclient import TestClient
 
+from aggregator.admin import Operator
 from aggregator.console import create_app
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.roles import Role
-from aggregator.operator import Operator
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.policy import Role
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from fedge.identity import Invitation

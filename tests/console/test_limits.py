@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.console.auth.limits import ACCOUNT, ADDRESS, FORGET_AFTER_S, MAX_KEYS, BackOff, LoginLimiter
+from aggregator.console.auth.rate_limit import ACCOUNT, ADDRESS, FORGET_AFTER_S, MAX_KEYS, BackOff, LoginLimiter
 
 
 class Ticks:

@@ -14,13 +14,10 @@ from openid_provider import CLIENT, SECRET, OpenIdProvider, serving
 
 from aggregator.console import create_app
 from aggregator.console.app import OPEN, ROUTERS
-from aggregator.console.auth.accounts import Accounts
-from aggregator.console.auth.limits import ACCOUNT
-from aggregator.console.auth.oidc import OidcLogin
-from aggregator.console.auth.oidc_provider import Provider
-from aggregator.console.auth.passwords import Passwords
-from aggregator.console.auth.policy import AccessPolicy
-from aggregator.console.auth.roles import Role
+from aggregator.console.auth.accounts import Accounts, Passwords
+from aggregator.console.auth.oidc import OidcLogin, Provider
+from aggregator.console.auth.policy import AccessPolicy, Role
+from aggregator.console.auth.rate_limit import ACCOUNT
 from aggregator.console.auth.tokens import token_hash
 from aggregator.settings import OidcSettings
 from aggregator.store import Database

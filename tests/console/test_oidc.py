@@ -11,9 +11,17 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from openid_provider import CLIENT, SECRET, Claims, OpenIdProvider, serving
 
-from aggregator.console.auth.oidc import Identity, OidcLogin, RoleRefused
-from aggregator.console.auth.oidc_provider import FAILURE_S, LOOK_AGAIN_S, Endpoints, Provider, ProviderError
-from aggregator.console.auth.roles import Role
+from aggregator.console.auth.oidc import (
+    FAILURE_S,
+    LOOK_AGAIN_S,
+    Endpoints,
+    Identity,
+    OidcLogin,
+    Provider,
+    ProviderError,
+    RoleRefused,
+)
+from aggregator.console.auth.policy import Role
 from aggregator.console.auth.tokens import new_token
 from aggregator.settings import OidcSettings
 from fedge.errors import VerificationError

@@ -4,7 +4,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.profiles import CHEAPEST, RFC_9106_LOW_MEMORY
 
-from aggregator.console.auth.passwords import Passwords
+from aggregator.console.auth.accounts import Passwords
 from aggregator.console.auth.tokens import csrf_token, derived, new_token, path_within, token_hash
 from fedge.errors import InputError
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from aggregator.admin import Operator
 from aggregator.console import create_app
-from aggregator.operator import Operator
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from benchmarks import console_scale

@@ -6,7 +6,7 @@ import pytest
 from console_certificate import write_certificate
 
 from aggregator.console.auth.policy import AccessPolicy
-from aggregator.console.serving import access_policy, oidc_login, tls_files
+from aggregator.console.config import access_policy, oidc_login, tls_files
 from aggregator.http_serving import TlsFiles
 from aggregator.settings import ConsoleSettings, OidcSettings
 from fedge.errors import FedgeError, InputError

@@ -13,9 +13,8 @@ from fastapi.testclient import TestClient
 
 from aggregator.console import create_app
 from aggregator.console.app import ROUTERS
-from aggregator.console.shell.bodies import MAX_BODY_BYTES
-from aggregator.console.shell.static import KEEP, static, static_files
-from aggregator.console.shell.templating import environment
+from aggregator.console.middleware import MAX_BODY_BYTES
+from aggregator.console.templating import KEEP, environment, static, static_files
 from aggregator.store import Database
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -5,8 +5,7 @@ from console_page import Page
 from fastapi.testclient import TestClient
 
 from aggregator.console import create_app
-from aggregator.console.figures.words import counted, duration, words
-from aggregator.console.shell.templating import small_usd
+from aggregator.console.templating import counted, duration, small_usd, words
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.progress import StoredProgress
 from aggregator.store import Database, RoundRow

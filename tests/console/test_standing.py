@@ -6,11 +6,11 @@ import pytest
 from console_page import Page
 from fastapi.testclient import TestClient
 
+from aggregator.admin import Operator
 from aggregator.console import create_app
-from aggregator.console.api.fleet import Device
+from aggregator.console.devices import Device
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.presence import Report
-from aggregator.operator import Operator
+from aggregator.fleet.heartbeat import Report
 from aggregator.settings import ServerHome
 from aggregator.store import Database, RoundRow
 from benchmarks.console_fleet import Size, device_id, make_home, release_id
@@ -78,7 +78,7 @@ def test_what_a_device_gave_up_and_where_its_figures_come_from_is_said(live: Tes
 def test_devices_are_filtered_and_a_page_leads_on_within_its_filter(
     live: TestClient, home: ServerHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aggregator.console.pages import devices
+    from aggregator.console import devices
 
     for number in (1, 2, 3, 4):
         say(home, number, release=NEWEST if number < 4 else release_id(2), queue=number % 2)

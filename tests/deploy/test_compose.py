@@ -9,7 +9,7 @@ import yaml
 from composed import interpolated
 from sqlalchemy import make_url
 
-from aggregator.services import PARTS
+from aggregator.processes import PARTS
 from aggregator.settings import ServerSettings
 from cli.assignments import assignments
 from cli.local_server import _with

@@ -152,7 +152,7 @@ def test_the_devices_image_holds_all_that_its_commands_import(root, tmp_path):
     code = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
         f"sys.path = [{str(tmp_path)!r}, *(p for p in sys.path if p != {str(root)!r})]; "
-        "import cli.main, cli.device_run, cli.device_enroll, cli.device_doctor, cli.device_data, edge_client.process; "
+        "import cli.main, cli.device_run, cli.device_enroll, cli.device_doctor, cli.device_data, edge_client.daemon; "
         "import edge_client.flower.node, edge_client.membership.renewal; "
         f"assert not {{'aggregator', 'sim', 'torch'}} & set(sys.modules); print(sorted({copied!r}))"
     )
@@ -191,7 +191,7 @@ def test_the_folder_that_init_makes_is_found(root, tmp_path, is_fedge_command):
 
 
 def test_every_part_has_its_health(root, tmp_path):
-    from aggregator.services import PARTS
+    from aggregator.processes import PARTS
 
     (tmp_path / "server.toml").write_text("")
     for part in PARTS:

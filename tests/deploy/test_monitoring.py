@@ -12,9 +12,8 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from aggregator.console import create_app
-from aggregator.console.expiries import expiries
-from aggregator.console.figures.fleet import Fleet
-from aggregator.console.metrics import Recorded, exposition
+from aggregator.console.devices import Fleet
+from aggregator.console.metrics import Recorded, expiries, exposition
 from aggregator.settings import ServerHome
 from aggregator.store import AttemptRow, Database, DropoutRow, ReleaseRow, RoundRow
 from fedge.identity.tls import new_tls_authority
@@ -403,7 +402,7 @@ def test_rules_and_dashboard_ask_for_metrics_and_labels_that_exist(root):
 
 
 def test_every_metric_of_the_agent_and_the_server_is_a_name_of_the_design(root):
-    sources = (root / "edge_client/service/figures.py").read_text() + (root / "aggregator/console/metrics.py").read_text()
+    sources = (root / "edge_client/service/metrics.py").read_text() + (root / "aggregator/console/metrics.py").read_text()
     given = set(re.findall(r'"(fedge_[a-z_]+)"', sources))
     assert len(given) >= 8
     assert {name for name in given if name not in METRICS and f"{name}_total" not in METRICS} == set()

@@ -84,7 +84,7 @@ def test_a_unit_runs_a_real_command_as_a_user_of_its_own_in_a_folder_that_is_its
 
 
 def test_every_part_of_the_server_is_named_in_the_template(root):
-    from aggregator.services import PARTS
+    from aggregator.processes import PARTS
 
     text = (root / "deploy/systemd/fedge-server@.service").read_text()
     assert all(f"@{part}" in text for part in PARTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.workbench.workloads import load_workload
-from edge_client.service.figures import _NOT_ASKED
+from edge_client.service.metrics import _NOT_ASKED
 from fedge.randomness import root_seed
 from fedge.routing import Policy
 from fedge.routing.policy_text import as_document

@@ -15,7 +15,7 @@ KNOW_NO_TRUTH = (
     "protos",
 )
 # The gate before a publication judges releases by the server's own part, which has labels.
-JUDGED_ON_LABELS = {"publish.py", "robust_sum.py", "round.py", "state.py", "suspicion.py", "training.py"}
+JUDGED_ON_LABELS = {"aggregation.py", "release_builder.py", "robust_sum.py", "round.py", "state.py", "suspicion.py"}
 COMMANDS = ("ask", "device", "devices", "releases", "rounds", "server")
 
 

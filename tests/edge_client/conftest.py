@@ -10,12 +10,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_client.agent import Agent, Device
-from edge_client.answering.energy import EnergyMeter
-from edge_client.answering.escalation import EscalationFailed
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.inference.escalation import EscalationFailed
+from edge_client.inference.pipeline import Agent, Device
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
-from edge_client.releases.shelf import SharedShelf
+from edge_client.releases.storage import SharedShelf
 from edge_client.store import DeviceStore, open_memory
 from fedge.costs import PriceBook, load_profiles
 from fedge.features import PixelFeatures

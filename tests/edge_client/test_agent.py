@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.answering.escalation import EscalationFailed
+from edge_client.inference.escalation import EscalationFailed
 from edge_client.store import OpenQuestion
 from fedge.costs import Kind
 from fedge.errors import InputError

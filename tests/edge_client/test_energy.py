@@ -1,6 +1,6 @@
 import pytest
 
-from edge_client.answering.energy import EnergyMeter
+from edge_client.power.accounting import EnergyMeter
 from fedge.costs import Kind, Payer, PriceBook, Totals, load_profiles
 
 METER = EnergyMeter(PriceBook.load_default(), load_profiles()["raspberry-pi-4"])

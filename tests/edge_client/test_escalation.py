@@ -9,7 +9,7 @@ from threading import Barrier, Event, Lock
 import grpc
 import pytest
 
-from edge_client.answering.escalation import EscalationFailed, GrpcCentralClient, Retries
+from edge_client.inference.escalation import EscalationFailed, GrpcCentralClient, Retries
 from fedge.wire import answer_request
 from protos.fedge.central.v1 import central_pb2_grpc
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, AnswerRequest, AnswerResponse

@@ -1,7 +1,6 @@
 """What a device loads, seen in fresh processes: a Raspberry Pi has no room for what only the server needs."""
 
 import json
-import os
 import pkgutil
 import subprocess
 import sys
@@ -25,25 +24,19 @@ NEVER_ON_A_DEVICE = {
 }
 ONLY_THE_ROUND_CLIENT = {"flwr"}
 ONLY_THE_LOCAL_API = {"starlette", "uvicorn", "prometheus_client"}
-# The app that an official SuperNode loads is built when it is imported, from a home that its environment names.
-MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client.") if m.name != "edge_client.flower.app"
-)
+MODULES = sorted(m.name for m in pkgutil.walk_packages(edge_client.__path__, "edge_client."))
 SERVING = [
-    "edge_client.agent",
+    "edge_client.inference.pipeline",
     "edge_client.rounds.learner",
     "edge_client.releases.inference",
     "edge_client.releases.manager",
-    "edge_client.answering.escalation",
+    "edge_client.inference.escalation",
 ]
 
 
 def loaded_by(*modules: str) -> set[str]:
     code = f"import {', '.join(modules)}, json, sys; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    environment = {**os.environ, "FEDGE_DEVICE_HOME": "/nowhere"}  # a SuperNode's app is made when it is imported
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(json.loads(done.stdout))
 
 
@@ -62,7 +55,7 @@ def test_what_answers_queries_needs_no_local_api(module):
 
 
 def test_the_whole_process_serves_without_flower():
-    assert not loaded_by("edge_client.process", "cli.main", "cli.device_run") & (NEVER_ON_A_DEVICE | ONLY_THE_ROUND_CLIENT)
+    assert not loaded_by("edge_client.daemon", "cli.main", "cli.device_run") & (NEVER_ON_A_DEVICE | ONLY_THE_ROUND_CLIENT)
 
 
 def test_the_list_of_modules_is_not_empty():

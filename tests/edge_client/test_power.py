@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.answering.energy import EnergyMeter
 from edge_client.power import PowerMeter, SensorError, Spent, find_sensors
+from edge_client.power.accounting import EnergyMeter
+from edge_client.power.battery import supply
 from edge_client.power.pmic import rails_w
-from edge_client.power.supply import supply
 from edge_client.store import open_memory
 from fedge.costs import Kind, PriceBook, load_profiles
 

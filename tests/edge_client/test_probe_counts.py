@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edge_client.releases.loading import ReleaseLoader
-from edge_client.rounds.probe_counts import count_probes
+from edge_client.releases.inference import ReleaseLoader
+from edge_client.rounds.updates import count_probes
 from edge_client.store import Probe, ProbeSelection
 from fedge.features import content_hash
 from fedge.routing import Policy

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from edge_client.membership.door import DoorChannel
-from edge_client.membership.proxies import proxy_options
+from edge_client.membership.channel import DoorChannel, proxy_options
 from edge_client.settings import DeviceHome
 
 NONE = [("grpc.enable_http_proxy", 0)]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_client.retention import export, forget_all, forget_before, listing
 from edge_client.store import Limits, OpenQuestion, open_file, open_memory
+from edge_client.store.retention import export, forget_all, forget_before, listing
 from edge_client.store.schema import MIGRATIONS
 from fedge.features import content_hash
 from fedge.routing import is_probe

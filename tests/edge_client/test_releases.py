@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager
-from edge_client.releases.shelf import FolderShelf, SharedShelf
+from edge_client.releases.storage import FolderShelf, SharedShelf
 from edge_client.store import open_memory
 from fedge.errors import FedgeError, VerificationError
 

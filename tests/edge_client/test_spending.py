@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edge_client.agent import Agent
-from edge_client.answering.escalation import EscalationFailed
+from edge_client.inference.escalation import EscalationFailed
+from edge_client.inference.pipeline import Agent
 from edge_client.store import OpenQuestion, open_file, restore
 from fedge.costs import Kind
 from fedge.routing import Policy

@@ -19,7 +19,7 @@ from edge_client.store import (
     restore,
     schema,
 )
-from edge_client.store.blobs import query_from_blob, vector_from_blob
+from edge_client.store.labelled_queries import query_from_blob, vector_from_blob
 from fedge.costs import Kind, Payer, Totals, entry
 from fedge.errors import InputError, VerificationError
 from fedge.features import content_hash

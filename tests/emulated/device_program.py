@@ -21,12 +21,12 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from edge_client.answering.energy import EnergyMeter
+from edge_client.power.accounting import EnergyMeter
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
-from edge_client.releases.shelf import FolderShelf
-from edge_client.rounds.contribution import make_update
+from edge_client.releases.storage import FolderShelf
+from edge_client.rounds.updates import make_update
 from edge_client.rounds.participant import Federation, Participant
 from edge_client.store import LabelledQuery, open_file
 from fedge import secagg

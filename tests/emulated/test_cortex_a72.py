@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from device_program import SEED, BoardDevice, read, update_config, write
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from aggregator.rounds.link import DeviceLink
-from aggregator.rounds.session import SessionDriver, SessionPlan, Tally
-from aggregator.workbench import recipes
+from aggregator.rounds.secagg_session import SessionDriver, SessionPlan, Tally
+from aggregator.rounds.transport import DeviceLink
+from aggregator.workbench import training_config
 from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.workloads import load_workload
 from edge_client.flower.client_app import PAYLOAD, VECTOR
@@ -159,7 +159,8 @@ def cohort(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     workload = load_workload("home", seed=root_seed(3), data_file=None, devices=DEVICES)
     with pytest.MonkeyPatch.context() as patch:
         # Fewer epochs train a worse encoder of the same shape, quantized in the same way.
-        patch.setattr(recipes, "TEXT", replace(recipes.TEXT, encoder=replace(recipes.TEXT.encoder, epochs=2)))
+        text = training_config.TEXT
+        patch.setattr(training_config, "TEXT", replace(text, encoder=replace(text.encoder, epochs=2)))
         release = make_release(workload)
     write_release(folder / "published", release)
     pool = [

@@ -8,15 +8,15 @@ from threading import Thread
 
 import pytest
 
-from aggregator.fleet import presence
+from aggregator.fleet import heartbeat
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.door import open_door
-from aggregator.fleet.enrolling import invitation
+from aggregator.fleet.enrollment_service import invitation
+from aggregator.fleet.gateway import open_door
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.published import publish
 from aggregator.settings import ServerHome, ServerSettings
-from edge_client.membership.door import DoorChannel
-from edge_client.membership.enrolling import enroll
+from edge_client.membership.channel import DoorChannel
+from edge_client.membership.enrollment import enroll
 from edge_client.settings import DeviceHome
 from protos.fedge.fleet.v1 import enrolment_pb2 as pb
 from protos.fedge.fleet.v1 import enrolment_pb2_grpc
@@ -135,7 +135,7 @@ def federation(closed):
 @pytest.fixture
 def patient(monkeypatch):
     """Lets the door take reports that come at once: the time between them is the door's own."""
-    return lambda: monkeypatch.setattr(presence, "REPORT_APART_S", 0.0)
+    return lambda: monkeypatch.setattr(heartbeat, "REPORT_APART_S", 0.0)
 
 
 @pytest.fixture(scope="session")

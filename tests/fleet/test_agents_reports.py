@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from aggregator.fleet.census import Wanted
-from edge_client import fleet
-from edge_client.membership.reporting import LOOK_S, report_pace
-from edge_client.process import AgentProcess
+from aggregator.fleet.inventory import Wanted
+from edge_client import fleet_plugins
+from edge_client.daemon import AgentProcess
+from edge_client.membership.heartbeat import LOOK_S, report_pace
 from edge_client.store import open_file
-from edge_client.store.installed import InstalledRelease
+from edge_client.store.releases import InstalledRelease
 from fedge.errors import InputError
 from fedge.presence import REPORT_APART_S
 from fedge.settings_text import with_values
@@ -27,7 +27,7 @@ def agent(federation):
 
     def start(home, **values):
         change(home, **{"central_timeout_s": 0.2, "api.port": 0, "node.mode": "off", **values})
-        process = AgentProcess(home, plugs=fleet.fleet_plugs(home, home.settings()))
+        process = AgentProcess(home, plugs=fleet_plugins.fleet_plugs(home, home.settings()))
         running.append(process)
         for loop in process.loops:
             if loop.name == "presence":
@@ -107,12 +107,12 @@ def test_what_a_device_runs_on_and_what_measures_it_is_read_from_its_kernel(fede
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{content}\n")
     process = agent(federation.enroll("kitchen"), sysfs=str(tmp_path / "sys"), report_s=0.0)
-    assert fleet.presence_of(process).sensor == "", "none has spoken yet"
+    assert fleet_plugins.presence_of(process).sensor == "", "none has spoken yet"
     process.meter.power.rest()
-    seen = fleet.presence_of(process)
+    seen = fleet_plugins.presence_of(process)
     assert (seen.supply, seen.sensor) == ("battery", "ina219")
     (tmp_path / "sys" / "class/power_supply/BAT0/status").write_text("Charging\n")
-    assert fleet.presence_of(process).supply == "mains"
+    assert fleet_plugins.presence_of(process).supply == "mains"
 
 
 def test_what_is_installed_is_read_from_the_agent_itself(federation, agent):
@@ -121,8 +121,8 @@ def test_what_is_installed_is_read_from_the_agent_itself(federation, agent):
     process.releases._active = SimpleNamespace(loaded=SimpleNamespace(release_id=FIRST))
     process.store.health.enter(FIRST, "watched", at=1.0)
     process.store.health.set_before(InstalledRelease(SECOND, 1, None, 0))
-    seen = fleet.presence_of(process)
+    seen = fleet_plugins.presence_of(process)
     assert (seen.release, seen.on_trial, seen.given_up) == (FIRST, True, "")
     process.store.health.enter(FIRST, "healthy", at=2.0)
-    assert not fleet.presence_of(process).on_trial
+    assert not fleet_plugins.presence_of(process).on_trial
     process.releases._active = None

@@ -5,8 +5,8 @@ from threading import Event
 
 import pytest
 
-from aggregator.fleet.census import Wanted
-from aggregator.fleet.presence import Report, Reports
+from aggregator.fleet.heartbeat import Report, Reports
+from aggregator.fleet.inventory import Wanted
 from fedge.errors import FedgeError
 from fedge.presence import Presence
 

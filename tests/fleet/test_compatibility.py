@@ -2,9 +2,9 @@
 
 import pytest
 
-from aggregator.fleet import enrolling as servers
-from edge_client.membership import enrolling as devices
-from edge_client.membership.enrolling import EnrollmentFailed, enroll
+from aggregator.fleet import enrollment_service as servers
+from edge_client.membership import enrollment as devices
+from edge_client.membership.enrollment import EnrollmentFailed, enroll
 from edge_client.membership.renewal import RenewalFailed, Renewer
 from fedge import compatibility
 from fedge.compatibility import PROTOCOL, check_protocol

@@ -7,7 +7,7 @@ import sys
 import grpc
 import pytest
 
-from aggregator.fleet.presence import Report
+from aggregator.fleet.heartbeat import Report
 from cli.main import main
 from edge_client.settings import DeviceHome
 from fedge.identity import Invitation

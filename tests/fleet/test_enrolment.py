@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.enrollment import Enrolment
 from aggregator.fleet.keys import AggregatorKeys
 from fedge.errors import InputError, VerificationError
 from fedge.identity import EnrolmentRequest, RevocationList, request_certificate, verify_certificate

@@ -12,8 +12,8 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from edge_client.membership.enrolling import EnrollmentFailed, enroll
-from edge_client.membership.kept import load_member, load_trust
+from edge_client.membership.credentials import load_member, load_trust
+from edge_client.membership.enrollment import EnrollmentFailed, enroll
 from edge_client.settings import DeviceHome
 from fedge.compatibility import PROTOCOL
 from fedge.errors import InputError
@@ -180,7 +180,7 @@ def test_nothing_is_served_where_grpc_was_imported_too_early_to_refuse_tls_1_2(c
     script = f"""
 {order}
 from pathlib import Path
-from aggregator.fleet.transport import ServerTls
+from aggregator.fleet.gateway import ServerTls
 from fedge.errors import InputError
 folder = Path({str(tls)!r})
 try:

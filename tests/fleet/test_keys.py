@@ -13,19 +13,17 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from aggregator.fleet.authentication import nobody
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.backup import back_up
-from aggregator.fleet.door import serve_door
+from aggregator.fleet.gateway import ServerTls, serve_door
+from aggregator.fleet.key_rotation import announce, back_up, rotate_round_key, switch
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.fleet.peers import nobody
-from aggregator.fleet.rotation import announce, rotate_round_key, switch
-from aggregator.fleet.transport import ServerTls
 from aggregator.fleet.trust_log import MAX_STEPS
 from aggregator.settings import ServerHome
-from edge_client import fleet
-from edge_client.membership.door import DoorChannel, credentials
-from edge_client.membership.enrolling import EnrollmentFailed, enroll
-from edge_client.membership.kept import load_member, load_trust
+from edge_client import fleet_plugins
+from edge_client.membership.channel import DoorChannel, credentials
+from edge_client.membership.credentials import load_member, load_trust
+from edge_client.membership.enrollment import EnrollmentFailed, enroll
 from edge_client.membership.renewal import RenewalFailed, Renewer
 from fedge.errors import InputError, VerificationError
 from fedge.identity import TrustRoot
@@ -59,10 +57,10 @@ def test_a_session_under_an_unknown_round_key_makes_the_device_fetch_the_new_one
 ):
     home = federation.enroll("kitchen")
     door = DoorChannel(home, home.settings().fleet)
-    part = fleet.FleetPart(door)
+    part = fleet_plugins.FleetPart(door)
     process = SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock, renewed=lambda: None)
     now_s = [100.0]
-    monkeypatch.setattr(fleet.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr(fleet_plugins.time, "monotonic", lambda: now_s[0])
     loop, woken = part.membership_loop(process), []
     monkeypatch.setattr(loop, "wake", lambda: woken.append(now_s[0]))
     held = part.federation(process)
@@ -86,7 +84,7 @@ def test_a_device_that_is_told_of_an_unknown_round_key_holds_the_new_one_without
         return changes
 
     monkeypatch.setattr(Renewer, "step", noted)
-    part = fleet.FleetPart(door)
+    part = fleet_plugins.FleetPart(door)
     process = SimpleNamespace(home=home, settings=home.settings(), clock=federation.clock, renewed=fetched.set)
     loop = part.membership_loop(process)
     loop.start()

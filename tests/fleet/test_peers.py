@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from aggregator.central import CentralService, Limits, Pricing, ServerTls, serve_in_thread
-from aggregator.fleet.door import serve_door
-from aggregator.fleet.peers import caller, check_speaks_for_itself
+from aggregator.fleet.authentication import caller, check_speaks_for_itself
+from aggregator.fleet.gateway import serve_door
 from aggregator.fleet.published import PublishedRevocations
 from aggregator.settings import LimitsSettings
-from edge_client.membership.door import credentials, is_marked_for_later
+from edge_client.membership.channel import credentials, is_marked_for_later
 from fedge.errors import VerificationError
 from fedge.wire import answer_request
 from protos.fedge.central.v1 import central_pb2_grpc

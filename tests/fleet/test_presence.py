@@ -10,12 +10,12 @@ import grpc
 import pytest
 
 from aggregator.fleet.authority import Authority
-from aggregator.fleet.census import SILENT_S, Wanted
-from aggregator.fleet.presence import Report
-from edge_client import fleet
-from edge_client.membership.door import DoorChannel
+from aggregator.fleet.heartbeat import Report
+from aggregator.fleet.inventory import SILENT_S, Wanted
+from edge_client import fleet_plugins
+from edge_client.membership.channel import DoorChannel
+from edge_client.membership.heartbeat import ASK_AGAIN_S, LOOK_S, NotReported, Reporter
 from edge_client.membership.renewal import Renewer
-from edge_client.membership.reporting import ASK_AGAIN_S, LOOK_S, NotReported, Reporter
 from edge_client.store import open_file
 from fedge.presence import Presence
 from protos.fedge.fleet.v1 import presence_pb2 as pb
@@ -226,7 +226,7 @@ def test_silence_is_logged_once_for_each_change(closed, caplog, wait_for):
             wait_for(loop._succeeded)
             assert loop._succeeded()
     done()
-    said = [record.getMessage() for record in caplog.records if record.name == "edge_client.loops"]
+    said = [record.getMessage() for record in caplog.records if record.name == "edge_client.scheduler"]
     assert len(said) == 2 and "out of reach" in said[0] and "well again" in said[1]
 
 
@@ -247,7 +247,7 @@ def loop_of(home, federation):
         store.close()
         door.close()
 
-    return fleet.FleetPart(door).presence_loop(process), done
+    return fleet_plugins.FleetPart(door).presence_loop(process), done
 
 
 def test_a_door_that_knows_no_reports_is_asked_again_after_an_hour(federation, teller, monkeypatch):

@@ -14,8 +14,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto import fleet_pb2, message_pb2
 from flwr.proto.node_pb2 import Node
 
-from aggregator.fleet.nodes import EnrolledNodes, PublishedNodes
-from aggregator.rounds.link import DeviceLink
+from aggregator.fleet.published import EnrolledNodes, PublishedNodes
 from aggregator.rounds.superlink.client import SuperLink
 from aggregator.rounds.superlink.process import prepare_superlink, superlink_command, superlink_environment
 from aggregator.rounds.superlink.relay import (
@@ -28,10 +27,11 @@ from aggregator.rounds.superlink.relay import (
     check_sender,
 )
 from aggregator.rounds.superlink.runtime_client import SuperLinkLost
-from edge_client.flower.carriers import through_door
+from aggregator.rounds.transport import DeviceLink
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, node_public_key
 from edge_client.flower.node import EmbeddedNode, Pace
-from edge_client.membership.door import DoorChannel
+from edge_client.flower.transports import through_door
+from edge_client.membership.channel import DoorChannel
 from protos.fedge.fleet.v1.relay_pb2 import PushRequest, RelayRequest
 from protos.fedge.fleet.v1.relay_pb2_grpc import RelayStub
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from edge_client.fleet import _federation
+from edge_client.fleet_plugins import _federation
+from edge_client.membership.channel import DoorChannel
 from edge_client.membership.clock_check import clock_warning
-from edge_client.membership.door import DoorChannel
-from edge_client.membership.enrolling import EnrollmentFailed, enroll, wish_message
-from edge_client.membership.kept import keep_revocations, load_keys, load_or_create_keys, load_trust
+from edge_client.membership.credentials import keep_revocations, load_keys, load_or_create_keys, load_trust
+from edge_client.membership.enrollment import EnrollmentFailed, enroll, wish_message
 from edge_client.membership.renewal import RenewalFailed, Renewer
 from fedge.errors import VerificationError
 from fedge.identity import RevocationList

@@ -6,7 +6,7 @@ from sessions import altered, outer
 from table import Target
 
 from aggregator.central import CentralService, Limits, Pricing
-from edge_client.answering.escalation import _checked
+from edge_client.inference.escalation import _checked
 from fedge.costs import PriceBook
 from fedge.errors import FedgeError
 from fedge.wire import answer_request, check_idempotency_key, query_from_proto

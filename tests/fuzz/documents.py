@@ -4,7 +4,7 @@ import gzip
 
 from table import Target, scratch
 
-from aggregator.console.shell.hosts import named_host
+from aggregator.console.auth.policy import named_host
 from aggregator.settings import ServerSettings
 from aggregator.workbench.workloads.csv_file import load_csv, read_rows
 from aggregator.workbench.workloads.data import read_decompressed

@@ -9,7 +9,7 @@ from sessions import altered, private_key, verify_certificate
 from sessions import certificate as issued
 from table import Target, scratch
 
-from aggregator.fleet.enrolment import Enrolment
+from aggregator.fleet.enrollment import Enrolment
 from fedge.errors import FedgeError
 from fedge.identity import EnrolmentRequest, RevocationList, TrustRoot, check_device_id, load_identity, request_certificate
 from fedge.identity.enrolment import ENROLMENT_DOMAIN, _claim

@@ -12,8 +12,7 @@ from program import Program, edited_bytes
 from sessions import NAMES, NOW, TASK, Cohort, altered, private_key, verify_certificate
 from table import Target
 
-from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink, Exchange, Reply
-from aggregator.rounds.session import (
+from aggregator.rounds.secagg_session import (
     CHECK_IN,
     CONSISTENCY,
     ROSTER,
@@ -24,6 +23,7 @@ from aggregator.rounds.session import (
     Tally,
     _read_check_in,
 )
+from aggregator.rounds.transport import PAYLOAD, VECTOR, DeviceLink, Exchange, Reply
 from edge_client.flower.client_app import _payload
 from edge_client.rounds.participant import _read_request
 from fedge import secagg

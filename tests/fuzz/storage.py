@@ -14,8 +14,8 @@ from table import Target, scratch
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState
-from edge_client.store.blobs import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
 from edge_client.store.device_store import open_memory, restore
+from edge_client.store.labelled_queries import query_from_blob, query_to_blob, vector_from_blob, vector_to_blob
 from fedge.costs.ledger import Kind, Payer, Totals
 from fedge.routing import RunningBound
 from sim.checkpoint import Checkpoint, load, save

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.releases.serving import add_releases
+from aggregator.releases.service import add_releases
 from aggregator.releases.tuf_repository import Lifetimes, TufRepository
 from edge_client.releases.tuf_source import TufSource
 from edge_client.settings import DeviceHome

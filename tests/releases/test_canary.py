@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from aggregator.rounds.canary import CanaryPolicy, verdict
-from aggregator.rounds.log import store_round
+from aggregator.rounds.report import store_round
 from aggregator.rounds.round import RoundRunner
 from aggregator.rounds.state import CanaryWatch, FederationState
 from aggregator.store import Database
-from aggregator.store.views import round_document
+from aggregator.store.serializers import round_document
+from edge_client.releases.health_window import ReleaseWatch, WatchRules
 from edge_client.releases.manager import ReleaseManager
-from edge_client.releases.shelf import SharedShelf
-from edge_client.releases.watch import ReleaseWatch, WatchRules
+from edge_client.releases.storage import SharedShelf
 from fedge.errors import VerificationError
 from fedge.layouts import HealthLayout, HealthSums
 from fedge.release import ChannelPointer, in_canary

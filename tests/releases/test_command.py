@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from aggregator.fleet.keys import AggregatorKeys
-from aggregator.releases.offering import tuf_repository
+from aggregator.releases.publication import tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.settings import ServerHome
 from aggregator.store import Database
@@ -58,7 +58,7 @@ def fleet(tmp_path, make_release):
 @pytest.fixture
 def device(fleet, server, tmp_path):
     """A device that looks at the commands' repository, through the real service."""
-    from aggregator.releases.serving import add_releases
+    from aggregator.releases.service import add_releases
 
     server.open(lambda grpc_server: add_releases(grpc_server, fleet.tuf.public))
     home = DeviceHome(tmp_path / "device")

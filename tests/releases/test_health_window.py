@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edge_client.agent import Agent, Device
-from edge_client.answering.energy import EnergyMeter
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.inference.pipeline import Agent, Device
+from edge_client.power.accounting import EnergyMeter
+from edge_client.releases.health_window import ReleaseWatch, WatchRules
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import Latest, ReleaseManager
-from edge_client.releases.shelf import FolderShelf
-from edge_client.releases.watch import ReleaseWatch, WatchRules
+from edge_client.releases.storage import FolderShelf
 from edge_client.store import open_file
 from fedge.costs import PriceBook, load_profiles
 from fedge.errors import VerificationError
@@ -204,11 +204,11 @@ def test_a_load_that_kills_the_process_is_given_up_after_three(tmp_path, board, 
     code = f"""
         import os, signal, sys
         from pathlib import Path
-        import edge_client.releases.loading as loading
+        import edge_client.releases.inference as loading
         from edge_client.releases.manager import Latest, ReleaseManager, ReleasePieces
-        from edge_client.releases.shelf import FolderShelf
+        from edge_client.releases.storage import FolderShelf
         from edge_client.store import open_file
-        from edge_client.releases.watch import ReleaseWatch, WatchRules
+        from edge_client.releases.health_window import ReleaseWatch, WatchRules
         from fedge.release import load_public_key
         class Killed(loading.ReleaseLoader):
             def load(self, manifest, signature, files):

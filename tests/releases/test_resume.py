@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aggregator.releases.serving import ReleaseServicer
+from aggregator.releases.service import ReleaseServicer
 from edge_client.releases.tuf_source import SourceUnreachable
 from fedge.errors import VerificationError
 from protos.fedge.fleet.v1 import releases_pb2, releases_pb2_grpc

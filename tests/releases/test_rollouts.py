@@ -5,8 +5,7 @@ from contextlib import closing, nullcontext
 
 import pytest
 
-from aggregator.releases.offering import OfferedRegistry
-from aggregator.releases.recording import RolloutRecord
+from aggregator.releases.publication import OfferedRegistry, RolloutRecord
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.store import Database
 from fedge.errors import FedgeError, InputError

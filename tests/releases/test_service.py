@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from aggregator.releases.serving import CHUNK_BYTES
+from aggregator.releases.service import CHUNK_BYTES
 from protos.fedge.fleet.v1 import releases_pb2, releases_pb2_grpc
 
 

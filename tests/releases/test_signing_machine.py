@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aggregator.fleet.authority import Authority
+from aggregator.fleet.key_rotation import rotate_round_key
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.fleet.presigned import AwaitingEnrollmentError
 from aggregator.fleet.published import PublishedRevocations, publish
-from aggregator.fleet.rotation import rotate_round_key
-from aggregator.releases.offering import OfferedRegistry, tuf_repository
+from aggregator.releases.publication import OfferedRegistry, tuf_repository
 from aggregator.releases.registry import ReleaseRegistry
 from aggregator.releases.signer import SigningInterruptedError
 from aggregator.settings import ServerHome
@@ -22,7 +22,7 @@ from aggregator.signing.documents import Pending, UnsignedCertificate, UnsignedR
 from aggregator.signing.machine import Approval, SigningMachine
 from aggregator.signing.queue import SignatureQueue, SplitServer
 from aggregator.signing.split import split_keys
-from edge_client.membership.kept import load_or_create_keys
+from edge_client.membership.credentials import load_or_create_keys
 from edge_client.settings import DeviceHome
 from fedge.errors import FedgeError, InputError, VerificationError
 from fedge.identity import key_fingerprint

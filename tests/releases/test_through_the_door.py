@@ -3,12 +3,12 @@
 import pytest
 
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.releases.serving import add_releases
+from aggregator.releases.service import add_releases
 from aggregator.releases.tuf_repository import TufRepository
-from edge_client.membership.door import DoorChannel
-from edge_client.releases.loading import ReleaseLoader
+from edge_client.membership.channel import DoorChannel
+from edge_client.releases.inference import ReleaseLoader
 from edge_client.releases.manager import ReleaseManager
-from edge_client.releases.shelf import FolderShelf
+from edge_client.releases.storage import FolderShelf
 from edge_client.releases.tuf_source import SourceUnreachable, TufSource
 from edge_client.store import open_file
 from fedge.release import sign_release

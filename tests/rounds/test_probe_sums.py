@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aggregator.rounds.certify import CertificatePolicy, certify
+from aggregator.rounds.certification import CertificatePolicy, certify
 from aggregator.rounds.probe_sums import ProbeState, ProbeSums
 from fedge.layouts import CountSums
 from fedge.routing import DEFAULT_GRID, ProbeTotals, RunningBound

@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from aggregator.rounds import service
-from aggregator.rounds.acting import Actor, act
-from aggregator.rounds.certify import CertificatePolicy
+from aggregator.rounds import coordinator
+from aggregator.rounds.certification import CertificatePolicy
+from aggregator.rounds.config import RoundSettings
+from aggregator.rounds.controls import Actor, Steering, act
 from aggregator.rounds.interfaces import Place
 from aggregator.rounds.progress import REPORT_EVERY_S, StoredProgress
-from aggregator.rounds.round_settings import RoundSettings
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from aggregator.rounds.steering import Steering
 from aggregator.store import Database, StoreError
 from fedge.errors import InputError
 
@@ -232,10 +231,10 @@ class Connected:
 def test_a_paused_service_begins_no_round_until_it_is_started(
     database: Database, progress: StoredProgress, settings: RoundSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "NODES_POLL_S", 0.01)
+    monkeypatch.setattr(coordinator, "NODES_POLL_S", 0.01)
     parts = SimpleNamespace(clock=lambda: 100.0, stop=threading.Event(), settings=replace(settings, cohort=16))
     steering = Steering(database, progress, parts.settings, period_s=0.0)
-    pacer = service.FleetPacer(parts, None, database, Connected(), progress=progress, steering=steering)  # type: ignore[arg-type]
+    pacer = coordinator.FleetPacer(parts, None, database, Connected(), progress=progress, steering=steering)  # type: ignore[arg-type]
     assert pacer.wait(1)  # at once: nothing keeps it
     act(database, "pause", by=ANNA, at=1.0, n_min=11)
     began: list[bool] = []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.rounds.publish import HeldOut
+from aggregator.rounds.release_builder import HeldOut
 from aggregator.rounds.robust_sum import (
     CLIP_FLOOR,
     CohortSum,

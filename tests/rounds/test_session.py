@@ -14,23 +14,21 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 from onnx import TensorProto, helper
 
-from aggregator.console.expiries import threshold_expiry
+from aggregator.console.metrics import threshold_expiry
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.rounds.certify import CertificatePolicy
+from aggregator.rounds.certification import CertificatePolicy
+from aggregator.rounds.config import PROBE_CAP, PROBE_EPSILON, RoundSettings
 from aggregator.rounds.interfaces import PHASES, AttemptLog, NoProgress, ProgressLog
-from aggregator.rounds.link import PAYLOAD, VECTOR, DeviceLink
-from aggregator.rounds.log import store_round
 from aggregator.rounds.probe_sums import TotalsSource
 from aggregator.rounds.progress import StoredProgress
-from aggregator.rounds.publish import MIN_AGREEMENT, Export, HeldOut, ReleaseMaker
-from aggregator.rounds.report import RoundReport
+from aggregator.rounds.release_builder import MIN_AGREEMENT, Export, HeldOut, ReleaseMaker
+from aggregator.rounds.report import RoundReport, store_round
 from aggregator.rounds.round import RoundRunner
-from aggregator.rounds.round_settings import PROBE_CAP, PROBE_EPSILON, RoundSettings
+from aggregator.rounds.secagg_session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
 from aggregator.rounds.server_optimizer import ServerOptimizer
-from aggregator.rounds.session import CHECK_IN, CONSISTENCY, ROSTER, SHARES, UNMASK, SessionDriver, SessionPlan, Tally
-from aggregator.rounds.state import FederationState, initial_state
-from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.state import FederationState, StateFolder, initial_state
 from aggregator.rounds.suspicion import Verdict
+from aggregator.rounds.transport import PAYLOAD, VECTOR, DeviceLink
 from aggregator.store import Database
 from fedge import secagg
 from fedge.architectures import DenseHead

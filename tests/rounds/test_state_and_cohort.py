@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.rounds.certify import CertificatePolicy, Precautions, certify
-from aggregator.rounds.cohort import cohort_sizes, draw_cohort, least_cohort, least_cohort_sizes, order_nodes, split_cohorts
+from aggregator.rounds.certification import CertificatePolicy, Precautions, certify
+from aggregator.rounds.client_selection import (
+    cohort_sizes,
+    draw_cohort,
+    least_cohort,
+    least_cohort_sizes,
+    order_nodes,
+    split_cohorts,
+)
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import OptimizerState
 from aggregator.rounds.state import FederationState

@@ -20,7 +20,7 @@ SECRETS = {
 
 def record(message: str, *arguments: object, error: bool = False) -> logging.LogRecord:
     return logging.LogRecord(
-        "aggregator.rounds.service", logging.INFO, "f", 1, message, arguments, sys.exc_info() if error else None
+        "aggregator.rounds.coordinator", logging.INFO, "f", 1, message, arguments, sys.exc_info() if error else None
     )
 
 
@@ -34,7 +34,7 @@ def test_a_json_line_says_when_who_and_what_and_all_that_is_bound() -> None:
     outside = json.loads(form.format(record("on")))
     assert inside.pop("time").endswith("+00:00")
     assert inside == {
-        "level": "INFO", "logger": "aggregator.rounds.service", "part": "rounds", "message": "round 7\nbegins",
+        "level": "INFO", "logger": "aggregator.rounds.coordinator", "part": "rounds", "message": "round 7\nbegins",
         "round": 7, "attempt": 2, "purpose": "update", "session": "ab12",
     }  # fmt: skip
     assert set(after) - set(outside) == {"round"}

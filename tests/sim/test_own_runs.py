@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.assembly import release_maker
 from aggregator.rounds.interfaces import Registry
-from aggregator.rounds.publish import ReleaseMaker
-from aggregator.rounds.replacing import replace_base
+from aggregator.rounds.release_builder import ReleaseMaker
+from aggregator.rounds.rollout import replace_base
 from aggregator.rounds.state import FederationState
+from aggregator.wiring import release_maker
 from aggregator.workbench.device_model import build_device_model
 from aggregator.workbench.workloads import Drawn, WorkloadFacts
 from edge_client.store import restore

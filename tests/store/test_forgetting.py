@@ -3,7 +3,7 @@
 import threading
 import time
 
-from aggregator.services import _forget
+from aggregator.processes import _forget
 from aggregator.settings import ServerHome
 from aggregator.store import Database
 from aggregator.store.retention import DAY_S

@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from aggregator.rounds.cohort import least_sum
-from edge_client.running import RunningAgent
+from aggregator.rounds.client_selection import least_sum
+from edge_client.agent_file import RunningAgent
 from edge_client.settings import DeviceHome
 from fedge.settings_text import with_values
 

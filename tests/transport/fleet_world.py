@@ -65,7 +65,7 @@ def tiny() -> Any:
 
 def make_folder(folder: Path, *, devices: int, n_min: int, phase_timeout_s: float = 8.0) -> None:
     """Keys of the federation, enrolled devices with something to train on, and settings."""
-    from aggregator.fleet.enrolment import Enrolment
+    from aggregator.fleet.enrollment import Enrolment
     from aggregator.fleet.keys import AggregatorKeys
 
     AggregatorKeys.open(folder / "keys")
@@ -104,12 +104,12 @@ def parts(folder: Path, *, stop: threading.Event | None = None, **changes: Any) 
     """What the rounds process needs."""
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.releases.registry import ReleaseRegistry
-    from aggregator.rounds.certify import CertificatePolicy
-    from aggregator.rounds.cohort import COHORT_MAX
-    from aggregator.rounds.publish import Export, ReleaseMaker
-    from aggregator.rounds.round_settings import RoundSettings
+    from aggregator.rounds.certification import CertificatePolicy
+    from aggregator.rounds.client_selection import COHORT_MAX
+    from aggregator.rounds.config import RoundSettings
+    from aggregator.rounds.coordinator import RoundsParts
+    from aggregator.rounds.release_builder import Export, ReleaseMaker
     from aggregator.rounds.server_optimizer import ServerOptimizer
-    from aggregator.rounds.service import RoundsParts
     from aggregator.settings import ServerHome
     from fedge.architectures import DenseHead
 
@@ -193,7 +193,7 @@ def superlink(folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def run_rounds_process(folder: Path) -> None:
-    from aggregator.rounds.service import run_rounds
+    from aggregator.rounds.coordinator import run_rounds
     from aggregator.settings import ServerHome
 
     run_rounds(ServerHome(folder), parts(folder))
@@ -203,10 +203,10 @@ def participant(folder: Path, name: str) -> Any:
     """A device's participant from what stands in its folder; taught and probed where it is new."""
     from aggregator.fleet.keys import AggregatorKeys
     from aggregator.releases.registry import ReleaseRegistry
-    from edge_client.answering.energy import EnergyMeter
-    from edge_client.releases.loading import ReleaseLoader
+    from edge_client.power.accounting import EnergyMeter
+    from edge_client.releases.inference import ReleaseLoader
     from edge_client.releases.manager import ReleaseManager
-    from edge_client.releases.shelf import FolderShelf
+    from edge_client.releases.storage import FolderShelf
     from edge_client.rounds.participant import Federation, Participant
     from edge_client.store import open_file
     from edge_client.training_policy import TrainingPolicy
@@ -308,8 +308,8 @@ def start_node(folder: Path, name: str, *, stop: threading.Event, post: Any = No
     """One embedded node in a thread, straight to SuperLink unless told otherwise."""
     from aggregator.rounds.superlink.process import SuperLinkFiles, superlink_address
     from aggregator.settings import ServerHome
-    from edge_client.flower.carriers import straight
     from edge_client.flower.node import EmbeddedNode
+    from edge_client.flower.transports import straight
 
     name, _, order = name.partition(":")
     orders = dict([order.split("=")]) if order else {}

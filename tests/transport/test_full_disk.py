@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.fleet.keys import AggregatorKeys
 from aggregator.releases.registry import ReleaseRegistry
-from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.state import StateFolder
 from aggregator.store import Database
 from tests.small_disk import fill, small_disk
 

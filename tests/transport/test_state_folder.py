@@ -5,8 +5,7 @@ import pytest
 
 from aggregator.rounds.robust_sum import SumHistory
 from aggregator.rounds.server_optimizer import init
-from aggregator.rounds.state import FederationState
-from aggregator.rounds.state_folder import StateFolder
+from aggregator.rounds.state import FederationState, StateFolder
 from fedge.errors import InputError
 from fedge.routing.running import RunningBound
 

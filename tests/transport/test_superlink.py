@@ -14,8 +14,8 @@ from aggregator.rounds.superlink.client import SuperLink
 from aggregator.rounds.superlink.process import prepare_superlink, superlink_address
 from aggregator.rounds.superlink.runtime_client import SuperLinkLost
 from aggregator.settings import ServerHome
-from edge_client.flower.carriers import straight
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, FleetUnreachable, node_public_key
+from edge_client.flower.transports import straight
 from fedge.errors import InputError
 from fedge.flower import check_flower
 
@@ -124,7 +124,7 @@ def test_two_runs_one_after_the_other_reach_the_same_node(superlink, home):
     """Also: the run before is stopped, and a node's answers to it disturb nothing."""
     from flwr.app import ConfigRecord, Message, RecordDict
 
-    from aggregator.rounds.link import DeviceLink
+    from aggregator.rounds.transport import DeviceLink
     from edge_client.flower.node import EmbeddedNode
 
     key, stop = some_key(), threading.Event()

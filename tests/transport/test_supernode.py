@@ -10,7 +10,7 @@ import pytest
 
 from edge_client.flower.participant_socket import RemoteParticipant, serve_participant
 from edge_client.flower.supernode import is_without_code
-from edge_client.refusal import SessionRefused
+from fedge.secagg.errors import SessionRefused
 
 SLOW = "FEDGE_SLOW_TESTS"
 PROJECT = """
@@ -116,8 +116,8 @@ def test_a_round_completes_with_an_official_supernode_among_embedded_nodes(world
     from aggregator.rounds.superlink.process import SuperLinkFiles, superlink_address
     from aggregator.settings import ServerHome
     from aggregator.store import Database
-    from edge_client.flower.carriers import straight
     from edge_client.flower.supernode import run_supernode
+    from edge_client.flower.transports import straight
     from edge_client.settings import DeviceHome
 
     folder = processes.folder

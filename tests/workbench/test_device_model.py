@@ -5,7 +5,7 @@ from subprocess import run
 import numpy as np
 import pytest
 
-from aggregator.workbench import recipes
+from aggregator.workbench import training_config
 from aggregator.workbench.device_model import build_device_model, quantized
 from aggregator.workbench.model_files import run_model, with_head
 from aggregator.workbench.workloads import Split, Workload
@@ -45,8 +45,9 @@ def workload(server_rows=200):
 @pytest.fixture(scope="module", autouse=True)
 def short_recipe():
     with pytest.MonkeyPatch.context() as patch:
-        short = replace(recipes.TEXT, dimensions=16, encoder=replace(recipes.TEXT.encoder, epochs=8, batch_size=16))
-        patch.setattr(recipes, "TEXT", short)
+        text = training_config.TEXT
+        short = replace(text, dimensions=16, encoder=replace(text.encoder, epochs=8, batch_size=16))
+        patch.setattr(training_config, "TEXT", short)
         yield
 
 
@@ -102,7 +103,7 @@ def test_a_head_trained_on_int8_embeddings_learns_from_zero(cold):
 
 
 def test_the_held_out_queries_trained_nothing_and_are_a_share_of_the_server_part(cold):
-    assert len(cold.holdout_labels) == round(len(workload().server) * recipes.TEXT.holdout_share)
+    assert len(cold.holdout_labels) == round(len(workload().server) * training_config.TEXT.holdout_share)
 
 
 def test_one_seed_gives_equal_bytes_whatever_the_head_starts_from(cold, warm):

@@ -3,7 +3,7 @@ import torch
 
 from aggregator.workbench.architectures import PixelEncoder, TextEncoder
 from aggregator.workbench.encoder_training import fit_head, seeded, train_encoder
-from aggregator.workbench.recipes import EncoderTraining
+from aggregator.workbench.training_config import EncoderTraining
 from fedge.features import TextFeatures
 
 SHORT = EncoderTraining(epochs=2, batch_size=16)

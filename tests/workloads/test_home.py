@@ -9,11 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from aggregator.workbench.workloads import load_workload, partition
-from aggregator.workbench.workloads.dice import Dice
-from aggregator.workbench.workloads.home import expand
-from aggregator.workbench.workloads.home_grammar import TOPICS
-from aggregator.workbench.workloads.home_personas import PERSONAS
-from aggregator.workbench.workloads.home_slots import OUT_OF_SCOPE, SLOTS
+from aggregator.workbench.workloads.home import PERSONAS, expand
+from aggregator.workbench.workloads.home_grammar import OUT_OF_SCOPE, SLOTS, TOPICS
+from aggregator.workbench.workloads.sampling import Dice
 from fedge.features import normalized_text
 from fedge.randomness import generator, root_seed
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.workbench.workloads import partition
-from aggregator.workbench.workloads.parts import stratified_parts
+from aggregator.workbench.workloads.partition import stratified_parts
 from fedge.errors import InputError
 from fedge.randomness import generator, root_seed
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.workbench.workloads import QueryStream
-from aggregator.workbench.workloads.shift import shift_pixels, shift_text
+from aggregator.workbench.workloads.stream import shift_pixels, shift_text
 from fedge.errors import InputError
 from fedge.randomness import generator, root_seed
 

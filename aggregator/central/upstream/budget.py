@@ -1,14 +1,66 @@
 """What upstream may cost on a day (UTC), and what it did: every question is reserved before it is asked and settled after.
 
 What is reserved is an estimate of one try, so questions under way can end a little above the limit, and none begins there.
+
+What can come of asking upstream, under the names that metrics and traces use.
+
+With anything but ANSWERED central's own answer is given.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Lock
 
-from aggregator.central.upstream.outcomes import Asked, Tokens
 from aggregator.upstream_figures import UpstreamFigures
 from fedge.costs import ModelPrice
+
+ANSWERED = "answered"
+# The reply came and cannot be used. Its tokens are charged.
+UNKNOWN_LABEL, EMPTY, REFUSED, TOO_LONG, INVALID = "unknown_label", "empty", "refused", "too_long", "invalid"
+# No reply came.
+REDIRECTED, UNAUTHORIZED, REJECTED = "redirected", "unauthorized", "rejected"
+RATE_LIMITED, UNAVAILABLE, UNREACHABLE, TIMEOUT = "rate_limited", "unavailable", "unreachable", "timeout"
+# Upstream was not asked.
+OVER_BUDGET, BUSY, NO_TIME = "over_budget", "busy", "no_time"
+# Central was stopped, or a mistake of ours.
+FAILED = "failed"
+
+OUTCOMES = (
+    ANSWERED,
+    *(UNKNOWN_LABEL, EMPTY, REFUSED, TOO_LONG, INVALID),
+    *(REDIRECTED, UNAUTHORIZED, REJECTED, RATE_LIMITED, UNAVAILABLE, UNREACHABLE, TIMEOUT),
+    *(OVER_BUDGET, BUSY, NO_TIME, FAILED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Tokens to pay for. ``estimated``: upstream did not say (all of) them. Adds up with `+`."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    estimated: bool = False
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(
+            self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out, self.estimated or other.estimated
+        )
+
+
+NO_TOKENS = Tokens()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of asking. ``label`` is one of the workload's where the outcome is ANSWERED, else None.
+
+    ``probability``: what the model itself gave its reply, where it said so.
+    """
+
+    outcome: str
+    label: str | None = None
+    probability: float | None = None
+    tokens: Tokens = NO_TOKENS
 
 
 class Budget:

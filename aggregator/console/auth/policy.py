@@ -1,8 +1,39 @@
-"""Which names a console answers to, and what it shows without a login: worked out once, from where it listens."""
+"""Which names a console answers to, and what it shows without a login: worked out once, from where it listens.
+
+Names in a request's Host header, and which of them are this machine's own. Looks no name up.
+
+What an account may do.
+"""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from aggregator.console.shell.hosts import is_loopback
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is ``localhost`` or an address of the loopback interface."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def named_host(host_header: str) -> str:
+    """The name or address in a Host header (with or without a port), in small letters; empty where there is none."""
+    try:
+        return (urlsplit(f"//{host_header}").hostname or "").lower()
+    except ValueError:  # brackets that enclose no address
+        return ""
+
+
+class Role(StrEnum):
+    """``VIEWER`` sees everything, ``OPERATOR`` acts, too."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)

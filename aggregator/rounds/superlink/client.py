@@ -59,10 +59,10 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
-from aggregator.rounds.link import UNREADABLE
-from aggregator.rounds.superlink.entry import GUARD_HEADER
+from aggregator.rounds.superlink.direct import GUARD_HEADER
 from aggregator.rounds.superlink.process import SuperLinkFiles
 from aggregator.rounds.superlink.runtime_client import QuickRuntimeClient, SuperLinkLost
+from aggregator.rounds.transport import UNREADABLE
 from fedge.flower import check_flower
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ license = "Apache-2.0"
 publisher = "fedge"
 
 [tool.flwr.app.components]
-serverapp = "aggregator.rounds.server_app:build_server_app"
+serverapp = "aggregator.rounds.coordinator:build_server_app"
 clientapp = "{CLIENT_APP}"
 """
 

@@ -66,12 +66,12 @@ def superlink_address(home: ServerHome) -> str:
 
 
 def superlink_command(files: SuperLinkFiles, port: int) -> list[str]:
-    """The command of the process: the SuperLink with its guard (`aggregator.rounds.superlink.entry`)."""
+    """The command of the process: the SuperLink with its guard (`aggregator.rounds.superlink.direct`)."""
     tls = ["--ssl-ca-certfile", files.certificate, "--ssl-certfile", files.certificate, "--ssl-keyfile", files.private_key]
     return [
         sys.executable,
         "-m",
-        "aggregator.rounds.superlink.entry",
+        "aggregator.rounds.superlink.direct",
         *map(str, tls),
         "--host",
         HOST,

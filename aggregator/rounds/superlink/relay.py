@@ -22,9 +22,9 @@ import grpc
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from google.protobuf.message import DecodeError
 
+from aggregator.fleet.authentication import Context, abort_for_later, caller
 from aggregator.fleet.limits import FairSlots, LimitExceededError
-from aggregator.fleet.peers import Context, abort_for_later, caller
-from aggregator.rounds.superlink.kept import AnswerTooLargeError, KeptConnections
+from aggregator.rounds.superlink.runtime_client import AnswerTooLargeError, KeptConnections
 from aggregator.rounds.superlink.streaming import StreamedRequest
 from aggregator.settings import LimitsSettings
 from fedge.flower import FLEET_PREFIX, PUBLIC_KEY_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -96,7 +96,8 @@ class RelayBounds:
 class RelayServicer(relay_pb2_grpc.RelayServicer):
     """The service. ``node_key`` gives the key (PEM) that was enrolled for a device, or None.
 
-    Behind `aggregator.fleet.peers.Admission`, which turns revoked devices away on each call and bounds each device's calls.
+    It stands behind `aggregator.fleet.authentication.Admission`, which turns revoked devices away on each call and bounds
+    each device's calls.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """One HTTPS request to SuperLink whose bodies pass in pieces, so that no body ever stands in memory as a whole.
 
 Every method blocks on the socket alone; call them from any thread, one at a time. For large bodies: each request has a
-connection of its own. Small ones go by `aggregator.rounds.superlink.kept`.
+connection of its own. Small ones go by `aggregator.rounds.superlink.runtime_client`.
 """
 
 import http.client
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from aggregator.rounds.superlink.kept import open_connection
+from aggregator.rounds.superlink.runtime_client import open_connection
 
 
 class StreamedRequest:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aggregator.workbench.workloads.base import Split, Workload
 from aggregator.workbench.workloads.data import Source, checked, find, read_decompressed
-from aggregator.workbench.workloads.parts import stratified_parts
+from aggregator.workbench.workloads.partition import stratified_parts
 from fedge.features import TextFeatures
 from fedge.randomness import generator
 

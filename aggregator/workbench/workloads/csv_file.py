@@ -15,7 +15,7 @@ import numpy as np
 
 from aggregator.workbench.workloads.base import Split, Workload
 from aggregator.workbench.workloads.data import read_decompressed
-from aggregator.workbench.workloads.parts import stratified_parts
+from aggregator.workbench.workloads.partition import stratified_parts
 from fedge.errors import InputError
 from fedge.features import TextFeatures, normalized_text
 from fedge.randomness import generator

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from aggregator.workbench.workloads.base import Split, Workload
 from aggregator.workbench.workloads.handwriting import Handwriting
-from aggregator.workbench.workloads.parts import stratified_parts
+from aggregator.workbench.workloads.partition import stratified_parts
 from fedge.features import PixelFeatures
 from fedge.randomness import derive, generator
 

@@ -1,7 +1,7 @@
 """The control of all attacks: what the hostile aggregator asks honestly, the devices give. Else "held" would say nothing."""
 
 from benchmarks.attacks.hostile_aggregator import DEVICES, HostileAggregator, attack_fleet
-from edge_client.releases.watch import WatchRules
+from edge_client.releases.health_window import WatchRules
 
 
 def test_an_honest_request_of_every_purpose_gets_its_sum():

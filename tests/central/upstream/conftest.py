@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from aggregator.central.upstream.asking import Prompt
 from aggregator.central.upstream.budget import Budget
-from aggregator.central.upstream.client import ChatClient
-from aggregator.central.upstream.endpoint import Endpoint
+from aggregator.central.upstream.client import ChatClient, Endpoint
+from aggregator.central.upstream.prompt import Prompt
 from aggregator.central.upstream.upstream import Upstream, When
 from fedge.costs import ModelPrice, PriceBook
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aggregator.central.upstream.asking import Form, Prompt
-from aggregator.central.upstream.outcomes import Asked, Tokens
+from aggregator.central.upstream.budget import Asked, Tokens
+from aggregator.central.upstream.prompt import Form, Prompt
 from aggregator.central.upstream.upstream import QUEUED_PER_SLOT, Upstream, When
 from tests.central.upstream.conftest import KEY, LABELS, PRICE, Endpointed, completion, says
 

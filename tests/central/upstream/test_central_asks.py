@@ -11,13 +11,13 @@ import pytest
 
 from aggregator.accounting import charge_served
 from aggregator.central import CentralService, Limits, Pricing, serve_in_thread
-from aggregator.central.upstream.opening import open_upstream
+from aggregator.central.upstream.config import open_upstream
 from aggregator.central.upstream.upstream import Upstream, When
 from aggregator.console.metrics import Recorded, exposition
 from aggregator.settings import UpstreamSettings
 from aggregator.upstream_figures import UpstreamFigures, read_figures
 from aggregator.workbench.workloads import WorkloadFacts
-from edge_client.answering.escalation import EscalationFailed, GrpcCentralClient
+from edge_client.inference.escalation import EscalationFailed, GrpcCentralClient
 from fedge.costs import Kind, PriceBook
 from fedge.errors import InputError
 from protos.fedge.central.v1.central_pb2 import PURPOSE_ESCALATION, PURPOSE_FORCED, PURPOSE_PROBE

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.central.upstream.endpoint import Endpoint, endpoint
+from aggregator.central.upstream.client import Endpoint, endpoint
 from fedge.errors import InputError
 
 SECRET = "sk-secret"

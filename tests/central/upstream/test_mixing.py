@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.central.upstream.mixing import LEAD, UNTOLD, mixed
+from aggregator.central.upstream.upstream import LEAD, UNTOLD, mixed
 
 
 def test_without_a_probability_the_label_gets_six_tenths_and_its_share_of_the_rest() -> None:

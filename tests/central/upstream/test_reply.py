@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.central.upstream.outcomes import OUTCOMES, Tokens
-from aggregator.central.upstream.reply import MAX_TOKENS_BELIEVED, read_reply
+from aggregator.central.upstream.budget import OUTCOMES, Tokens
+from aggregator.central.upstream.prompt import MAX_TOKENS_BELIEVED, read_reply
 
 LABELS = frozenset({"lights_on", "out of scope", "null", "7"})
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aggregator.central import CentralService, Limits, Pricing
-from aggregator.central.calls import Call
+from aggregator.central.batching import Call
 from aggregator.central.upstream.upstream import Upstream
 from fedge.traces import OpenTelemetryTraces
 from protos.fedge.central.v1.central_pb2 import AnswerResponse

@@ -15,7 +15,7 @@ import pytest
 
 from aggregator.central import serve_in_thread
 from benchmarks.local_device import Fleet, central_service
-from edge_client.process import AgentProcess, Plugs
+from edge_client.daemon import AgentProcess, Plugs
 from edge_client.settings import DeviceHome
 
 WAIT_S = 60.0

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from edge_client.process import Plugs
+from edge_client.daemon import Plugs
 from edge_client.releases.manager import Latest, ReleasePieces
 from fedge.costs import Kind
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.running import RunningAgent
+from edge_client.agent_file import RunningAgent
 from edge_client.store import open_file
 
 ROOT = Path(__file__).resolve().parents[3]

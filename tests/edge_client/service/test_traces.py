@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from aggregator.central import serve_in_thread
-from aggregator.central.upstream.opening import open_upstream
+from aggregator.central.upstream.config import open_upstream
 from aggregator.settings import UpstreamSettings
 from aggregator.workbench.workloads import WorkloadFacts
 from benchmarks.local_device import LABELS, central_service
@@ -80,7 +80,7 @@ def test_a_query_is_one_trace_from_the_device_through_central_to_what_upstream_r
     make_world: Any, endpoint: tuple[int, list[str]], key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_device, on_server = InMemorySpanExporter(), InMemorySpanExporter()
-    monkeypatch.setattr("edge_client.process.open_traces", lambda endpoint, service: traces_of(on_device))
+    monkeypatch.setattr("edge_client.daemon.open_traces", lambda endpoint, service: traces_of(on_device))
     port, told = endpoint
     world, central, book = make_world(), traces_of(on_server), PriceBook.load_default()
     settings = UpstreamSettings(

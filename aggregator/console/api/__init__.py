@@ -1,1 +1,0 @@
-"""The console's JSON, under ``/api/v1``: what the pages show, for programs. One file a subject."""

@@ -1,1 +1,0 @@
-"""What every route of the console stands on: templates, static files, headers, errors, forms, confirmation."""

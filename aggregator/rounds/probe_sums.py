@@ -14,6 +14,7 @@ from fedge.errors import FedgeError, InputError
 from fedge.layouts import PROBES_CAP, CountSums
 from fedge.routing import CrossCheck, Deduction, PooledNoise, ProbeTotals
 from fedge.routing.probe_cap import probe_cap
+from fedge.routing.probe_noise import ProbeNoise
 from fedge.secagg import threshold
 
 RESCORES = 8
@@ -169,12 +170,17 @@ class ProbeSums:
             probe_cap=self.cap,
             pair=self.pair_deduction,
             new=Deduction(probes=self.liars * self.cap * self._cohorts + self._excess),
-            pooled=Deduction(probes=pooled, noise=noise),
+            pooled=Deduction(probes=pooled, hidden=0 if noise is None else self._hidden(), noise=noise),
             stored=max(1, sum(stored)),
             cross_checked=self.has_source and not self._unchecked,
         )
         device_caps = (*self.state.device_caps, self.cap)[-RESCORES:]
         return precautions, replace(self.state, caps=caps, stored=stored, device_caps=device_caps)
+
+    def _hidden(self) -> int:
+        """Return how many disagreements of others liars may have hidden at each threshold within their proved ranges."""
+        proved = self.most is not None
+        return self.liars * self._cohorts * ProbeNoise(self.epsilon, 1).room if proved else 0
 
 
 def roster_size(totals: ProbeTotals, survivors: int) -> int:

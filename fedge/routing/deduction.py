@@ -11,7 +11,9 @@ Hence a bound from at most the true agreements and at least the true disagreemen
 **Liars.** A device that invents agreements puts them where they help most, at the strictest threshold, so that they count
 for
 every threshold. `Deduction.probes` of them are taken off all thresholds alike. Invented disagreements
-only raise a bound.
+only raise a bound. Where counts carry noise, a device may report less than nothing, and a liar pretends that its noise took
+disagreements of others away: range proofs leave it `ProbeNoise.room` at each threshold. `Deduction.hidden` of them are added
+to every threshold's disagreements; agreements stay as they are or lower, so the rule above applies.
 
 **Noise.** Agreements and disagreements of each bin carry the sum of the devices' shares, each the difference of two negative
 binomial variables (`fedge.routing.probe_noise`). Over k bins and s shares of size 1 / h these add up to N, the difference
@@ -91,14 +93,19 @@ class ConservativeCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deduction:
-    """What is taken off a histogram: ``probes`` agreements at every threshold, and ``noise`` where devices added any."""
+    """The corrections of one histogram: ``probes`` agreements fewer and ``hidden`` disagreements more at every threshold,
+    and ``noise`` where devices added any. Raises InputError for negative numbers.
+    """
 
     probes: int = 0
+    hidden: int = 0
     noise: PooledNoise | None = None
 
     def __post_init__(self) -> None:
         if self.probes < 0:
             raise InputError(f"{self.probes} probes cannot be deducted")
+        if self.hidden < 0:
+            raise InputError(f"{self.hidden} disagreements cannot be hidden")
 
     def test_delta(self, delta: float) -> float:
         """Return what is left of ``delta`` for the test itself."""
@@ -132,9 +139,9 @@ def conservative(
         # Probes are agreements and disagreements, each with noise of its own.
         doubt[:] = [one.over(2).quantile(delta * NOISE_SHARE) for one in noises if one is not None]
     first = above if order is None else np.asarray(order, dtype=np.int64)
-    # What is deducted are agreements: disagreements stay.
+    # What is deducted are agreements: disagreements stay, and those that a liar may have hidden come back.
     least = np.maximum(above - doubt - deduction.probes, 0)
-    most_wrong = np.maximum(wrong, 0)
+    most_wrong = np.maximum(wrong, 0) + deduction.hidden
     return ConservativeCounts(np.maximum(least, most_wrong), most_wrong, np.maximum(first - deduction.probes, 0), noises)
 
 

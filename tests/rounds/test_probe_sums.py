@@ -84,10 +84,11 @@ def test_a_device_s_histograms_hold_what_its_last_caps_let_in():
     assert ProbeState.from_json(older).store(4) == 4
 
 
-@pytest.mark.parametrize(("most", "deducted"), [(None, 2 * (4 + 4 + 2 * 16)), (137, 2 * 2 * 137)])
-def test_what_liars_may_have_in_stored_histograms_is_what_past_caps_or_proofs_leave_them(most, deducted):
+@pytest.mark.parametrize(("most", "deducted", "hidden"), [(None, 2 * (4 + 4 + 2 * 16), 0), (137, 2 * 2 * 137, 2 * 2 * 9)])
+def test_what_liars_may_have_in_stored_histograms_is_what_past_caps_or_proofs_leave_them(most, deducted, hidden):
     built = round_of(ProbeState(caps=(4, 4)), liars=2, most=most)
     for _ in range(2):
         built.add(sums(), ProbeTotals(300, 297, 3), roster=30, survivors=30)
     precautions, _ = built.precautions()
     assert precautions.pooled.probes == deducted and precautions.new.probes == 2 * 2 * 16
+    assert precautions.pooled.hidden == hidden and precautions.new.hidden == 0

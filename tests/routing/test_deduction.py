@@ -44,6 +44,18 @@ def test_whatever_agreements_and_disagreements_a_liar_invents_the_honest_counts_
     assert (got.disagreed <= got.seen).all() and (np.diff(got.seen) <= 0).all() and (np.diff(got.disagreed) <= 0).all()
 
 
+@given(BINS, st.integers(0, 9), st.integers(0, 9), st.integers(0, 40))
+def test_disagreements_that_a_liar_hides_anywhere_come_back(bins, room, place, cap):
+    honest, disagreed = split(bins)
+    lie = np.zeros(10, np.int64)
+    lie[place] = room
+    extra = np.zeros(10, np.int64)
+    extra[place] = cap
+    got = conservative(honest - lie + extra, disagreed - lie, Deduction(probes=cap, hidden=room), delta=0.05)
+    assert (got.seen - got.disagreed <= from_above(honest - disagreed)).all()
+    assert (got.disagreed >= from_above(disagreed)).all() and (got.disagreed <= got.seen).all()
+
+
 @given(BINS)
 def test_without_deductions_nothing_changes(bins):
     seen, disagreed = split(bins)
@@ -171,9 +183,30 @@ def test_a_liar_at_the_strictest_threshold_never_makes_a_false_one_pass_more_oft
     assert bare > 2 * false  # the lie works where nothing is deducted: the experiment can fail
 
 
+def test_a_liar_that_hides_disagreements_never_makes_a_false_threshold_pass_more_often_than_delta():
+    rng, delta, room, runs = np.random.default_rng(5), 0.05, 9, 3_000
+    risk = np.linspace(0.12, 0.02, 10)
+    honest = np.full(10, 60)
+    truth = from_above((honest * risk * 1000).round()) / 1000 / from_above(honest)
+    false = {room: 0, 0: 0}
+    for _ in range(runs):
+        wrong = rng.binomial(honest, risk)
+        hidden = min(room, int(wrong[-1]))  # counts without noise cannot be below 0
+        shown, seen = wrong.copy(), honest.copy()
+        shown[-1] -= hidden
+        seen[-1] -= hidden
+        for corrected in false:
+            test = grid_test(seen, shown, max_risk=0.05, delta=delta, grid=GRID, deduction=Deduction(hidden=corrected))
+            false[corrected] += test.index is not None and truth[test.index] > 0.05
+    assert false[room] / runs <= delta + 3 * np.sqrt(delta / runs)
+    assert false[0] > 2 * false[room]  # the lie works where nothing is added: the experiment can fail
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError):
         Deduction(probes=-1)
+    with pytest.raises(InputError):
+        Deduction(hidden=-1)
     for epsilon, parts in ((0.0, 1.0), (1.0, 0.0), (float("nan"), 1.0)):
         with pytest.raises(InputError):
             PooledNoise(epsilon, parts)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edge_client.refusal import SessionRefused
 from fedge.errors import VerificationError
-from fedge.secagg.errors import SessionRefused
 
 if TYPE_CHECKING:  # arrays are loaded only where a device trains
     from fedge.architectures import Architecture, DescentSettings

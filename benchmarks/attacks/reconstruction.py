@@ -20,6 +20,7 @@ from aggregator.workbench.device_model import build_device_model
 from aggregator.workbench.model_files import EMBEDDING, run_model, with_head
 from aggregator.workbench.workloads import Workload, load_workload, partition
 from benchmarks.attacks.result import AttackResult
+from edge_client.refusal import SessionRefused
 from edge_client.releases.inference import LoadedRelease, ReleaseLoader
 from edge_client.rounds.training_checks import check_release, check_update
 from edge_client.rounds.updates import make_update
@@ -43,7 +44,6 @@ from fedge.release import (
     write_safetensors,
 )
 from fedge.secagg import SessionConfig, decode, encode
-from fedge.secagg.errors import SessionRefused
 from fedge.secagg.rotation import padded_length, rotate_back, rotated_scale
 
 DEVICES, EXAMPLES = 30, 36

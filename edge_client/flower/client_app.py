@@ -12,9 +12,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from edge_client.flower.participant_socket import Steps
+from edge_client.refusal import SessionRefused
 from fedge import logs
 from fedge.secagg import RefusedError
-from fedge.secagg.errors import SessionRefused
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from edge_client.flower.fleet_api import FleetApi, FleetRefused, FleetUnreachable, Post
-from fedge.secagg.errors import SessionRefused
+from edge_client.refusal import SessionRefused
 
 _log = logging.getLogger(__name__)
 

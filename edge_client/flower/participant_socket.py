@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from edge_client.refusal import SessionRefused
 from fedge import logs
 from fedge.errors import InputError
 from fedge.secagg import RefusedError
-from fedge.secagg.errors import SessionRefused
 
 _log = logging.getLogger(__name__)
 

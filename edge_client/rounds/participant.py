@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from edge_client.clock import Clock
 from edge_client.power.accounting import EnergyMeter
+from edge_client.refusal import SessionRefused
 from edge_client.releases.inference import LoadedRelease
 from edge_client.releases.manager import ReleaseManager
 from edge_client.rounds.budget import DEFAULT_BUDGET, ContributionBudget
@@ -56,7 +57,6 @@ from fedge.secagg import (
     expire,
     threshold,
 )
-from fedge.secagg.errors import SessionRefused
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2
 

@@ -5,12 +5,12 @@ The reasons that speak of the device's own data stay in its log: what leaves are
 
 import logging
 
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.updates import Contribution
 from edge_client.store import DeviceStore
 from edge_client.training_policy import TrainingPolicy, training_from_mapping
 from fedge.architectures import SHARE_SLACK
 from fedge.release import Manifest
-from fedge.secagg.errors import SessionRefused
 
 _log = logging.getLogger(__name__)
 

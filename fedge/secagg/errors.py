@@ -1,16 +1,9 @@
-"""What can go wrong in a session, and whose fault it is. A driver drops the device that an error blames and goes on.
-
-The one error whose words a device sends to the aggregator. Apart from the rest, for a SuperNode's short-lived app.
-"""
+"""What can go wrong in a session, and whose fault it is. A driver drops the device that an error blames and goes on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedge.errors import FedgeError
-
-
-class SessionRefused(FedgeError):  # noqa: N818 - an answer to the aggregator, not a fault of the device
-    """A request that does not fit the session this device is in."""
 
 
 class SecAggError(FedgeError):

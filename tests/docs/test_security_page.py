@@ -46,7 +46,7 @@ def test_every_path_in_the_repository_that_the_security_page_names_exists():
 
 def _tables(rows):
     """Tables of markdown rows, each with its head; a table begins where a row's cells are the usual heads."""
-    heads = {"what it might do", "attack", "what the device does", "attack, seed 1", "Package"}
+    heads = {"what it might do", "attack", "what the device does", "attack, seed 1", "`--hostile`", "Package"}
     found = []
     for cells in rows:
         if cells[0] in heads:

@@ -20,6 +20,7 @@ from edge_client.flower import client_app, participant_socket
 from edge_client.flower.client_app import PAYLOAD, VECTOR, build_client_app
 from edge_client.power import PowerMeter, find_sensors
 from edge_client.power.accounting import EnergyMeter
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.budget import ContributionBudget
 from edge_client.rounds.encoding import ContributionEncoder, encode_contribution
 from edge_client.rounds.participant import SLOT, Federation, Participant
@@ -50,7 +51,6 @@ from fedge.secagg import (
     Task,
     UnknownRoundKey,
 )
-from fedge.secagg.errors import SessionRefused
 from fedge.secagg.rotation import rotate_back, rotation_seed
 from fedge.usage import NAMES, Usage
 from protos.fedge.rounds.v1 import rounds_pb2

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge_client.refusal import SessionRefused
 from edge_client.rounds.training_checks import UpdateWithheld, check_release, check_update
 from edge_client.rounds.updates import Contribution
 from edge_client.settings import TrainingSettings
 from edge_client.store import Fit, open_memory, restore
 from edge_client.training_policy import TrainingPolicy, training_from_mapping
 from fedge.architectures import DenseHead
-from fedge.secagg.errors import SessionRefused
 
 DAY_S = 86_400.0
 POLICY = TrainingPolicy(base_wait_s=3 * DAY_S)

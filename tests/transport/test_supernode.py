@@ -10,7 +10,7 @@ import pytest
 
 from edge_client.flower.participant_socket import RemoteParticipant, serve_participant
 from edge_client.flower.supernode import is_without_code
-from fedge.secagg.errors import SessionRefused
+from edge_client.refusal import SessionRefused
 
 SLOW = "FEDGE_SLOW_TESTS"
 PROJECT = """

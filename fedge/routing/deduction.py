@@ -141,7 +141,7 @@ def conservative(
     first = above if order is None else np.asarray(order, dtype=np.int64)
     # What is deducted are agreements: disagreements stay, and those that a liar may have hidden come back.
     least = np.maximum(above - doubt - deduction.probes, 0)
-    most_wrong = np.maximum(wrong, 0) + deduction.hidden
+    most_wrong = np.maximum(wrong + deduction.hidden, 0)
     return ConservativeCounts(np.maximum(least, most_wrong), most_wrong, np.maximum(first - deduction.probes, 0), noises)
 
 
